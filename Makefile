@@ -1,0 +1,51 @@
+# Set-up and workshop: `make tour` (the whole loop) and `make test` are all that a newcomer needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MODEL ?=
+FIDELITY ?= full
+
+.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine clean
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,dev]'
+	@touch $(STAMP)
+
+tour: $(STAMP)
+	$(BIN)/forebay tour $(if $(MODEL),--model $(MODEL))
+
+test: $(STAMP) lint types imports
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+app: $(STAMP)
+	$(BIN)/streamlit run app.py
+
+bench: bench-kernel bench-engine bench-fidelity
+
+bench-kernel: $(STAMP)
+	$(BIN)/python -m bench.kernel
+
+bench-engine: $(STAMP)
+	$(BIN)/python -m bench.engine
+
+bench-fidelity: $(STAMP)
+	$(BIN)/python -m bench.fidelity --set $(FIDELITY)
+
+clean:
+	rm -rf $(VENV) out

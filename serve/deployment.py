@@ -1,0 +1,121 @@
+"""The Deployment: what to run. The same schema is served, simulated and searched."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from serve.policy.codes import NEVER_NS
+from serve.scheduler import SchedulerSpec
+from serve.spec import Name, Origin, SchemaVersion, Spec
+from serve.units import DurationNs, PriceUsdPerH
+
+
+class Batching(Spec):
+    """Rules 2 and 3: how requests are put together."""
+
+    policy: Literal["forebay"] = Field("forebay", description="whose batching rules")
+    max_batch: int = Field(1, ge=1, description="most rows in one batch; 1 switches batching off")
+    window: DurationNs = Field(
+        0, ge=0, description="longest time that the oldest request is held back for company", validate_default=False
+    )
+
+
+class Queue(Spec):
+    """Rule 1: who may wait."""
+
+    max_queue: int | Literal["unbounded"] = Field(
+        256, description="rows that may wait; 0 is a loss system; unbounded only in scenarios"
+    )
+    priority_levels: int = Field(1, ge=1, le=64, description="number of priorities; 0 is the highest")
+    default_priority: int = Field(0, ge=0, description="priority of a request that names none")
+    default_timeout: DurationNs | None = Field(
+        None, description="timeout of a request that names none; none: waits as long as it takes"
+    )
+
+    @model_validator(mode="after")
+    def _levels(self) -> Queue:
+        if isinstance(self.max_queue, int) and self.max_queue < 0:
+            raise ValueError("max_queue must be >= 0 rows or 'unbounded'")
+        if self.default_priority >= self.priority_levels:
+            raise ValueError(
+                f"default_priority must be below priority_levels ({self.priority_levels}), got {self.default_priority}"
+            )
+        return self
+
+
+class Replicas(Spec):
+    """The processes that run a model."""
+
+    count: int = Field(1, ge=1, description="number of replicas")
+    threads: int = Field(1, ge=1, description="compute threads of each")
+    slots: int = Field(1, ge=1, le=2, description="batches a replica holds: 2 lets a full batch wait inside it")
+
+
+class Model(Spec):
+    """One model of a deployment."""
+
+    file: str | None = Field(
+        None, description="model file that `serve` loads, relative to this file; not needed by an emulated model"
+    )
+    profile: str = Field(description="profile that `sim` draws from, relative to this file")
+    profile_sha256: str | None = Field(None, description="hash of that profile when this was planned")
+    backend: Literal["onnx", "emulated"] = Field(
+        "onnx", description="emulated: holds its slot for a time drawn from the profile"
+    )
+    batching: Batching = Batching()
+    queue: Queue = Queue()
+    replicas: Replicas = Replicas()
+
+    @model_validator(mode="after")
+    def _file(self) -> Model:
+        if self.backend != "emulated" and self.file is None:
+            raise ValueError("file is needed unless backend is emulated")
+        return self
+
+    def scheduler_spec(self) -> SchedulerSpec:
+        """The limits that the scheduler of this model is built with."""
+        max_queue = self.queue.max_queue
+        return SchedulerSpec(
+            max_batch=self.batching.max_batch,
+            window_ns=self.batching.window,
+            max_queue=-1 if max_queue == "unbounded" else max_queue,
+            priority_levels=self.queue.priority_levels,
+            slots=self.replicas.slots,
+        )
+
+    @property
+    def timeout_ns(self) -> int:
+        """Timeout of a request that names none; NEVER_NS if it has none."""
+        return NEVER_NS if self.queue.default_timeout is None else self.queue.default_timeout
+
+
+class Front(Spec):
+    """Rule 10: the process that reads requests and writes answers."""
+
+    budget: DurationNs | None = Field(
+        None,
+        description="longest wait for the parse before a request is refused from its header; none: a tenth of the p99 SLO that it was planned for, else unlimited",
+    )
+    retry_after: DurationNs = Field(10_000_000, description="told to refused clients", validate_default=False)
+
+
+class Pool(Spec):
+    """Nodes of one kind."""
+
+    nodes: int = Field(1, ge=1, description="number of nodes")
+    cores: int = Field(ge=1, description="cores of one node")
+    price: PriceUsdPerH = Field(ge=0, description="price of one node")
+    price_origin: Origin = Field("assumed", description="where the price comes from")
+
+
+class Deployment(Spec):
+    """What `forebay serve` runs, `forebay simulate` simulates and `forebay plan` writes."""
+
+    schema_version: SchemaVersion = 1
+    models: dict[Name, Model] = Field(min_length=1)
+    pools: dict[Name, Pool] = Field(min_length=1)
+    front: Front = Front()
+    planned_for: dict[str, Any] | None = Field(None, description="workload, SLO and seed that this was planned for")
+    prediction: dict[str, Any] | None = Field(None, description="what the simulator says of it")

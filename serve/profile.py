@@ -1,0 +1,137 @@
+"""The Profile: what was measured of one model on one machine, with its provenance.
+
+The YAML holds the numbers that a person reads; the raw samples lie beside it in a parquet file
+(one row a batch: threads, busy, rows, at_s, service_ns, and the parts of it), bound by its hash.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from serve.spec import Name, Origin, SchemaVersion, Spec
+
+Curve = tuple[float, float]
+
+
+class Tensor(Spec):
+    """One input or output: shape without the batch axis, -1 where it varies."""
+
+    name: str
+    datatype: str = Field(description="OIP datatype, such as FP32")
+    shape: list[int]
+
+
+class Machine(Spec):
+    """Where it was measured."""
+
+    cpu: str
+    cores: int
+    memory_gib: float
+    kernel: str
+    versions: dict[str, str] = Field(description="Python and the libraries that matter")
+
+
+class ModelFacts(Spec):
+    """The model that was measured."""
+
+    file: str
+    sha256: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    batch_axis: int | None = Field(description="axis along which requests are stacked; none: fixed batch")
+    max_batch: int = Field(ge=1, description="largest batch measured")
+    data: Literal["random", "given"] = Field(description="inputs it was measured with")
+
+
+class ServiceCell(Spec):
+    """Service time of one (threads, busy, rows): from the dispatch decision to the completion seen by the front."""
+
+    threads: int = Field(ge=1)
+    busy: int = Field(ge=0, description="other busy replicas of the machine")
+    rows: int = Field(ge=1)
+    samples: int
+    mean_ms: float
+    p50_ms: float
+    p99_ms: float
+    p99_pooled: bool = Field(description="true: fewer than 500 samples of its own, tail pooled over batch sizes")
+    origin: Origin = "measured"
+
+
+class FrontCosts(Spec):
+    """CPU time of the front's jobs (rule 10)."""
+
+    parse_us: float
+    parse_us_per_kib: float
+    finish_batch_us: float
+    finish_request_us: float
+    finish_us_per_kib: float
+    refuse_us: float
+    bytes_in_per_row: int
+    bytes_out_per_row: int
+    origin: Origin = "measured"
+
+
+class ClientCosts(Spec):
+    """What a client adds to server latency, measured against a null backend: quantiles at 0, 1, ..., 100 %."""
+
+    send_us: list[float] = Field(description="intended instant to the front's arrival stamp")
+    receive_us: list[float] = Field(description="answered stamp to received")
+    cpu_us_per_request: float = Field(description="CPU that the load generator itself takes")
+    origin: Origin = "measured"
+
+
+class Startup(Spec):
+    """Start of one replica, apart."""
+
+    spawn_s: float
+    load_s: float
+    warmup_s: float
+    memory_mib: float
+    origin: Origin = "measured"
+
+
+class Noise(Spec):
+    """How well the machine repeats itself."""
+
+    timer_late_us: list[float] = Field(description="p50, p99 lateness of a timer of the idle front")
+    wake_idle_us: list[float] = Field(description="p50, p99 of waking a replica that slept long")
+    wake_busy_us: list[float] = Field(description="p50, p99 of waking one that just worked")
+    loop_jitter_us: list[float] = Field(description="p50, p99 of the event loop's own delay")
+    repeat_cv: float = Field(description="coefficient of variation of the mean of the same work, window to window")
+    level_series: list[float] = Field(
+        description="means of successive windows relative to the whole run: the machine's drift"
+    )
+    level_bin_s: float = Field(description="length of such a window")
+    disturbed: bool = Field(description="true: a neighbour disturbed the run beyond what is usual")
+
+
+class Samples(Spec):
+    """The raw samples' file."""
+
+    file: str
+    sha256: str
+    rows: int
+
+
+class Profile(Spec):
+    """Measured service times and overheads of one model on one machine."""
+
+    schema_version: SchemaVersion = 1
+    name: Name
+    date: str
+    backend: Literal["onnx", "emulated"] = "onnx"
+    settings: dict[str, str] = Field(description="command line and settings of the measurement")
+    machine: Machine
+    model: ModelFacts
+    service: list[ServiceCell]
+    fit: dict[str, float] = Field(
+        description="tau(rows) = base_ms + row_ms x rows at threads 1, busy 0, with its relative error"
+    )
+    front: FrontCosts
+    client: ClientCosts
+    startup: Startup
+    noise: Noise
+    samples: Samples
+    warnings: list[str] = []

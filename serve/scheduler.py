@@ -1,0 +1,359 @@
+"""The scheduler: one queue and its replicas, sans-IO (rules 1-9 and 12).
+
+It is told what happened and when, and says which batches leave and which requests are dropped.
+It owns no clock, socket, process or random number: the live engine drives it with the wall clock,
+`sim.reference` with SimPy's. The front (rule 10) belongs to the driver, which therefore decides
+when `run` (rule 3, repeated) is called: at the end of every front job and of a finish job's first
+part, and after any other event that leaves the front idle.
+
+Life of a request:  offer -> waiting -> dispatched -> (done)        or dropped with an outcome
+Life of a slot:     take_batch -> start -> ended -> finished          (a death empties all slots)
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from serve.policy import admission, batching
+from serve.policy.codes import (
+    EVENT_ARRIVAL,
+    NEVER_NS,
+    OUTCOME_CANCELLED,
+    OUTCOME_DRAINING,
+    OUTCOME_EXPIRED,
+    OUTCOME_FAILED,
+    OUTCOME_FULL,
+    OUTCOME_INVALID,
+    OUTCOME_PENDING,
+    POLICY_FOREBAY,
+    REASON_CLIENT,
+    REASON_DEADLINE,
+    REASON_DEATH,
+    REASON_DRAINING,
+    REASON_NONE,
+    REASON_QUEUE,
+    REASON_ROWS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSpec:
+    """Limits of one queue, already checked: rows, ns; negative `max_queue` or `max_deaths` is unbounded."""
+
+    max_batch: int
+    window_ns: int = 0
+    max_queue: int = -1
+    priority_levels: int = 1
+    slots: int = 1
+    max_deaths: int = 2
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One attempt as the scheduler sees it; `payload` is the driver's own."""
+
+    id: int
+    rows: int
+    priority: int = 0
+    timeout_ns: int = NEVER_NS
+    payload: Any = None
+    number: int = -1  # enqueue number, kept over put-backs
+    enqueue_ns: int = -1
+    deadline_ns: int = NEVER_NS
+    cancelled_ns: int = NEVER_NS
+    deaths: int = 0
+    waiting: bool = False
+    batch: Batch | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Requests that left together; `start_ns` and `ended_ns` are -1 until they happen."""
+
+    id: int
+    requests: list[Request]
+    rows: int
+    reason: int
+    replica: int
+    incarnation: int
+    dispatch_ns: int
+    start_ns: int = -1
+    ended_ns: int = -1
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """Slots of one replica: `batches` are those dispatched to it whose finish is not yet done."""
+
+    id: int
+    up: bool = False
+    draining: bool = False
+    incarnation: int = 0
+    batches: list[Batch] = field(default_factory=list)
+    running: Batch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A request that leaves the scheduler unserved, with its outcome and reason."""
+
+    request: Request
+    outcome: int
+    reason: int
+
+
+@dataclass(slots=True)
+class Decision:
+    """What a run of rule 3 decided: drops first to last, then batches first to last."""
+
+    drops: list[Drop] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+
+
+class Scheduler:
+    """One queue feeding `replicas` replicas, ids 0 and up; they are down until `up` is called."""
+
+    def __init__(self, spec: SchedulerSpec, replicas: int) -> None:
+        self.spec = spec
+        self.replicas = [Replica(id=i) for i in range(replicas)]
+        self.draining = False
+        self.waiting_rows = 0
+        self.waiting_requests = 0
+        self._levels: list[deque[Request]] = [deque() for _ in range(spec.priority_levels)]
+        self._level_rows = [0] * spec.priority_levels
+        self._deadlines: list[tuple[int, int, int, Request]] = []
+        self._numbers = 0
+        self._batches = 0
+        self._params = (spec.max_batch, spec.window_ns)
+        self._newcomer: Request | None = None
+
+    # -- events in -----------------------------------------------------------------------------
+
+    def offer(self, request: Request, now_ns: int) -> Drop | None:
+        """Rule 1: queue the newcomer (the caller runs rule 3 next), or say why it is invalid."""
+        if request.rows > self.spec.max_batch or request.rows < 1:
+            return Drop(request, OUTCOME_INVALID, REASON_ROWS)
+        request.number = self._numbers
+        self._numbers += 1
+        request.enqueue_ns = now_ns
+        if request.timeout_ns != NEVER_NS:
+            request.deadline_ns = now_ns + request.timeout_ns
+        self._levels[request.priority].append(request)
+        self._count_waiting(request, 1)
+        self._newcomer = request
+        return None
+
+    def run(self, now_ns: int) -> Decision:
+        """Rule 3, repeated until nothing more may leave; then rule 1's verdict on the newcomer."""
+        decision = Decision(drops=self._expire(now_ns))
+        while (batch := self._next_batch(now_ns)) is not None:
+            decision.batches.append(batch)
+        newcomer, self._newcomer = self._newcomer, None
+        if newcomer is not None and newcomer.waiting:
+            ahead = sum(self._level_rows[: newcomer.priority + 1])
+            if admission.overflows(ahead, self.spec.max_queue):
+                self._remove(newcomer)
+                decision.drops.append(Drop(newcomer, OUTCOME_FULL, REASON_QUEUE))
+        return decision
+
+    def deadline(self, request: Request, now_ns: int) -> Drop | None:
+        """Rule 6's timer, last event of the instant `deadline_ns`: what still waits has had its chance."""
+        if not request.waiting or now_ns < request.deadline_ns:
+            return None
+        self._remove(request)
+        return Drop(request, OUTCOME_EXPIRED, REASON_DEADLINE)
+
+    def cancel(self, request: Request, now_ns: int) -> Drop | None:
+        """Rule 7: a waiting request is removed; a dispatched one only remembers when."""
+        request.cancelled_ns = min(request.cancelled_ns, now_ns)
+        if not request.waiting:
+            return None
+        self._remove(request)
+        return Drop(request, OUTCOME_CANCELLED, REASON_CLIENT)
+
+    def ended(self, replica_id: int, now_ns: int) -> Batch | None:
+        """The running batch ended (its slot is freed by `finished`); the next in the slots, if any, starts."""
+        replica = self.replicas[replica_id]
+        assert replica.running is not None, f"{replica_id=} ended nothing"
+        replica.running.ended_ns = now_ns
+        replica.running = next((b for b in replica.batches if b.start_ns < 0), None)
+        if replica.running is not None:
+            replica.running.start_ns = now_ns
+        return replica.running
+
+    def finished(self, batch: Batch) -> None:
+        """First part of a finish job is done: the slot is free, unless its replica died meanwhile."""
+        replica = self.replicas[batch.replica]
+        if replica.incarnation == batch.incarnation:
+            replica.batches.remove(batch)
+
+    def died(self, replica_id: int, now_ns: int) -> list[Drop]:
+        """Rule 8: what had not ended is put back, request by request, or dropped."""
+        replica = self.replicas[replica_id]
+        unfinished = [b for b in replica.batches if b.ended_ns < 0]
+        replica.up = False
+        replica.incarnation += 1
+        replica.batches = []
+        replica.running = None
+        drops = []
+        for batch in unfinished:
+            for request in batch.requests:
+                request.deaths += 1 if batch.start_ns >= 0 else 0
+                drop = self._put_back(request, now_ns)
+                if drop is not None:
+                    drops.append(drop)
+        return drops
+
+    def up(self, replica_id: int) -> None:
+        """A replica (new, or the successor of a dead one) is ready."""
+        self.replicas[replica_id].up = True
+
+    def drain_replica(self, replica_id: int) -> None:
+        """Rule 12 for one replica: it takes no more batches."""
+        self.replicas[replica_id].draining = True
+
+    def drain(self) -> None:
+        """Rule 12: from now on partial batches leave at once; the driver refuses new arrivals."""
+        self.draining = True
+
+    # -- what the driver may ask -----------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        """Number of replicas computing a batch now (rule 11 counts these)."""
+        return sum(1 for r in self.replicas if r.running is not None)
+
+    @property
+    def in_flight(self) -> int:
+        """Number of dispatched batches whose finish is not yet done."""
+        return sum(len(r.batches) for r in self.replicas)
+
+    @property
+    def window_due_ns(self) -> int:
+        """When the oldest waiting request's window ends (NEVER_NS if nothing waits or no window is set)."""
+        if not self.waiting_requests or not self.spec.window_ns:
+            return NEVER_NS
+        return self._oldest().enqueue_ns + self.spec.window_ns
+
+    @property
+    def next_deadline_ns(self) -> int:
+        """Earliest deadline among those waiting, NEVER_NS if none."""
+        while self._deadlines and not self._deadlines[0][3].waiting:
+            heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else NEVER_NS
+
+    def wake_ns(self, now_ns: int) -> int:
+        """When `run` must next be called if nothing happens: a window or deadline still ahead."""
+        due = self.window_due_ns
+        return min(due if due > now_ns else NEVER_NS, self.next_deadline_ns)
+
+    def refuse_draining(self, request: Request) -> Drop:
+        """The drop of an arrival after the drain (rule 12)."""
+        return Drop(request, OUTCOME_DRAINING, REASON_DRAINING)
+
+    # -- the rules ---------------------------------------------------------------------------------
+
+    def _next_batch(self, now_ns: int) -> Batch | None:
+        if not self.waiting_requests:
+            return None
+        view = (self.waiting_rows, self._oldest().enqueue_ns, int(self.draining))
+        rows, reason, _ = batching.step(POLICY_FOREBAY, self._params, None, EVENT_ARRIVAL, now_ns, view)
+        if reason == REASON_NONE:
+            return None
+        replica = self._choose(reason)
+        if replica is None:
+            return None
+        return self._dispatch(replica, self._take_prefix(rows), reason, now_ns)
+
+    def _choose(self, reason: int) -> Replica | None:
+        """Rule 4 among the replicas that rule 5 allows: fewest occupied slots, then lowest id."""
+        best = None
+        for replica in self.replicas:
+            if not replica.up or replica.draining:
+                continue
+            if not batching.slot_takes(len(replica.batches), self.spec.slots, reason):
+                continue
+            if best is None or len(replica.batches) < len(best.batches):
+                best = replica
+        return best
+
+    def _take_prefix(self, rows_max: int) -> list[Request]:
+        """Rule 2: the longest prefix of (priority, enqueue number) whose rows fit."""
+        taken: list[Request] = []
+        rows = 0
+        for level in self._levels:
+            while level:
+                if not batching.fits(rows, level[0].rows, rows_max):
+                    return taken
+                request = level.popleft()
+                rows += request.rows
+                self._count_waiting(request, -1)
+                taken.append(request)
+        return taken
+
+    def _dispatch(self, replica: Replica, requests: list[Request], reason: int, now_ns: int) -> Batch:
+        rows = sum(r.rows for r in requests)
+        batch = Batch(self._batches, requests, rows, reason, replica.id, replica.incarnation, now_ns)
+        self._batches += 1
+        for request in requests:
+            request.batch = batch
+        replica.batches.append(batch)
+        if replica.running is None:
+            replica.running = batch
+            batch.start_ns = now_ns
+        return batch
+
+    def _expire(self, now_ns: int) -> list[Drop]:
+        """Rule 6: everything waiting with deadline < now, by (deadline, id)."""
+        drops = []
+        while admission.expired(self.next_deadline_ns, now_ns):
+            request = heappop(self._deadlines)[3]
+            self._remove(request)
+            drops.append(Drop(request, OUTCOME_EXPIRED, REASON_DEADLINE))
+        return drops
+
+    def _put_back(self, request: Request, now_ns: int) -> Drop | None:
+        outcome = admission.put_back_outcome(
+            request.cancelled_ns, request.deaths, self.spec.max_deaths, request.deadline_ns, now_ns
+        )
+        if outcome != OUTCOME_PENDING:
+            reason = {
+                OUTCOME_CANCELLED: REASON_CLIENT,
+                OUTCOME_FAILED: REASON_DEATH,
+                OUTCOME_EXPIRED: REASON_DEADLINE,
+            }[outcome]
+            return Drop(request, outcome, reason)
+        level = self._levels[request.priority]
+        level.insert(bisect_left(level, request.number, key=lambda r: r.number), request)
+        request.batch = None
+        self._count_waiting(request, 1)
+        return None
+
+    # -- bookkeeping -------------------------------------------------------------------------------
+
+    def _oldest(self) -> Request:
+        return min((level[0] for level in self._levels if level), key=lambda r: r.number)
+
+    def _remove(self, request: Request) -> None:
+        self._levels[request.priority].remove(request)
+        self._count_waiting(request, -1)
+
+    def _count_waiting(self, request: Request, sign: int) -> None:
+        request.waiting = sign > 0
+        self.waiting_requests += sign
+        self.waiting_rows += sign * request.rows
+        self._level_rows[request.priority] += sign * request.rows
+        if request.waiting and request.deadline_ns != NEVER_NS:
+            heappush(self._deadlines, (request.deadline_ns, request.id, id(request), request))
+            if len(self._deadlines) > 2 * self.waiting_requests + 64:
+                self._compact_deadlines()
+
+    def _compact_deadlines(self) -> None:
+        """Forget heap entries of requests that no longer wait, and duplicates that put-backs made."""
+        alive = {key: (due, i, key, r) for due, i, key, r in self._deadlines if r.waiting}
+        self._deadlines = list(alive.values())
+        heapify(self._deadlines)

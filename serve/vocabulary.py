@@ -1,0 +1,48 @@
+"""The metric names: one list with meaning and unit, for Result, `expect:`, `slo:`, the app and Prometheus."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["s", "1/s", "share", "rows", "usd/h", "usd", "1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measure of a run. Inside: seconds, per second, shares in [0, 1], USD."""
+
+    name: str
+    unit: Unit
+    meaning: str
+    per_class: bool = True
+
+
+METRICS = {
+    m.name: m
+    for m in (
+        Metric("mean", "s", "mean latency of answered requests, from the intended instant to the answer received"),
+        Metric("p50", "s", "median latency"),
+        Metric("p90", "s", "90th percentile of latency"),
+        Metric("p95", "s", "95th percentile of latency"),
+        Metric("p99", "s", "99th percentile of latency"),
+        Metric("p99.9", "s", "99.9th percentile of latency"),
+        Metric("arrival_rate", "1/s", "requests offered per second"),
+        Metric("throughput", "1/s", "requests answered ok per second"),
+        Metric("goodput", "1/s", "requests answered ok within the SLO's latency bound per second"),
+        Metric("refused", "share", "share refused: queue full, front over budget, draining, invalid"),
+        Metric("expired", "share", "share whose deadline passed in the queue"),
+        Metric("cancelled", "share", "share cancelled by the client"),
+        Metric("failed", "share", "share that failed: lost or their replica died once too often"),
+        Metric("batch_mean", "rows", "mean rows of a batch", per_class=False),
+        Metric("busy", "share", "share of time that replicas compute", per_class=False),
+        Metric("front_busy", "share", "share of time that the front works", per_class=False),
+        Metric("in_system", "1", "mean number of requests present", per_class=False),
+        Metric("front_delay", "s", "mean time from arrival to enqueue"),
+        Metric("queue_delay", "s", "mean time from enqueue to dispatch"),
+        Metric("slot_delay", "s", "mean time from dispatch to start"),
+        Metric("compute", "s", "mean service time of the batch a request rode in"),
+        Metric("answer_delay", "s", "mean time from the batch's end to the answer written"),
+        Metric("client_delay", "s", "mean time that the client and the network add"),
+        Metric("cost_usd_per_h", "usd/h", "price of the nodes per hour", per_class=False),
+        Metric("cost_usd_per_1k", "usd", "price per 1,000 requests answered ok", per_class=False),
+    )
+}

@@ -1,0 +1,53 @@
+"""The Result: what a simulation says, each number with its two intervals."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from serve.spec import Name, Origin, SchemaVersion, Spec
+
+Verdict = Literal["stable", "unstable", "overloaded", "recovered", "not recovered", "unresolved"]
+Interval = tuple[float, float]
+
+
+class Estimate(Spec):
+    """A metric (units of `serve.vocabulary`): mean over replications and two 95 % intervals."""
+
+    value: float | None = Field(description="none: undefined here, such as a percentile of an unstable queue")
+    ci: Interval | None = Field(description="confidence interval of the expected value")
+    pi: Interval | None = Field(description="prediction interval of one run of this length")
+
+
+class ClassResult(Spec):
+    """The metrics of one request class, or of all."""
+
+    metrics: dict[str, Estimate]
+
+
+class Result(Spec):
+    """What one scenario's simulation found."""
+
+    schema_version: SchemaVersion = 1
+    scenario_sha256: str
+    seed: int
+    engine: Literal["fast", "reference"]
+    replications: int
+    requests: int = Field(description="requests simulated in all")
+    verdict: Verdict
+    verdict_reason: str
+    capacity_rps: float | None = Field(
+        description="throughput of the same row mix with the queue never empty; none for closed loops"
+    )
+    warmup_s: float = Field(description="cut from the start of each replication")
+    origin: Origin = Field(description="the weakest origin among the numbers that it rests on")
+    warnings: list[str] = []
+    total: ClassResult
+    classes: dict[Name, ClassResult]
+    batch_rows: dict[int, float] = Field(description="share of batches by their rows")
+    reasons: dict[str, float] = Field(description="share of batches by why they left")
+    refusals: dict[str, float] = Field(description="share of requests by why they were refused, dropped or failed")
+    latency_cdf_s: list[float] = Field(
+        description="latency quantiles at 0, 0.5, ..., 100 %, of all replications together"
+    )

@@ -1,0 +1,107 @@
+"""The Scenario: a workload on a deployment, with what is expected of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from serve.deployment import Deployment
+from serve.spec import Name, SchemaVersion, Spec
+from serve.units import DurationNs, RateRps
+
+
+class Gamma(Spec):
+    """Gaps with a Gamma law: cv 1 is Poisson, above it bursts."""
+
+    rate: RateRps
+    cv: float = Field(gt=0, description="coefficient of variation of the gaps")
+
+
+class Trace(Spec):
+    """Arrival instants from a file: CSV or parquet with a column arrival_s and, optionally, rows."""
+
+    file: str
+    scale: float = Field(1.0, gt=0, description="rate multiplier: gaps are divided by it")
+
+
+class Closed(Spec):
+    """Clients that each wait for their answer, think, and send again."""
+
+    clients: int = Field(ge=1)
+    think: DurationNs = Field(0, ge=0, validate_default=False)
+
+
+class Arrivals(Spec):
+    """How requests arrive: exactly one of these."""
+
+    poisson: RateRps | None = None
+    constant: RateRps | None = None
+    gamma: Gamma | None = None
+    trace: Trace | None = None
+    closed: Closed | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Arrivals:
+        given = sorted(self.model_fields_set)
+        if len(given) != 1:
+            raise ValueError(f"must name exactly one of poisson, constant, gamma, trace, closed; got {given or 'none'}")
+        return self
+
+
+class RequestClass(Spec):
+    """Requests of one kind."""
+
+    model: Name | None = Field(None, description="model they ask for; may be left out when there is one")
+    arrivals: Arrivals
+    rows: int | dict[Annotated[int, Field(ge=1)], float] = Field(1, description="rows of a request, or {rows: weight}")
+    priority: int = Field(0, ge=0, description="0 is the highest")
+    timeout: DurationNs | None = Field(None, description="deadline in the queue, from the enqueue")
+    patience: DurationNs | None = Field(
+        None, description="mean of an exponential patience after which the client cancels"
+    )
+    tags: dict[str, str] = {}
+
+
+class Workload(Spec):
+    """What arrives, and for how long."""
+
+    duration: DurationNs = Field(gt=0)
+    classes: dict[Name, RequestClass] = Field(min_length=1)
+
+
+Slo = dict[str, str | float]
+"""Bounds by metric name: upper for latencies, shares and costs, lower for rates."""
+
+
+class Scenario(Spec):
+    """A question about a deployment under a workload."""
+
+    schema_version: SchemaVersion = 1
+    seed: int = Field(0, ge=0)
+    replications: int = Field(20, ge=2, le=1000, description="independent runs; intervals come from them")
+    workload: Workload
+    deployment: Deployment | str = Field(description="the deployment, or a path to its file")
+    slo: Slo = {}
+    expect: list[str] = Field([], description="claims such as 'interactive.p99 < 50ms' or 'busy in [0.5, 0.7]'")
+    choices: dict[str, list[Any] | str] = Field(
+        {}, description="path into the deployment -> list or range (1..4) that `plan` searches"
+    )
+
+
+class PlannedFor(Spec):
+    """What a deployment was planned for: the part of the scenario that `verify` replays."""
+
+    workload: Workload
+    slo: Slo = {}
+    seed: int = 0
+    replications: int = 20
+
+
+class PlannedDeployment(Deployment):
+    """A deployment as `plan` writes it."""
+
+    planned_for: PlannedFor  # type: ignore[assignment]
+
+
+Engine = Literal["fast", "reference"]
