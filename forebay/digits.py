@@ -14,9 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 Floats = npt.NDArray[np.float32]
 
@@ -126,11 +130,11 @@ def _constants(trained: Trained) -> dict[str, npt.NDArray[np.generic]]:
     return constants | {f"order{k}": order for k, order in enumerate(scan_orders())}
 
 
-def _nodes() -> list[object]:
+def _nodes() -> list[NodeProto]:
     """The recurrence unrolled: per reading a Gather in its order and a Split, per step two Gemm and a Tanh."""
     from onnx import helper
 
-    nodes: list[object] = []
+    nodes: list[NodeProto] = []
     state = ""
     after = []
     for k in range(len(scan_orders())):
