@@ -1,0 +1,79 @@
+"""Nanosecond wake-ups and process ties that Python does not offer: timerfd, timer slack, death with the parent.
+
+libuv's timers have a resolution of a millisecond, so both the engine's front and the load generator
+wait on a timerfd instead. Linux only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+
+now_ns = time.monotonic_ns
+"""CLOCK_MONOTONIC, the one clock of engine, replicas and load generator: comparable between processes."""
+
+_CLOCK_MONOTONIC = 1
+_TFD_NONBLOCK = os.O_NONBLOCK
+_TFD_CLOEXEC = os.O_CLOEXEC
+_TFD_TIMER_ABSTIME = 1
+_PR_SET_PDEATHSIG = 1
+_PR_SET_TIMERSLACK = 29
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long)]
+
+
+class _Itimerspec(ctypes.Structure):
+    _fields_ = [("it_interval", _Timespec), ("it_value", _Timespec)]
+
+
+class TimerFd:
+    """A file descriptor that becomes readable at an instant of CLOCK_MONOTONIC: for `add_reader` or epoll."""
+
+    def __init__(self) -> None:
+        self.fd: int = _libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create failed")
+        self._spec = _Itimerspec()
+        self._value = self._spec.it_value
+        self._pointer = ctypes.byref(self._spec)
+
+    def arm(self, at_ns: int) -> None:
+        """Become readable at `at_ns` (at once if that has passed); replaces an earlier instant."""
+        self._value.tv_sec, self._value.tv_nsec = divmod(max(at_ns, 1), 1_000_000_000)
+        if _libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, self._pointer, None) < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime failed")
+
+    def disarm(self) -> None:
+        """Stay silent until armed again."""
+        self._value.tv_sec = self._value.tv_nsec = 0
+        _libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, self._pointer, None)
+
+    def clear(self) -> None:
+        """Take note of an expiry, so that the descriptor is no longer readable."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, 8)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def set_timer_slack(slack_ns: int = 1) -> None:
+    """Let this thread's timeouts fire on time: the kernel's default lets them be 50 us late."""
+    _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(slack_ns), 0, 0, 0)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends; exit now if it already has."""
+    _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(1)
