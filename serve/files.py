@@ -1,0 +1,366 @@
+"""Reading and writing of the files that join the stages: YAML or JSON in, checked models out, and back.
+
+`load` refuses anything doubtful (duplicate keys, unknown keys, aliases, not UTF-8) with every fault
+of the file at once; `save` replaces a file in one step, so that a reader never sees half of it.
+Strings, numbers and booleans follow YAML 1.2: `on`, `12:30` and `2026-01-31` are text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from serve.errors import Fault, SpecError
+from serve.faults import dotted, explain
+
+__all__ = [
+    "Fault",
+    "SpecError",
+    "load",
+    "parse",
+    "plain",
+    "read",
+    "resolve",
+    "save",
+    "schema_name",
+    "sha256",
+    "to_text",
+]
+
+T = TypeVar("T", bound=BaseModel)
+
+SIZE_LIMIT_BYTES = 16 * 2**20
+"""Larger files are refused: bulk data belongs into a parquet file beside the YAML."""
+
+SCHEMAS = Path(__file__).resolve().parent.parent / "forebay" / "schemas"
+"""Where the JSON Schemas of the formats lie, for editors."""
+
+FORMATS = ("profile", "scenario", "deployment", "result", "report")
+"""Names of the formats; a model's class (or one that it derives from) is called like its format."""
+
+_INT_LIMIT = 2**63
+
+
+def load(path: Path, kind: type[T]) -> T:
+    """The file at `path` as a `kind`; SpecError with all its faults if it is not one."""
+    return parse(read(path), kind, path)
+
+
+def parse(data: object, kind: type[T], source: object) -> T:
+    """Plain data as a `kind`; SpecError naming `source` (a path or a flag) if it is not one."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise SpecError(explain(source, kind, data, error)) from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML or JSON file holds, not yet checked against a format."""
+    text = _text(path)
+    data = _from_json(path, text) if path.suffix == ".json" else _from_yaml(path, text)
+    if data is None:
+        raise SpecError.of(path, "", "is empty; it must hold a mapping of keys to values")
+    if not isinstance(data, dict):
+        kind = "a list" if isinstance(data, list) else repr(data)[:60]
+        raise SpecError.of(path, "", f"must hold a mapping of keys to values, got {kind}")
+    data.pop("$schema", None)
+    return data
+
+
+def save(path: Path, obj: BaseModel, comments: Mapping[str, str] | None = None) -> None:
+    """Write a model, atomically: after a crash the file is the old one or the new one.
+
+    `comments` maps a field's path to the comment that goes above it; the empty path is the file's
+    own. JSON (by the suffix) has no comments. Missing folders are made.
+    """
+    text = to_json(obj) if path.suffix == ".json" else to_text(obj, path, comments)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, text.encode())
+    except OSError as error:
+        raise SpecError.of(path, "", f"cannot be written: {error.strerror or error}") from None
+
+
+def to_json(obj: BaseModel) -> str:
+    """A model as indented JSON."""
+    return json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_text(obj: BaseModel, path: Path | None = None, comments: Mapping[str, str] | None = None) -> str:
+    """A model as YAML in the order of its fields, headed by the line that tells editors its schema.
+
+    `path` is where the text will lie, since the schema is named relative to it.
+    """
+    body = yaml.dump(
+        plain(obj), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
+    )
+    notes = dict(comments or {})
+    head = _comment(notes.pop("", ""), "")
+    name = schema_name(type(obj))
+    schema = [f"# yaml-language-server: $schema={_schema_path(name, path)}\n"] if name else []
+    return "".join([*schema, *head, _annotate(body, notes)])
+
+
+def plain(obj: BaseModel) -> dict[str, Any]:
+    """A model as mappings, lists and scalars, with units as text; what is absent by default is left out."""
+    data: dict[str, Any] = _pruned(obj.model_dump(mode="json", by_alias=True), obj)
+    return data
+
+
+def schema_name(kind: type[BaseModel]) -> str | None:
+    """Name of the format that a model class is one of; None for a part of a file."""
+    names = (base.__name__.lower() for base in kind.__mro__)
+    return next((name for name in names if name in FORMATS), None)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, in hex."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SpecError.of(path, "", _unreadable(error)) from None
+
+
+def resolve(named_in: Path, name: str) -> Path:
+    """The path that a file means by `name`: relative to the folder of the file that names it."""
+    return named_in.parent / Path(name).expanduser()
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(SIZE_LIMIT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise SpecError.of(path, "", _unreadable(error)) from None
+    if len(raw) > SIZE_LIMIT_BYTES:
+        raise SpecError.of(path, "", f"is larger than {SIZE_LIMIT_BYTES >> 20} MiB; that is no file of ours")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SpecError.of(path, "", f"is not UTF-8 text: byte {error.start} cannot be read") from None
+
+
+def _unreadable(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder, not a file"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def _from_json(path: Path, text: str) -> Any:
+    faults: list[Fault] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in items:
+            if key in seen:
+                faults.append(Fault(str(path), key, "appears twice in one mapping; keep one"))
+            seen[key] = value
+        return seen
+
+    if not text.strip():
+        return None
+    try:
+        data = json.loads(text, object_pairs_hook=pairs)
+    except json.JSONDecodeError as error:
+        raise SpecError.of(path, "", f"line {error.lineno}: {error.msg[:1].lower()}{error.msg[1:]}") from None
+    except (RecursionError, ValueError):
+        raise SpecError.of(path, "", "is nested too deeply, or holds a number too long to read") from None
+    if faults:
+        raise SpecError(faults)
+    return data
+
+
+class _Loader(yaml.CSafeLoader):
+    """libyaml's parser with the scalars of YAML 1.2's core schema."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+class _Dumper(yaml.CSafeDumper):
+    """libyaml's emitter; quotes whatever YAML 1.1 or 1.2 would not read as text."""
+
+    yaml_implicit_resolvers = {first: list(rules) for first, rules in yaml.CSafeDumper.yaml_implicit_resolvers.items()}
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """What occurs twice is written twice."""
+        return True
+
+
+_CORE = {
+    "null": (r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    "bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    "int": (r"^[-+]?[0-9]+$", list("-+0123456789")),
+    "float": (r"^[-+]?(?:\.[0-9]+|[0-9]+\.?[0-9]*)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+}
+for _tag, (_pattern, _first) in _CORE.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def _from_yaml(path: Path, text: str) -> Any:
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        if node is None:
+            return None
+        builder = _Builder(str(path))
+        data = builder.build(node, ())
+    except yaml.MarkedYAMLError as error:
+        raise SpecError.of(path, "", _syntax(error)) from None
+    except yaml.YAMLError as error:
+        raise SpecError.of(path, "", f"is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise SpecError.of(path, "", "is nested too deeply") from None
+    if builder.faults:
+        raise SpecError(builder.faults)
+    return data
+
+
+def _syntax(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    line = f"line {mark.line + 1}: " if mark is not None else ""
+    return f"{line}{' '.join(part for part in (error.context, error.problem) if part)}"
+
+
+class _Builder:
+    """Turns parsed nodes into plain data and collects what our files may not contain."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.faults: list[Fault] = []
+        self._seen: set[int] = set()
+
+    def build(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:
+        """The node's value; None where it holds a fault."""
+        if id(node) in self._seen:
+            # A few nested aliases can stand for billions of values, or for themselves.
+            self._fault(node, path, "aliases (*name) are not supported; write the value out")
+            return None
+        if not isinstance(node, yaml.ScalarNode):
+            self._seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[Any, Any]:
+        built: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._fault(key_node, path, "a key must be a word or a number")
+                continue
+            key = self._scalar(key_node, path)
+            if key in built:
+                self._fault(key_node, (*path, key), "appears twice in one mapping; keep one")
+            built[key] = self.build(value_node, (*path, key))
+        return built
+
+    def _scalar(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:
+        text, tag = str(node.value), node.tag.removeprefix("tag:yaml.org,2002:")
+        if tag == "str":
+            return text
+        if tag == "null":
+            return None
+        if tag == "bool":
+            return text.lower() == "true"
+        if tag == "float":
+            return float(text)
+        if tag == "int":
+            return self._int(node, path, text)
+        self._fault(node, path, f"the tag {node.tag!r} is not supported; write plain values")
+        return None
+
+    def _int(self, node: yaml.Node, path: tuple[str | int, ...], text: str) -> int | None:
+        if len(text) > 20 or abs(int(text)) >= _INT_LIMIT:
+            self._fault(node, path, "must be below 2^63")
+            return None
+        return int(text)
+
+    def _fault(self, node: yaml.Node, path: tuple[str | int, ...], message: str) -> None:
+        self.faults.append(Fault(self.file, dotted(path), f"line {node.start_mark.line + 1}: {message}"))
+
+
+def _pruned(data: Any, value: object) -> Any:
+    """`data`, the dump of `value`, without the keys that are None and None by default, and with its whole-number keys.
+
+    An absent value says nothing, and some formats tell a key that is there from one that is not;
+    JSON mode turned the keys into text.
+    """
+    if isinstance(value, BaseModel):
+        fields = {field.alias or name: (name, field) for name, field in type(value).model_fields.items()}
+        return {
+            key: _pruned(dumped, getattr(value, fields[key][0]))
+            for key, dumped in data.items()
+            if dumped is not None or fields[key][1].is_required() or fields[key][1].get_default() is not None
+        }
+    if isinstance(value, dict):
+        return {key: _pruned(dumped, inner) for (key, inner), dumped in zip(value.items(), data.values(), strict=True)}
+    if isinstance(value, (list, tuple)):
+        return [_pruned(dumped, inner) for dumped, inner in zip(data, value, strict=True)]
+    return data
+
+
+def _schema_path(name: str, path: Path | None) -> str:
+    """Relative where the file lies beside the package (a checkout may move), absolute elsewhere."""
+    schema = SCHEMAS / f"{name}.json"
+    folder = None if path is None else path.resolve().parent
+    if folder is not None and folder.is_relative_to(SCHEMAS.parent.parent):
+        return os.path.relpath(schema, folder)
+    return str(schema)
+
+
+def _annotate(body: str, comments: Mapping[str, str]) -> str:
+    """Put each comment above the line on which the key of its path stands."""
+    lines = body.splitlines(keepends=True)
+    above: dict[int, list[str]] = {}
+    for path, text in comments.items():
+        line = _key_line(yaml.compose(body, Loader=_Loader), path.split("."))
+        indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())]
+        above.setdefault(line, []).extend(_comment(text, indent))
+    return "".join("".join(above.get(number, [])) + line for number, line in enumerate(lines))
+
+
+def _key_line(node: yaml.Node | None, path: list[str]) -> int:
+    line = 0
+    for part in path:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        key, node = next((key, value) for key, value in pairs if key.value == part)
+        line = key.start_mark.line
+    return line
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return [f"{indent}# {line}".rstrip() + "\n" for line in text.splitlines()]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside, make durable, swap, make the swap durable."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
