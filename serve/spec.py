@@ -23,4 +23,4 @@ Origin = Literal["measured", "imported", "projected", "assumed"]
 class Spec(BaseModel):
     """A part of a file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"
+_LARGEST = 1e15
 _DURATIONS_NS = {
     "ns": 1,
     "us": 1_000,
@@ -34,6 +35,21 @@ def _match(text: Any, pattern: str, what: str) -> re.Match[str]:
     return matched
 
 
+def _number(matched: re.Match[str]) -> float:
+    value = float(matched[1])
+    if value > _LARGEST:
+        raise ValueError("must be a number below 1e15 in any unit")
+    return value
+
+
+def _whole(matched: re.Match[str], scales: dict[str, int]) -> int:
+    """Whole inside units, which must fit int64 with room for sums."""
+    value = round(_number(matched) * scales[matched[2]])
+    if value >= 2**62:
+        raise ValueError("must be below 2^62 in its smallest unit (146 years; 4 EiB)")
+    return value
+
+
 def parse_duration_ns(text: Any) -> int:
     """`5ms` -> 5_000_000; a plain 0 is allowed, other bare numbers are not.
 
@@ -43,7 +59,7 @@ def parse_duration_ns(text: Any) -> int:
     if text == 0 and not isinstance(text, bool):
         return 0
     matched = _match(text, _NUMBER + r"\s*(ns|us|ms|s|min|h|d)", "a duration with its unit, such as 5ms, 2s or 10min")
-    return round(float(matched[1]) * _DURATIONS_NS[matched[2]])
+    return _whole(matched, _DURATIONS_NS)
 
 
 def format_duration(value_ns: int) -> str:
@@ -72,7 +88,7 @@ def parse_rate_rps(text: Any) -> float:
     1.5
     """
     matched = _match(text, _NUMBER + r"\s*/\s*(s|min|h|d)", "a rate with its unit, such as 400/s or 90/min")
-    return float(matched[1]) * _PER_S[matched[2]]
+    return _number(matched) * _PER_S[matched[2]]
 
 
 def format_rate(value_rps: float) -> str:
@@ -83,7 +99,7 @@ def format_rate(value_rps: float) -> str:
 def parse_bytes(text: Any) -> int:
     """`2GiB` -> 2147483648."""
     matched = _match(text, _NUMBER + r"\s*(B|KiB|MiB|GiB|kB|KB|MB|GB)", "a size with its unit, such as 600MiB or 2GiB")
-    return round(float(matched[1]) * _BYTES[matched[2]])
+    return _whole(matched, _BYTES)
 
 
 def format_bytes(value: int) -> str:
@@ -96,7 +112,7 @@ def format_bytes(value: int) -> str:
 
 def parse_price_usd_per_h(text: Any) -> float:
     """`0.35 USD/h` -> 0.35."""
-    return float(_match(text, _NUMBER + r"\s*USD\s*/\s*h", "a price per hour, such as 0.35 USD/h")[1])
+    return _number(_match(text, _NUMBER + r"\s*USD\s*/\s*h", "a price per hour, such as 0.35 USD/h"))
 
 
 def format_price(value_usd_per_h: float) -> str:
@@ -108,7 +124,7 @@ def parse_share(text: Any) -> float:
     """`1%` -> 0.01; a bare number in [0, 1] is a share already."""
     if isinstance(text, (int, float)) and not isinstance(text, bool) and 0 <= text <= 1:
         return float(text)
-    return float(_match(text, _NUMBER + r"\s*%", "a share, such as 1% or 0.01")[1]) / 100
+    return _number(_match(text, _NUMBER + r"\s*%", "a share, such as 1% or 0.01")) / 100
 
 
 def format_share(value: float) -> str:
