@@ -1,0 +1,201 @@
+"""Drawing a workload: arrays of requests in chunks, each kind of draw from its own stream.
+
+A draw is keyed by the request's class and its number within the class, never by its id in the merged
+order or by the size of a chunk: two deployments meet the same requests. Gaps are rounded to whole ns
+before they are added up, so instants do not depend on where the sum was cut either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from serve.policy.codes import NEVER_NS
+from sim.plane import Closed, Ints, Requests
+from sim.rng import stream, uniform_bits
+from sim.workload import Load, Source, whole_ns
+
+CHUNK = 65_536
+"""Requests of a class that are drawn at a time; any other number gives the same values."""
+
+CLOSED_FIRST_ID = 2**40
+"""Ids of closed-loop requests start here; more open requests do not fit into a run."""
+
+_SUM_MAX_NS = 2**62
+_COLUMNS = ("arrival_ns", "rows", "class_", "priority", "timeout_ns", "patience_ns", "client_ns")
+
+
+@dataclass(frozen=True, slots=True)
+class _Streams:
+    """The generators of one class in one replication."""
+
+    gaps: np.random.Generator
+    rows: np.random.Generator
+    service: np.random.Generator
+    client: np.random.Generator
+    patience: np.random.Generator
+
+
+def _streams(source: Source, seed: int, replication: int) -> _Streams:
+    names = ("gaps", "rows", "service", "client", "patience")
+    return _Streams(*(stream(seed, replication, source.name, purpose) for purpose in names))
+
+
+def _attributes(source: Source, load: Load, streams: _Streams, arrival_ns: Ints, rows: Ints | None) -> Requests:
+    count = len(arrival_ns)
+    if source.patience_ns is None:
+        patience = np.full(count, NEVER_NS, np.int64)
+    else:
+        patience = whole_ns(streams.patience.standard_exponential(count) * source.patience_ns)
+    return Requests(
+        arrival_ns=arrival_ns,
+        rows=source.rows(streams.rows, count) if rows is None else rows,
+        class_=np.full(count, source.index, np.int64),
+        priority=np.full(count, source.priority, np.int64),
+        timeout_ns=np.full(count, source.timeout_ns, np.int64),
+        patience_ns=patience,
+        client_ns=load.client_ns(streams.client, count),
+        draw=uniform_bits(streams.service, count).reshape(1, count),
+    )
+
+
+# -- open arrivals -----------------------------------------------------------------------------------
+
+
+def open_chunks(load: Load, seed: int, replication: int, chunk: int = CHUNK) -> Iterator[Requests]:
+    """The open requests of one replication, all classes superposed, by (arrival, class, number in class).
+
+    Ids count up from 0 over the chunks.
+    """
+    feeds = [_class_chunks(source, load, seed, replication, chunk) for source in load.open]
+    first_id = 0
+    for requests in feeds[0] if len(feeds) == 1 else _merged(feeds):
+        yield replace(requests, first_id=first_id)
+        first_id += len(requests)
+
+
+def _class_chunks(source: Source, load: Load, seed: int, replication: int, chunk: int) -> Iterator[Requests]:
+    """One open class's requests before the end of the load, in order."""
+    streams = _streams(source, seed, replication)
+    done = 0
+    for instants in _instants(source, streams.gaps, load.duration_ns, chunk):
+        within = int(np.searchsorted(instants, load.duration_ns, side="left"))
+        rows = None if source.given_rows is None else source.given_rows[done : done + within]
+        if within:
+            yield _attributes(source, load, streams, np.ascontiguousarray(instants[:within]), rows)
+        if within < len(instants):
+            return
+        done += within
+
+
+def _instants(source: Source, gaps: np.random.Generator, duration_ns: int, chunk: int) -> Iterator[Ints]:
+    """Arrival instants in chunks; endless but for fixed ones."""
+    if source.instants is not None:
+        for start in range(0, len(source.instants), chunk):
+            yield source.instants[start : start + chunk]
+    elif source.gaps is None:
+        numbers = np.arange(1, chunk + 1)
+        while True:
+            yield np.rint(numbers * source.period_ns).astype(np.int64)
+            numbers = numbers + chunk
+    else:
+        last_ns = 0
+        count = max(1, min(chunk, _SUM_MAX_NS // duration_ns))  # the sum of so many clipped gaps fits int64
+        while True:
+            clipped = np.minimum(source.gaps(gaps, count), duration_ns)
+            yield (instants := last_ns + np.cumsum(clipped))
+            last_ns = int(instants[-1])
+
+
+def _merged(feeds: Sequence[Iterator[Requests]]) -> Iterator[Requests]:
+    """Classes superposed: what lies before every unfinished class's last drawn instant may go."""
+    held: dict[int, Requests] = {}
+    unfinished = set(range(len(feeds)))
+    while unfinished or held:
+        behind = [i for i in unfinished if i not in held or int(held[i].arrival_ns[-1]) == _horizon(held, unfinished)]
+        for i in behind:
+            following = next(feeds[i], None)
+            if following is None:
+                unfinished.discard(i)
+            else:
+                held[i] = _concatenate([held[i], following]) if i in held else following
+        horizon = _horizon(held, unfinished)
+        ready = []
+        for i, requests in list(held.items()):
+            cut = int(np.searchsorted(requests.arrival_ns, horizon, side="left"))
+            ready.append(_slice(requests, 0, cut))
+            held[i] = _slice(requests, cut, len(requests))
+            if cut == len(requests):
+                del held[i]
+        if any(len(r) for r in ready):
+            yield _ordered(_concatenate(ready))
+
+
+def _horizon(held: dict[int, Requests], unfinished: set[int]) -> int:
+    """Earliest last instant among the classes that may still draw on; those that hold nothing do not count."""
+    return min((int(held[i].arrival_ns[-1]) for i in unfinished if i in held), default=NEVER_NS)
+
+
+def _each(requests: Requests, change: Callable[[Ints], Ints]) -> dict[str, Any]:
+    return {name: change(getattr(requests, name)) for name in _COLUMNS}
+
+
+def _ordered(requests: Requests) -> Requests:
+    order = np.lexsort((requests.class_, requests.arrival_ns))
+    return Requests(**_each(requests, lambda a: a[order]), draw=np.ascontiguousarray(requests.draw[:, order]))
+
+
+def _slice(requests: Requests, start: int, end: int) -> Requests:
+    return Requests(**_each(requests, lambda a: a[start:end]), draw=requests.draw[:, start:end])
+
+
+def _concatenate(parts: Sequence[Requests]) -> Requests:
+    columns: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS}
+    return Requests(**columns, draw=np.concatenate([p.draw for p in parts], axis=1))
+
+
+# -- closed loops ------------------------------------------------------------------------------------
+
+
+def closed_clients(load: Load) -> Closed | None:
+    """The closed-loop clients of all classes, by class then number; None if there are none."""
+    if not load.closed:
+        return None
+    return Closed(
+        class_=np.concatenate([np.full(s.clients, s.index, np.int64) for s in load.closed]),
+        think_ns=np.concatenate([np.full(s.clients, s.think_ns, np.int64) for s in load.closed]),
+        first_id=CLOSED_FIRST_ID,
+    )
+
+
+def closed_chunks(load: Load, seed: int, replication: int, chunk: int = CHUNK) -> Iterator[Requests]:
+    """The next requests of all closed-loop clients, whole turns of all of them at a time; endless.
+
+    A class draws for its k-th turn over its clients in one go, so values do not depend on `chunk`.
+    All clients send their first request at instant 0.
+    """
+    streams = [_streams(source, seed, replication) for source in load.closed]
+    clients = sum(source.clients for source in load.closed)
+    turns = max(1, chunk // clients)
+    done = 0
+    while True:
+        parts = [
+            _attributes(source, load, own, np.zeros(turns * source.clients, np.int64), None)
+            for source, own in zip(load.closed, streams, strict=True)
+        ]
+        yield replace(_interleaved(parts, load.closed, turns), first_id=CLOSED_FIRST_ID + done * clients)
+        done += turns
+
+
+def _interleaved(parts: Sequence[Requests], sources: Sequence[Source], turns: int) -> Requests:
+    """Per class (turn, client) -> per turn (class, client)."""
+
+    def joined(columns: Sequence[Ints]) -> Ints:
+        blocks = [c.reshape(turns, s.clients) for c, s in zip(columns, sources, strict=True)]
+        return np.concatenate(blocks, axis=1).reshape(-1)
+
+    columns: dict[str, Any] = {name: joined([getattr(p, name) for p in parts]) for name in _COLUMNS}
+    return Requests(**columns, draw=joined([p.draw for p in parts]).reshape(1, -1))

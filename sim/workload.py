@@ -1,0 +1,155 @@
+"""The workload: how each request class of a scenario arrives, and what its requests are like.
+
+Laws only; `sim.drawing` turns them into arrays of requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from serve.deployment import Model
+from sim import traces
+from sim.scenario import Arrivals, RequestClass, Workload
+
+Ints = npt.NDArray[np.int64]
+Draw = Callable[[np.random.Generator, int], Ints]
+
+GAP_MAX_NS = float(2**61)
+"""Longer gaps would leave int64; no run lasts 73 years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One request class as the planes see it: how its instants, rows and limits are drawn.
+
+    Exactly one of `gaps` (draws the next gaps in ns), `period_ns`, `instants` (fixed, with
+    `given_rows`: a trace, or what a live run met) and `clients` says how they arrive.
+    """
+
+    name: str
+    index: int  # its number among the classes
+    rows: Draw
+    priority: int
+    timeout_ns: int
+    patience_ns: int | None  # mean
+    gaps: Draw | None = None
+    period_ns: float = 0.0
+    instants: Ints | None = None
+    given_rows: Ints | None = None
+    clients: int = 0
+    think_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The instants (ns from the start of the run, ascending) and rows that one class met in a live run."""
+
+    arrival_ns: Ints
+    rows: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A workload ready to be drawn: its classes, and until when they arrive."""
+
+    sources: tuple[Source, ...]
+    duration_ns: int
+    client_ns: Draw = field(default=lambda rng, count: np.zeros(count, np.int64))
+
+    @property
+    def open(self) -> tuple[Source, ...]:
+        """The classes that arrive whatever the server does."""
+        return tuple(s for s in self.sources if not s.clients)
+
+    @property
+    def closed(self) -> tuple[Source, ...]:
+        """The classes whose clients wait for their answers."""
+        return tuple(s for s in self.sources if s.clients)
+
+
+def build(
+    workload: Workload,
+    model: Model,
+    base: Path,
+    client_ns: Draw | None = None,
+    given: Mapping[str, Given] | None = None,
+) -> Load:
+    """The workload of one model's requests.
+
+    Parameters
+    ----------
+    workload : the scenario's.
+    model : deployment of the model they ask for: default timeout and priority.
+    base : folder that trace files are relative to.
+    client_ns : draws what client and network add to a request's latency; none: nothing.
+    given : instants and rows by class, in place of what the workload says.
+
+    Raises
+    ------
+    SpecError : a trace that cannot be used.
+    """
+    sources = tuple(
+        _source(name, index, class_, model, base, (given or {}).get(name))
+        for index, (name, class_) in enumerate(workload.classes.items())
+    )
+    load = Load(sources, workload.duration)
+    return load if client_ns is None else Load(sources, workload.duration, client_ns)
+
+
+def _source(name: str, index: int, class_: RequestClass, model: Model, base: Path, given: Given | None) -> Source:
+    timeout = class_.timeout if class_.timeout is not None else model.timeout_ns
+    priority = class_.priority if "priority" in class_.model_fields_set else model.queue.default_priority
+    shared = (name, index, rows_draw(class_.rows), priority, timeout, class_.patience)
+    if given is not None:
+        return Source(*shared, instants=given.arrival_ns, given_rows=given.rows)
+    arrivals = class_.arrivals
+    if arrivals.closed is not None:
+        return Source(*shared, clients=arrivals.closed.clients, think_ns=arrivals.closed.think)
+    if arrivals.trace is not None:
+        instants, rows = traces.load(base / arrivals.trace.file, arrivals.trace.scale)
+        return Source(*shared, instants=instants, given_rows=rows)
+    if arrivals.constant is not None:
+        return Source(*shared, period_ns=1e9 / arrivals.constant)
+    return Source(*shared, gaps=gap_draw(arrivals))
+
+
+# -- laws ------------------------------------------------------------------------------------------
+
+
+def gap_draw(arrivals: Arrivals) -> Draw:
+    """Draws random gaps, in whole ns, of an open stationary law."""
+    if arrivals.poisson is not None:
+        mean_ns = 1e9 / arrivals.poisson
+        return lambda rng, count: whole_ns(rng.standard_exponential(count) * mean_ns)
+    assert arrivals.gamma is not None
+    shape = arrivals.gamma.cv**-2
+    scale_ns = 1e9 / arrivals.gamma.rate / shape
+    return lambda rng, count: whole_ns(rng.standard_gamma(shape, count) * scale_ns)
+
+
+def rate_rps(arrivals: Arrivals) -> float | None:
+    """Mean rate of an open stationary law; None for the others."""
+    if arrivals.gamma is not None:
+        return arrivals.gamma.rate
+    return arrivals.poisson if arrivals.poisson is not None else arrivals.constant
+
+
+def rows_draw(rows: int | Mapping[int, float]) -> Draw:
+    """Draws the rows of requests: a constant, or a distribution by weight."""
+    if isinstance(rows, int):
+        return lambda rng, count: np.full(count, rows, np.int64)
+    values = np.array(sorted(rows), np.int64)
+    edges = np.cumsum([rows[int(v)] for v in values])
+    edges /= edges[-1]
+    edges[-1] = 1.0
+    return lambda rng, count: values[np.searchsorted(edges, rng.random(count), side="right")]
+
+
+def whole_ns(gaps: npt.NDArray[np.float64]) -> Ints:
+    """Spans rounded to whole ns, so that sums of them do not depend on the order of the addition."""
+    return np.rint(np.minimum(gaps, GAP_MAX_NS)).astype(np.int64)
