@@ -1,7 +1,8 @@
 """The request row: one record per attempt, the same from the live engine and from both simulators.
 
 A set of rows is an int64 array of shape (n, ROW_WIDTH) whose columns are the constants below;
-instants are ns, -1 where the thing never happened. What is computed from rows is in `sim.measures`.
+instants are ns, -1 where the thing never happened; `answered_ns` of a request that gets no answer
+(cancelled) is when it was dropped. What is computed from rows is in `sim.measures`.
 """
 
 from enum import IntEnum

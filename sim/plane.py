@@ -3,7 +3,16 @@
 A plane simulates one node (front, queue, replicas) and is advanced in time by its caller, which
 adds control (replica up, dead, drain) between two advances. `sim.reference` is the SimPy plane
 over the production scheduler, `sim.dataplane` the compiled one; from the same inputs they take the
-same decision on every request, to the nanosecond.
+same decision on every request, to the nanosecond. Both are built alike:
+
+    Reference(node, classes, closed=None, *, time_bins=1, bin_ns=2**62, slo_ns=None)
+    DataPlane(node, classes, closed=None, *, keep="tally", time_bins=1, bin_ns=2**62, slo_ns=None, pool=1024)
+
+`classes` is the number of request classes, `slo_ns` (classes,) the latency bound of goodput,
+`time_bins` and `bin_ns` the time bins of the tally; `keep` is "tally", "rows" or "both" (the
+reference always keeps rows); `pool` is where the number of requests present starts: it grows.
+A run is: feed (and feed_closed), end_feed, ready(0), ..., then `advance` until it returns UNTIL,
+feeding more on STARVED. `now_ns` is the instant of the last stop, where control acts.
 
 Instants and spans are int64 ns. Chance enters only as the arrays of `Requests`.
 """
@@ -15,15 +24,25 @@ from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from serve.policy.codes import OUTCOME_COUNT, REASON_COUNT
 from serve.policy.front import FRONT_PARAM_COUNT
 from serve.records import Rows
 from serve.scheduler import SchedulerSpec
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from sim.tally import HISTOGRAM_BINS as HISTOGRAM_BINS
+from sim.tally import HISTOGRAM_SUB_BITS as HISTOGRAM_SUB_BITS
+from sim.tally import SUM_ANSWER_S as SUM_ANSWER_S
+from sim.tally import SUM_CLIENT_S as SUM_CLIENT_S
+from sim.tally import SUM_COMPUTE_S as SUM_COMPUTE_S
+from sim.tally import SUM_COUNT as SUM_COUNT
+from sim.tally import SUM_FRONT_S as SUM_FRONT_S
+from sim.tally import SUM_LATENCY_S as SUM_LATENCY_S
+from sim.tally import SUM_LATENCY_SQUARED_S2 as SUM_LATENCY_SQUARED_S2
+from sim.tally import SUM_QUEUE_S as SUM_QUEUE_S
+from sim.tally import SUM_SLOT_S as SUM_SLOT_S
+from sim.tally import Floats as Floats
+from sim.tally import Ints as Ints
+from sim.tally import Tally as Tally
+from sim.tally import empty_tally as empty_tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +93,16 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Closed-loop clients: after an answer a client thinks, then sends its next request."""
+    """Closed-loop clients: after an answer a client thinks, then sends its next request.
+
+    It is sent at answered + client_ns + think; after a refusal (full, draining) the pause is
+    max(think, retry_after), after a cancellation it counts from the instant the request was dropped;
+    after anything but ok it is at least 1 ns, so that no client loops within an instant.
+    """
 
     class_: Ints  # by client
     think_ns: Ints  # by client; one think time for all its requests
-    first_id: int = 2**40  # ids of closed-loop requests start here
+    first_id: int = 2**39  # ids of closed-loop requests start here, above every open one
 
 
 class StopCode(IntEnum):
@@ -97,61 +121,7 @@ class Stop:
 
     code: StopCode
     at_ns: int
-
-
-# Columns of Tally.sums.
-SUM_LATENCY_S = 0
-SUM_LATENCY_SQUARED_S2 = 1
-SUM_FRONT_S = 2
-SUM_QUEUE_S = 3
-SUM_SLOT_S = 4
-SUM_COMPUTE_S = 5
-SUM_ANSWER_S = 6
-SUM_CLIENT_S = 7
-SUM_COUNT = 8
-
-HISTOGRAM_SUB_BITS = 8
-"""Bins per octave are 2**8: a bin is 0.39 % wide."""
-HISTOGRAM_BINS = 40 << HISTOGRAM_SUB_BITS
-"""Latencies below 2**40 ns (18 minutes); longer ones fall into the last bin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Histograms and sums of a run, flat in memory: by class, by time bin of the *arrival*.
-
-    Only outcome ok enters `latency`, `sums` and `good`. Spans of the node (busy_s, front_busy_s,
-    in_system_s) lie in the bins in which they pass, batches in the bin of their start.
-    """
-
-    bin_ns: int  # width of a time bin; the last one takes all that is later
-    latency: Ints  # (classes, time bins, HISTOGRAM_BINS), client latency
-    sums: Floats  # (classes, time bins, SUM_COUNT), over ok requests
-    good: Ints  # (classes, time bins): ok within the class's SLO latency bound
-    outcomes: Ints  # (classes, time bins, OUTCOME_COUNT)
-    drop_reasons: Ints  # (classes, time bins, REASON_COUNT), of what was not ok
-    batch_rows: Ints  # (time bins, rows_max + 1)
-    batch_reasons: Ints  # (time bins, REASON_COUNT)
-    busy_s: Floats  # (time bins,), summed over replicas
-    front_busy_s: Floats  # (time bins,)
-    in_system_s: Floats  # (time bins,), integral of the number of requests present (arrival to answer)
-
-
-def empty_tally(classes: int, time_bins: int, bin_ns: int, rows_max: int) -> Tally:
-    """A tally of nothing."""
-    return Tally(
-        bin_ns=bin_ns,
-        latency=np.zeros((classes, time_bins, HISTOGRAM_BINS), np.int64),
-        sums=np.zeros((classes, time_bins, SUM_COUNT)),
-        good=np.zeros((classes, time_bins), np.int64),
-        outcomes=np.zeros((classes, time_bins, OUTCOME_COUNT), np.int64),
-        drop_reasons=np.zeros((classes, time_bins, REASON_COUNT), np.int64),
-        batch_rows=np.zeros((time_bins, rows_max + 1), np.int64),
-        batch_reasons=np.zeros((time_bins, REASON_COUNT), np.int64),
-        busy_s=np.zeros(time_bins),
-        front_busy_s=np.zeros(time_bins),
-        in_system_s=np.zeros(time_bins),
-    )
+    which: int = -1  # the request (NO_REPLICA, FAILED) or the replica (DRAINED)
 
 
 def free_front() -> Ints:
@@ -163,6 +133,10 @@ def free_front() -> Ints:
 
 class Plane(Protocol):
     """One node under simulated time. Replicas are down until `ready`."""
+
+    @property
+    def now_ns(self) -> int:
+        """Instant of the last stop."""
 
     def feed(self, requests: Requests) -> None:
         """Hand over the next open arrivals (ids go on where the last chunk ended)."""
@@ -189,7 +163,11 @@ class Plane(Protocol):
         """Control: the node drains (rule 12)."""
 
     def rows(self) -> Rows:
-        """The rows of all finished requests, by request id (planes built to keep rows)."""
+        """The rows of all requests that left by `now_ns`, by request id (planes built to keep rows).
+
+        A request that left was answered, refused or dropped; `answered_ns` is when, also for a
+        cancelled one. What a death undid (replica, batch, dispatch, start) is -1 again.
+        """
 
     def tally(self) -> Tally:
         """Histograms and sums so far (planes built to tally)."""

@@ -1,0 +1,197 @@
+"""The Tally: histograms and sums of a run, flat in memory, and the same numbers computed from rows.
+
+The compiled plane fills a tally as it runs; `tally_from_rows` computes it from the rows of the
+reference (or of the live engine), which is how the two are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from serve.policy.codes import OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
+from serve.records import (
+    ANSWERED_NS,
+    ARRIVAL_NS,
+    BATCH,
+    CLASS,
+    DISPATCH_NS,
+    DONE_NS,
+    ENQUEUE_NS,
+    OUTCOME,
+    REASON,
+    START_NS,
+    Rows,
+)
+from serve.records import ROWS as ROWS_COLUMN
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# Columns of Tally.sums.
+SUM_LATENCY_S = 0
+SUM_LATENCY_SQUARED_S2 = 1
+SUM_FRONT_S = 2
+SUM_QUEUE_S = 3
+SUM_SLOT_S = 4
+SUM_COMPUTE_S = 5
+SUM_ANSWER_S = 6
+SUM_CLIENT_S = 7
+SUM_COUNT = 8
+
+HISTOGRAM_SUB_BITS = 8
+"""Bins per octave are 2**8: a bin is 0.39 % wide."""
+HISTOGRAM_BINS = 40 << HISTOGRAM_SUB_BITS
+"""Latencies below 2**40 ns (18 minutes); longer ones fall into the last bin."""
+
+# Columns of a batch log, one row a batch: what `Reference.batches` keeps.
+BATCH_START_NS = 0
+BATCH_END_NS = 1  # end or death; -1 while it runs
+BATCH_ROWS = 2
+BATCH_REASON = 3
+BATCH_WIDTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Histograms and sums of a run, flat in memory: by class, by time bin of the *arrival*.
+
+    Only outcome ok enters `latency`, `sums` and `good`. Spans of the node (busy_s, front_busy_s,
+    in_system_s) lie in the bins in which they pass, batches in the bin of their start. A batch is
+    busy time once it ended or its replica died; a request is counted once it left.
+    """
+
+    bin_ns: int  # width of a time bin; the last one takes all that is later
+    latency: Ints  # (classes, time bins, HISTOGRAM_BINS), client latency
+    sums: Floats  # (classes, time bins, SUM_COUNT), over ok requests
+    good: Ints  # (classes, time bins): ok within the class's SLO latency bound
+    outcomes: Ints  # (classes, time bins, OUTCOME_COUNT)
+    drop_reasons: Ints  # (classes, time bins, REASON_COUNT), of what was not ok
+    batch_rows: Ints  # (time bins, rows_max + 1)
+    batch_reasons: Ints  # (time bins, REASON_COUNT)
+    busy_s: Floats  # (time bins,), summed over replicas
+    front_busy_s: Floats  # (time bins,)
+    in_system_s: Floats  # (time bins,), integral of the number of requests present (arrival to answer)
+
+
+def empty_tally(classes: int, time_bins: int, bin_ns: int, rows_max: int) -> Tally:
+    """A tally of nothing."""
+    return Tally(
+        bin_ns=bin_ns,
+        latency=np.zeros((classes, time_bins, HISTOGRAM_BINS), np.int64),
+        sums=np.zeros((classes, time_bins, SUM_COUNT)),
+        good=np.zeros((classes, time_bins), np.int64),
+        outcomes=np.zeros((classes, time_bins, OUTCOME_COUNT), np.int64),
+        drop_reasons=np.zeros((classes, time_bins, REASON_COUNT), np.int64),
+        batch_rows=np.zeros((time_bins, rows_max + 1), np.int64),
+        batch_reasons=np.zeros((time_bins, REASON_COUNT), np.int64),
+        busy_s=np.zeros(time_bins),
+        front_busy_s=np.zeros(time_bins),
+        in_system_s=np.zeros(time_bins),
+    )
+
+
+def histogram_bin(value_ns: Ints) -> Ints:
+    """Bin of each non-negative latency: its octave and the next 8 bits, read off the float64's exponent.
+
+    >>> histogram_bin(np.array([0, 1, 2, 3])).tolist()
+    [0, 0, 256, 384]
+    """
+    bits = value_ns.astype(np.float64).view(np.int64) >> (52 - HISTOGRAM_SUB_BITS)
+    bins: Ints = np.clip(bits - (1023 << HISTOGRAM_SUB_BITS), 0, HISTOGRAM_BINS - 1)
+    return bins
+
+
+def histogram_edges_ns() -> Floats:
+    """Lower edges of the histogram's bins and the upper edge of the last, in ns."""
+    index = np.arange(HISTOGRAM_BINS + 1)
+    sub = index & ((1 << HISTOGRAM_SUB_BITS) - 1)
+    edges: Floats = np.ldexp(1.0 + sub / (1 << HISTOGRAM_SUB_BITS), index >> HISTOGRAM_SUB_BITS)
+    return edges
+
+
+def batches_of(rows: Rows) -> Ints:
+    """The batch log that rows imply: every batch that was run to its end and is still named by a row."""
+    ridden = rows[(rows[:, BATCH] >= 0) & (rows[:, DONE_NS] >= 0)]
+    reasons = np.where(ridden[:, OUTCOME] == OUTCOME_OK, ridden[:, REASON], 0)
+    ids, first, of = np.unique(ridden[:, BATCH], return_index=True, return_inverse=True)
+    log = np.zeros((len(ids), BATCH_WIDTH), np.int64)
+    log[:, BATCH_START_NS] = ridden[first, START_NS]
+    log[:, BATCH_END_NS] = ridden[first, DONE_NS]
+    np.add.at(log[:, BATCH_ROWS], of, ridden[:, ROWS_COLUMN])
+    np.maximum.at(log[:, BATCH_REASON], of, reasons)
+    return log
+
+
+def spread(spans_ns: Ints, time_bins: int, bin_ns: int) -> Floats:
+    """Seconds that spans (n, 2) of start and end pass in each time bin; the last bin has no end."""
+    out = np.zeros(time_bins)
+    for i in range(time_bins):
+        low = np.maximum(spans_ns[:, 0], i * bin_ns)
+        high = spans_ns[:, 1] if i == time_bins - 1 else np.minimum(spans_ns[:, 1], (i + 1) * bin_ns)
+        out[i] = np.maximum(high - low, 0).sum() * 1e-9
+    return out
+
+
+def tally_from_rows(
+    rows: Rows,
+    client_ns: Ints,
+    classes: int,
+    time_bins: int = 1,
+    bin_ns: int = 2**62,
+    rows_max: int | None = None,
+    slo_ns: Ints | None = None,
+    batches: Ints | None = None,
+    front_ns: Ints | None = None,
+) -> Tally:
+    """The tally of finished rows.
+
+    Parameters
+    ----------
+    rows : (n, ROW_WIDTH), every row with an outcome.
+    client_ns : (n,), what client and network add to each row's latency.
+    rows_max : largest batch; default: the largest among the rows' batches.
+    slo_ns : (classes,) client-latency bound of goodput; default: every ok request is good.
+    batches : batch log (m, BATCH_WIDTH); default: `batches_of(rows)`, which lacks what a death ended.
+    front_ns : (k, 2) spans in which the front worked; default: none known.
+    """
+    batches = batches_of(rows) if batches is None else batches
+    if rows_max is None:
+        rows_max = int(batches[:, BATCH_ROWS].max(initial=1))
+    tally = empty_tally(classes, time_bins, bin_ns, rows_max)
+    class_, bin_ = rows[:, CLASS], np.minimum(rows[:, ARRIVAL_NS] // bin_ns, time_bins - 1)
+    np.add.at(tally.outcomes, (class_, bin_, rows[:, OUTCOME]), 1)
+    ok = rows[:, OUTCOME] == OUTCOME_OK
+    np.add.at(tally.drop_reasons, (class_[~ok], bin_[~ok], rows[~ok, REASON]), 1)
+    _tally_answers(tally, rows[ok], client_ns[ok], class_[ok], bin_[ok], slo_ns)
+    _tally_node(tally, rows, batches, front_ns)
+    return tally
+
+
+def _tally_answers(tally: Tally, rows: Rows, client_ns: Ints, class_: Ints, bin_: Ints, slo_ns: Ints | None) -> None:
+    """Latency and its parts, of ok rows."""
+    latency_ns = rows[:, ANSWERED_NS] - rows[:, ARRIVAL_NS] + client_ns
+    np.add.at(tally.latency, (class_, bin_, histogram_bin(latency_ns)), 1)
+    good = latency_ns <= slo_ns[class_] if slo_ns is not None else np.ones(len(rows), bool)
+    np.add.at(tally.good, (class_[good], bin_[good]), 1)
+    instants = rows[:, [ARRIVAL_NS, ENQUEUE_NS, DISPATCH_NS, START_NS, DONE_NS, ANSWERED_NS]]
+    parts = np.concatenate([np.diff(instants, axis=1), client_ns[:, None]], axis=1) * 1e-9
+    latency_s = latency_ns * 1e-9
+    values = np.column_stack([latency_s, latency_s * latency_s, parts])
+    np.add.at(tally.sums, (class_, bin_), values)
+
+
+def _tally_node(tally: Tally, rows: Rows, batches: Ints, front_ns: Ints | None) -> None:
+    """Batches, and the spans of replicas, front and requests."""
+    time_bins, bin_ns = len(tally.busy_s), tally.bin_ns
+    bin_ = np.minimum(batches[:, BATCH_START_NS] // bin_ns, time_bins - 1)
+    np.add.at(tally.batch_rows, (bin_, batches[:, BATCH_ROWS]), 1)
+    np.add.at(tally.batch_reasons, (bin_, batches[:, BATCH_REASON]), 1)
+    ended = batches[batches[:, BATCH_END_NS] >= 0]
+    tally.busy_s[:] = spread(ended[:, [BATCH_START_NS, BATCH_END_NS]], time_bins, bin_ns)
+    if front_ns is not None:
+        tally.front_busy_s[:] = spread(front_ns, time_bins, bin_ns)
+    left = rows[rows[:, ANSWERED_NS] >= 0]
+    tally.in_system_s[:] = spread(left[:, [ARRIVAL_NS, ANSWERED_NS]], time_bins, bin_ns)
