@@ -133,5 +133,7 @@ class Profile(Spec):
     client: ClientCosts
     startup: Startup
     noise: Noise
-    samples: Samples
+    samples: Samples | None = Field(
+        None, description="raw samples; none: each cell is taken to be a lognormal of its p50 and p99"
+    )
     warnings: list[str] = []

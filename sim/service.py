@@ -1,0 +1,284 @@
+"""From a Profile to what the planes draw from: service table, machine level, front costs, client overhead.
+
+A measured cell (threads, busy, rows) becomes `2**BITS` equally likely service times: the means of so
+many strata of its own samples, so the cell's mean is kept exactly. Cells with too few samples for a
+p99 of their own take the shape of their upper tenth from all batch sizes at the same (threads, busy).
+Between measured batch sizes, and between measured numbers of neighbours, quantiles are interpolated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from serve.errors import ProfileError
+from serve.policy import front
+from serve.profile import ClientCosts, FrontCosts, Noise, Profile
+from serve.spec import Origin
+from sim.plane import Ints, Service
+from sim.rng import uniform_bits
+from sim.samples import Cells, load_cells
+from sim.workload import Draw
+
+Floats = npt.NDArray[np.float64]
+
+BITS = 10
+"""log2 of the entries of one cell of the table."""
+
+OWN_TAIL_SAMPLES = 500
+"""From so many samples on, a cell's tail is its own."""
+
+TAIL_SHARE = 0.1
+"""Share of a cell's law that is pooled over batch sizes where it has too few samples."""
+
+ORIGINS: tuple[Origin, ...] = ("measured", "imported", "projected", "assumed")
+"""From the strongest to the weakest."""
+
+_TAIL = round(TAIL_SHARE * 2**BITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The service of one replication; `calibration_shift` and `level_shift` are logs of what its bootstrap and its
+    machine level multiply mean service times by (0: nothing)."""
+
+    service: Service
+    calibration_shift: float = 0.0
+    level_shift: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A profile with its samples, ready to be drawn from."""
+
+    profile: Profile
+    cells: Cells
+
+    @classmethod
+    def load(cls, path: Path) -> Measured:
+        """Read profile and samples; SpecError or ProfileError if they cannot be used."""
+        from serve.files import load
+
+        profile = load(path, Profile)
+        return cls(profile, load_cells(profile, path))
+
+    def law(self, threads: int, replicas: int, max_batch: int) -> Law:
+        """What replicas of so many threads draw from; ProfileError if that was not measured."""
+        return Law(self, *coverage(self.profile, threads, replicas, max_batch))
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """Service times of one deployment's replicas."""
+
+    measured: Measured
+    threads: int
+    pressure_max: int
+    max_batch: int
+    warnings: tuple[str, ...] = ()
+
+    def expected(self) -> Drawn:
+        """The samples as they are, on a machine whose level never moves."""
+        return Drawn(self._service(self.measured.cells, 1.0, np.ones(1), 2**62))
+
+    def bootstrap(self, rng: np.random.Generator, duration_ns: int) -> Drawn:
+        """Samples drawn again with replacement, and one path of the machine's level as calibration saw it."""
+        noise = self.measured.profile.noise
+        cells = {key: resampled(own, rng) for key, own in sorted(self._own().items())}
+        calibration = calibration_level(noise, rng)
+        levels, bin_ns = level_path(noise, duration_ns, rng)
+        drawn = self._service(cells, calibration, levels, bin_ns)
+        return Drawn(drawn, math.log(calibration) + self._shift(cells), math.log(float(levels.mean())))
+
+    def _own(self) -> Cells:
+        return {key: own for key, own in self.measured.cells.items() if key[0] == self.threads}
+
+    def _shift(self, cells: Cells) -> float:
+        """Mean over cells of the log ratio of resampled to original means."""
+        own = self._own()
+        return float(np.mean([math.log(cells[key].mean() / own[key].mean()) for key in cells]))
+
+    def _service(self, cells: Cells, factor: float, levels: Floats, bin_ns: int) -> Service:
+        table = quantile_table(cells, self.threads, self.pressure_max, self.max_batch) * factor
+        whole = np.maximum(np.rint(table), 1).astype(np.int64)
+        return Service(whole.reshape(-1), BITS, self.max_batch, self.pressure_max, levels, bin_ns)
+
+
+# -- what was measured ---------------------------------------------------------------------------------
+
+
+def coverage(profile: Profile, threads: int, replicas: int, max_batch: int) -> tuple[int, int, int, tuple[str, ...]]:
+    """(threads, most neighbours looked up, max_batch, warnings) for a use that the profile covers.
+
+    Raises
+    ------
+    ProfileError : threads or batch sizes that were not measured.
+    """
+    cells = [c for c in profile.service if c.threads == threads]
+    if not cells:
+        known = ", ".join(str(t) for t in sorted({c.threads for c in profile.service}))
+        raise ProfileError(f"profile {profile.name}: replicas.threads {threads} was not measured (measured: {known})")
+    alone = [c.rows for c in cells if c.busy == 0]
+    if not alone or min(alone) > 1:
+        raise ProfileError(f"profile {profile.name}: threads {threads}: a lone request beside no neighbour is missing")
+    if max_batch > max(alone):
+        raise ProfileError(
+            f"profile {profile.name}: batching.max_batch {max_batch} is beyond the {max(alone)} rows that were "
+            f"measured with threads {threads}; lower it, or calibrate up to it"
+        )
+    busy_max = max(c.busy for c in cells)
+    warnings: tuple[str, ...] = ()
+    if replicas - 1 > busy_max:
+        warnings = (
+            f"profile {profile.name}: {replicas} replicas have up to {replicas - 1} busy neighbours, {busy_max} "
+            f"were measured with threads {threads}; more than that are taken to slow a batch no further",
+        )
+    return threads, min(replicas - 1, busy_max), max_batch, warnings
+
+
+def weakest(origins: Sequence[Origin]) -> Origin:
+    """The weakest of several origins."""
+    return max(origins, key=ORIGINS.index)
+
+
+def origin(profile: Profile, threads: int) -> Origin:
+    """The weakest origin among the numbers that a prediction with so many threads rests on."""
+    cells: list[Origin] = [c.origin for c in profile.service if c.threads == threads]
+    return weakest([*cells, profile.front.origin, profile.client.origin])
+
+
+# -- the table -----------------------------------------------------------------------------------------
+
+
+def strata(ordered: Floats, count: int) -> Floats:
+    """Means of `count` equally likely strata of a sample in ascending order; their mean is the sample's."""
+    cumulative = np.concatenate([[0.0], np.cumsum(ordered)]) / len(ordered)
+    edges = np.linspace(0.0, 1.0, count + 1)
+    return np.asarray(np.diff(np.interp(edges, np.linspace(0.0, 1.0, len(ordered) + 1), cumulative)) * count)
+
+
+def tail_ratios(laws: Sequence[Floats]) -> Floats:
+    """Upper tenths of several samples, each relative to its own 90th percentile, together in ascending order."""
+    parts = []
+    for ordered in laws:
+        start = math.floor((1 - TAIL_SHARE) * len(ordered))
+        parts.append(ordered[start:] / ordered[start])
+    return np.sort(np.concatenate(parts))
+
+
+def cell_law(ordered: Floats, pooled: Floats) -> Floats:
+    """A cell's `2**BITS` equally likely times: its own body, and its own or the pooled tail."""
+    law = strata(ordered, 2**BITS)
+    if len(ordered) < OWN_TAIL_SAMPLES:
+        start = math.floor((1 - TAIL_SHARE) * len(ordered))
+        law[-_TAIL:] = np.maximum(ordered[start] * pooled, law[-_TAIL - 1])
+    return law
+
+
+def quantile_table(cells: Cells, threads: int, pressure_max: int, max_batch: int) -> Floats:
+    """Service times of shape (pressure_max + 1, max_batch + 1, 2**BITS); rows 0 is never looked up."""
+    busy = sorted({key[1] for key in cells if key[0] == threads})
+    planes = [_rows_plane(cells, threads, b, max_batch) for b in busy]
+    for b, plane in zip(busy[1:], planes[1:], strict=True):
+        _extend(plane, planes[0], max(key[2] for key in cells if key[:2] == (threads, b)))
+    return _interpolated(np.array(busy, float), np.stack(planes), np.arange(pressure_max + 1))
+
+
+def _rows_plane(cells: Cells, threads: int, busy: int, max_batch: int) -> Floats:
+    """Laws of 0..max_batch rows beside `busy` neighbours."""
+    measured = sorted(key[2] for key in cells if key[:2] == (threads, busy))
+    own = [cells[threads, busy, rows] for rows in measured]
+    pooled = strata(tail_ratios(own), _TAIL)
+    laws = np.stack([cell_law(ordered, pooled) for ordered in own])
+    return _interpolated(np.array(measured, float), laws, np.arange(max_batch + 1))
+
+
+def _extend(plane: Floats, alone: Floats, rows_max: int) -> None:
+    """Beyond the `rows_max` measured beside neighbours, they slow a batch by as much as they do there."""
+    if rows_max + 1 < len(plane):
+        plane[rows_max + 1 :] = plane[rows_max] * (alone[rows_max + 1 :] / alone[rows_max])
+
+
+def _interpolated(at: Floats, values: Floats, wanted: npt.NDArray[np.int_]) -> Floats:
+    """`values`, known at ascending `at` along the first axis, interpolated linearly; constant beyond both ends."""
+    right = np.clip(np.searchsorted(at, wanted), 0, len(at) - 1)
+    left = np.maximum(right - 1, 0)
+    width = np.where(right > left, at[right] - at[left], 1.0)
+    weight = np.clip((wanted - at[left]) / width, 0.0, 1.0).reshape(-1, *([1] * (values.ndim - 1)))
+    return np.asarray(values[left] * (1 - weight) + values[right] * weight)
+
+
+# -- chance --------------------------------------------------------------------------------------------
+
+
+def resampled(ordered: Floats, rng: np.random.Generator) -> Floats:
+    """A sample of the same size drawn from it with replacement, in ascending order."""
+    return np.sort(ordered[rng.integers(0, len(ordered), len(ordered))])
+
+
+def calibration_level(noise: Noise, rng: np.random.Generator) -> float:
+    """Mean level of a calibration made again: it averages over as many windows, drawn with replacement."""
+    series = np.array(noise.level_series or [1.0])
+    return float(rng.choice(series, len(series)).mean())
+
+
+def level_path(noise: Noise, duration_ns: int, rng: np.random.Generator) -> tuple[Floats, int]:
+    """The machine's level in successive windows of a run, and their length.
+
+    The measured series from a random window on, forth and back: levels of one minute resemble those
+    of the minute before, and a path shorter than the series is one that really happened.
+    """
+    series = np.array(noise.level_series or [1.0])
+    bin_ns = max(1, round(noise.level_bin_s * 1e9))
+    windows = min(duration_ns // bin_ns + 2, 2**20)
+    there_and_back = np.concatenate([series, series[::-1]])
+    start = int(rng.integers(0, len(there_and_back)))
+    return there_and_back[(start + np.arange(windows)) % len(there_and_back)], bin_ns
+
+
+# -- front and client ----------------------------------------------------------------------------------
+
+
+def front_vector(costs: FrontCosts, noise: Noise, budget_ns: int) -> Ints:
+    """The vector of `serve.policy.front`; a negative budget is unlimited."""
+    vector = np.zeros(front.FRONT_PARAM_COUNT, np.int64)
+    vector[front.FRONT_PARSE_NS] = _ns(costs.parse_us)
+    vector[front.FRONT_PARSE_NS_PER_KIB] = _ns(costs.parse_us_per_kib)
+    vector[front.FRONT_FINISH_BATCH_NS] = _ns(costs.finish_batch_us)
+    vector[front.FRONT_FINISH_REQUEST_NS] = _ns(costs.finish_request_us)
+    vector[front.FRONT_FINISH_NS_PER_KIB] = _ns(costs.finish_us_per_kib)
+    vector[front.FRONT_REFUSE_NS] = _ns(costs.refuse_us)
+    vector[front.FRONT_BUDGET_NS] = budget_ns
+    vector[front.FRONT_BYTES_IN_PER_ROW] = costs.bytes_in_per_row
+    vector[front.FRONT_BYTES_OUT_PER_ROW] = costs.bytes_out_per_row
+    vector[front.FRONT_TIMER_LATE_NS] = _ns(noise.timer_late_us[0]) if noise.timer_late_us else 0
+    return vector
+
+
+def _ns(us: float) -> int:
+    return round(us * 1000)
+
+
+def client_draw(costs: ClientCosts) -> Draw:
+    """Draws what sending and receiving add to the server's latency, each from its measured quantiles."""
+    send, receive = (_equally_likely_ns(quantiles) for quantiles in (costs.send_us, costs.receive_us))
+    mask, shift = len(send) - 1, BITS
+
+    def draw(rng: np.random.Generator, count: int) -> Ints:
+        bits = uniform_bits(rng, count)
+        return np.asarray(send[bits & mask] + receive[(bits >> shift) & mask])
+
+    return draw
+
+
+def _equally_likely_ns(quantiles_us: Sequence[float]) -> Ints:
+    """`2**BITS` equally likely ns from quantiles at even steps from 0 to 100 %; none: 0."""
+    quantiles = np.sort(np.array(quantiles_us if len(quantiles_us) else [0.0], float)) * 1000
+    at = (np.arange(2**BITS) + 0.5) / 2**BITS
+    values: Ints = np.rint(np.interp(at, np.linspace(0, 1, len(quantiles)), quantiles)).astype(np.int64)
+    return values
