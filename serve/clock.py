@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import time
@@ -19,6 +20,7 @@ _CLOCK_MONOTONIC = 1
 _TFD_NONBLOCK = os.O_NONBLOCK
 _TFD_CLOEXEC = os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
+_TIMER_ABSTIME = 1
 _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29
 
@@ -65,6 +67,15 @@ class TimerFd:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def sleep_until_ns(at_ns: int) -> None:
+    """Block this thread until `at_ns` without using the processor; returns at once if that has passed."""
+    if at_ns <= 0:
+        return
+    target = _Timespec(*divmod(at_ns, 1_000_000_000))
+    while _libc.clock_nanosleep(_CLOCK_MONOTONIC, _TIMER_ABSTIME, ctypes.byref(target), None) == errno.EINTR:
+        pass
 
 
 def set_timer_slack(slack_ns: int = 1) -> None:

@@ -64,6 +64,9 @@ class Model(Spec):
     backend: Literal["onnx", "emulated"] = Field(
         "onnx", description="emulated: holds its slot for a time drawn from the profile"
     )
+    batch_axis: Literal["auto", "first", "none"] = Field(
+        "auto", description="axis along which requests are stacked; auto: the first, if it is dynamic everywhere"
+    )
     batching: Batching = Batching()
     queue: Queue = Queue()
     replicas: Replicas = Replicas()

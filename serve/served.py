@@ -8,31 +8,26 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from serve.datatypes import NUMPY_OF_DATATYPE
 from serve.deployment import Model
 from serve.policy.codes import NEVER_NS, OUTCOME_COUNT, REASON_COUNT, REASON_NONE
 from serve.profile import Tensor
 from serve.scheduler import Request, Scheduler
 
+__all__ = [
+    "NUMPY_OF_DATATYPE",
+    "Answer",
+    "Array",
+    "Arrays",
+    "BatchStatistics",
+    "LiveRequest",
+    "Reply",
+    "Served",
+    "Statistics",
+]
+
 Array = npt.NDArray[np.generic]
 Arrays = Mapping[str, Array]
-
-NUMPY_OF_DATATYPE: dict[str, np.dtype[np.generic]] = {
-    "BOOL": np.dtype(np.bool_),
-    "UINT8": np.dtype(np.uint8),
-    "UINT16": np.dtype(np.uint16),
-    "UINT32": np.dtype(np.uint32),
-    "UINT64": np.dtype(np.uint64),
-    "INT8": np.dtype(np.int8),
-    "INT16": np.dtype(np.int16),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP16": np.dtype(np.float16),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-    "BF16": np.dtype(np.uint16),
-    "BYTES": np.dtype(np.object_),
-}
-"""How the engine holds each OIP datatype: BF16 as its bit pattern, BYTES as an object array of `bytes`."""
 
 
 @dataclass(slots=True)
