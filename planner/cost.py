@@ -1,0 +1,65 @@
+"""What a deployment costs: the cores that its replicas hold and its front is busy on, at the pool's price.
+
+`price x (replicas x threads + the front's busy cores) / cores`. Costs are compared in steps of
+CORES_STEP: the front's CPU is not known more finely, and a cheaper thousandth would otherwise buy
+any latency that the SLO just allows.
+"""
+
+from __future__ import annotations
+
+import math
+
+from serve.deployment import Deployment, Model, Pool
+from serve.errors import SpecError
+from serve.profile import FrontCosts
+
+CORES_STEP = 0.05
+"""Cores; deployments whose cores fall into the same step cost the same, and latency decides."""
+
+
+def only_model(deployment: Deployment) -> tuple[str, Model]:
+    """The one model of a deployment; planning several together comes with packing."""
+    if len(deployment.models) != 1:
+        raise SpecError.of(
+            "scenario", "deployment.models", f"plan takes exactly one model, got {', '.join(deployment.models)}"
+        )
+    return next(iter(deployment.models.items()))
+
+
+def only_pool(deployment: Deployment) -> Pool:
+    """The one pool of a deployment."""
+    if len(deployment.pools) != 1:
+        raise SpecError.of(
+            "scenario", "deployment.pools", f"plan takes exactly one pool, got {', '.join(deployment.pools)}"
+        )
+    return next(iter(deployment.pools.values()))
+
+
+def replica_cores(deployment: Deployment) -> int:
+    """Cores that the replicas hold: replicas x threads, whatever the backend."""
+    replicas = only_model(deployment)[1].replicas
+    return replicas.count * replicas.threads
+
+
+def usd_per_h(deployment: Deployment, front_cores: float) -> float:
+    """The planner's price of a deployment whose front is busy on `front_cores` cores."""
+    pool = only_pool(deployment)
+    return pool.price * pool.nodes * (replica_cores(deployment) + front_cores) / pool.cores
+
+
+def cost_step(deployment: Deployment, front_cores: float) -> int:
+    """Cost in whole steps of CORES_STEP: equal steps count as equally cheap."""
+    return math.floor((replica_cores(deployment) + front_cores) / CORES_STEP + 1e-9)
+
+
+def front_floor_cores(
+    front: FrontCosts, requests_per_s: float, rows_per_s: float, max_batch: int, lost: float
+) -> float:
+    """The least CPU that the front needs: full batches only, `lost` of the requests refused for nothing.
+
+    Admissible: no simulation of a candidate that loses at most `lost` can find less.
+    """
+    kib_in, kib_out = front.bytes_in_per_row / 1024, front.bytes_out_per_row / 1024
+    per_request_us = front.parse_us + front.finish_request_us
+    per_row_us = front.parse_us_per_kib * kib_in + front.finish_us_per_kib * kib_out + front.finish_batch_us / max_batch
+    return (1 - lost) * (requests_per_s * per_request_us + rows_per_s * per_row_us) / 1e6

@@ -1,0 +1,346 @@
+"""The deployments that a plan searches: the choices, what follows from the SLO, and what can be ruled out unsimulated.
+
+A bound rules a candidate out only if no simulation could find it holding the SLO (admissible):
+its replicas do not fit the cores, the rows that arrive are more than it can ever serve, or its
+fastest batch already takes longer than the SLO allows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from planner import cost
+from planner.slo import LATENCIES, Bound, latency_limit_s
+from serve.deployment import Deployment
+from serve.errors import Fault, SpecError
+from serve.faults import explain, near_miss
+from serve.profile import Profile, ServiceCell
+from serve.units import format_duration
+from sim.scenario import RequestClass, Scenario, Workload
+from sim.workload import rate_rps
+
+SPACE_MAX = 20_000
+"""Most candidates of one plan; more choices than that are a mistake or need a coarser list."""
+WINDOWS_NS = (0, 1_000_000, 2_000_000, 5_000_000, 10_000_000)
+REPLICAS_MAX = 64
+BOUND_SLACK = 0.05
+"""Bounds are loosened by this share: replications draw the calibration anew, the machine has better days."""
+
+Settings = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One deployment of the space; `settings` are its choices as files write them, in the order of the choices."""
+
+    index: int
+    settings: Settings
+    deployment: Deployment
+
+    @property
+    def replica_cores(self) -> int:
+        """Replicas x threads."""
+        return cost.replica_cores(self.deployment)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in self.settings) or "as given"
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Load that the open classes offer at least, and for how long; traces and closed loops are not counted."""
+
+    requests_per_s: float
+    rows_per_s: float
+    duration_s: float
+    lost: float  # share that the SLO lets be lost
+
+
+# -- the choices ---------------------------------------------------------------------------------
+
+
+def choices_of(
+    scenario: Scenario, deployment: Deployment, profile: Profile, bounds: list[Bound]
+) -> dict[str, list[Any]]:
+    """The choices of a scenario as lists, or the default ones: window, max_batch, replicas, threads, slots.
+
+    Raises
+    ------
+    SpecError : a path that the deployment lacks, a list that is empty or no range, threads that were not
+        measured; all faults at once.
+    """
+    if not scenario.choices:
+        return default_choices(deployment, profile, bounds)
+    plain = deployment.model_dump(mode="json")
+    choices: dict[str, list[Any]] = {}
+    faults: list[Fault] = []
+    for path, given in scenario.choices.items():
+        path = path.removeprefix("deployment.")
+        try:
+            _find(plain, path)
+            choices[path] = _values(given)
+            _measured(path, choices[path], profile)
+        except ValueError as fault:
+            faults.append(Fault("scenario", f"choices.{path}", str(fault)))
+    if faults:
+        raise SpecError(faults)
+    return choices
+
+
+def default_choices(deployment: Deployment, profile: Profile, bounds: list[Bound]) -> dict[str, list[Any]]:
+    """What is searched when a scenario says nothing: windows below half the SLO, all sizes that were measured."""
+    name, _ = cost.only_model(deployment)
+    limit_s = latency_limit_s(bounds)
+    windows = [w for w in WINDOWS_NS if limit_s is None or w == 0 or w / 1e9 < limit_s / 2]
+    threads = sorted({cell.threads for cell in profile.service})
+    cores = cost.only_pool(deployment).cores
+    return {
+        f"models.{name}.batching.window": [format_duration(w) for w in windows],
+        f"models.{name}.batching.max_batch": _powers(profile.model.max_batch),
+        f"models.{name}.replicas.count": list(range(1, min(REPLICAS_MAX, max(1, cores // threads[0])) + 1)),
+        f"models.{name}.replicas.threads": threads,
+        f"models.{name}.replicas.slots": [1, 2],
+    }
+
+
+def _powers(most: int) -> list[int]:
+    powers = [1 << i for i in range(most.bit_length())]
+    return powers if powers[-1] == most else [*powers, most]
+
+
+def _values(given: list[Any] | str) -> list[Any]:
+    """`[1, 2]` as it is, `1..4` as 1, 2, 3, 4."""
+    if isinstance(given, list):
+        if not given:
+            raise ValueError("must list at least one value, got []")
+        return list(given)
+    matched = re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", given)
+    if matched is None or int(matched[1]) > int(matched[2]):
+        raise ValueError(f"must be a list such as [0ms, 2ms] or a range such as 1..4, got {given!r}")
+    return list(range(int(matched[1]), int(matched[2]) + 1))
+
+
+def _measured(path: str, values: list[Any], profile: Profile) -> None:
+    if not path.endswith(".replicas.threads"):
+        return
+    known = sorted({cell.threads for cell in profile.service})
+    missing = [v for v in values if v not in known]
+    if missing:
+        raise ValueError(f"the profile measured threads {known}, not {missing}; calibrate with --threads, or leave out")
+
+
+def _find(plain: Mapping[str, Any], path: str) -> None:
+    """Check that a path leads to a value of the deployment."""
+    here: Any = plain
+    walked: list[str] = []
+    for key in path.split("."):
+        if not isinstance(here, Mapping) or key not in here:
+            known = list(here) if isinstance(here, Mapping) else []
+            raise ValueError(f"the deployment has no {'.'.join([*walked, key])}; {near_miss(key, known)}")
+        here = here[key]
+        walked.append(key)
+
+
+# -- the candidates ------------------------------------------------------------------------------
+
+
+def candidates(
+    deployment: Deployment, choices: dict[str, list[Any]], profile: Profile, bounds: list[Bound]
+) -> list[Candidate]:
+    """Every combination of the choices, with `max_queue` and `front.budget` derived where they are no choice.
+
+    Raises
+    ------
+    SpecError : more than SPACE_MAX combinations, or values that the deployment's schema refuses.
+    """
+    size = math.prod(len(values) for values in choices.values())
+    if size > SPACE_MAX:
+        raise SpecError.of(
+            "scenario", "choices", f"{size} combinations, at most {SPACE_MAX} are searched; list fewer values"
+        )
+    return list(_build(deployment, choices, profile, bounds))
+
+
+def _build(
+    deployment: Deployment, choices: dict[str, list[Any]], profile: Profile, bounds: list[Bound]
+) -> Iterator[Candidate]:
+    for index, values in enumerate(itertools.product(*choices.values())):
+        settings = tuple(zip(choices, values, strict=True))
+        chosen = with_values(deployment, dict(settings))
+        yield Candidate(index, settings, with_values(chosen, _derived(chosen, choices, profile, bounds)))
+
+
+def with_values(deployment: Deployment, values: Mapping[str, Any]) -> Deployment:
+    """The deployment with the values at these paths (which exist) replaced and all of it checked again."""
+    plain = deployment.model_dump(mode="json")
+    for path, value in values.items():
+        *parents, last = path.removeprefix("deployment.").split(".")
+        here = plain
+        for key in parents:
+            here = here[key]
+        here[last] = value
+    try:
+        return Deployment.model_validate(plain)
+    except ValidationError as fault:
+        raise SpecError(explain("choices", Deployment, plain, fault)) from None
+
+
+def _derived(
+    deployment: Deployment, choices: Mapping[str, Any], profile: Profile, bounds: list[Bound]
+) -> dict[str, Any]:
+    """Settings that follow from the SLO: who could no longer be served in time is refused at once."""
+    name, model = cost.only_model(deployment)
+    limit_s = latency_limit_s(bounds)
+    derived: dict[str, Any] = {}
+    queue = f"models.{name}.queue.max_queue"
+    if queue not in choices:
+        if limit_s is not None:
+            derived[queue] = max_queue_rows(deployment, profile, limit_s)
+        elif model.queue.max_queue == "unbounded":
+            derived[queue] = 256
+    if "front.budget" not in choices and limit_s is not None:
+        derived["front.budget"] = format_duration(max(1, round(limit_s * 1e8)) // 1000 * 1000)
+    return derived
+
+
+def max_queue_rows(deployment: Deployment, profile: Profile, limit_s: float) -> int:
+    """Rows that may wait so that the last of them can still be answered within `limit_s`.
+
+    Those ahead leave at the rate of full batches; a queue longer than what leaves within the SLO
+    only makes everybody late. At least two full batches, so that a burst of one is not refused.
+    """
+    model = cost.only_model(deployment)[1]
+    rate = capacity_rows_per_s(deployment, profile)
+    return max(2 * model.batching.max_batch, math.ceil(rate * limit_s))
+
+
+# -- bounds --------------------------------------------------------------------------------------
+
+
+def _cells(profile: Profile, threads: int) -> list[ServiceCell]:
+    return [cell for cell in profile.service if cell.threads == threads]
+
+
+def _fastest(profile: Profile, threads: int, rows_max: int, statistic: str) -> tuple[list[int], list[float]]:
+    """Rows 1..rows_max and, in s, the statistic of the fastest neighbourhood, linear between what was measured."""
+    best: dict[int, float] = {}
+    for cell in _cells(profile, threads):
+        value = getattr(cell, statistic) / 1e3
+        best[cell.rows] = min(value, best.get(cell.rows, math.inf))
+    measured = sorted(best)
+    rows = list(range(1, rows_max + 1))
+    return rows, list(np.interp(rows, measured, [best[r] for r in measured]))
+
+
+def capacity_rows_per_s(deployment: Deployment, profile: Profile) -> float:
+    """The most rows per second that the replicas can ever serve: every batch of the best size, nobody disturbed."""
+    model = cost.only_model(deployment)[1]
+    rows, mean_s = _fastest(profile, model.replicas.threads, model.batching.max_batch, "mean_ms")
+    return model.replicas.count * max(r / s for r, s in zip(rows, mean_s, strict=True))
+
+
+def latency_floor_s(deployment: Deployment, profile: Profile, metric: str) -> float:
+    """The least that a latency metric can be: that statistic of the fastest batch, without any waiting."""
+    model = cost.only_model(deployment)[1]
+    statistic = {"mean": "mean_ms", "p99": "p99_ms", "p99.9": "p99_ms"}.get(metric, "p50_ms")
+    return min(_fastest(profile, model.replicas.threads, model.batching.max_batch, statistic)[1])
+
+
+def offered(workload: Workload, bounds: list[Bound]) -> Offered:
+    """The load of the classes whose rate the scenario states."""
+    rates = [(rate_rps(c.arrivals), mean_rows(c)) for c in workload.classes.values()]
+    losses = [b.limit for b in bounds if b.class_ is None and b.metric in ("refused", "expired", "cancelled", "failed")]
+    patient = all(c.patience is None for c in workload.classes.values())
+    return Offered(
+        requests_per_s=sum(rate for rate, _ in rates if rate is not None),
+        rows_per_s=sum(rate * rows for rate, rows in rates if rate is not None),
+        duration_s=workload.duration / 1e9,
+        lost=min(1.0, sum(losses)) if patient else 1.0,
+    )
+
+
+def mean_rows(class_: RequestClass) -> float:
+    """Mean rows of a request."""
+    if isinstance(class_.rows, int):
+        return float(class_.rows)
+    return sum(rows * weight for rows, weight in class_.rows.items()) / sum(class_.rows.values())
+
+
+def most_rows(workload: Workload) -> int:
+    """Rows of the largest request."""
+    return max(c.rows if isinstance(c.rows, int) else max(c.rows) for c in workload.classes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Why a candidate is ruled out without simulating it."""
+
+    limit: str  # cores, capacity, latency floor, rows
+    reason: str
+
+
+def front_floor_cores(candidate: Candidate, profile: Profile, load: Offered) -> float:
+    """The least CPU of the candidate's front."""
+    max_batch = cost.only_model(candidate.deployment)[1].batching.max_batch
+    return cost.front_floor_cores(profile.front, load.requests_per_s, load.rows_per_s, max_batch, load.lost)
+
+
+def ruled_out(
+    candidate: Candidate, profile: Profile, workload: Workload, load: Offered, bounds: list[Bound]
+) -> Outside | None:
+    """The first bound that a candidate cannot meet: rows, cores, capacity, latency floor."""
+    return (
+        _rows_outside(candidate, workload)
+        or cores_outside(candidate, front_floor_cores(candidate, profile, load))
+        or capacity_outside(candidate, profile, load, bounds)
+        or _floor_outside(candidate, profile, bounds)
+    )
+
+
+def _rows_outside(candidate: Candidate, workload: Workload) -> Outside | None:
+    max_batch = cost.only_model(candidate.deployment)[1].batching.max_batch
+    if most_rows(workload) <= max_batch:
+        return None
+    return Outside(
+        "rows", f"requests have up to {most_rows(workload)} rows, max_batch is {max_batch}: they are invalid"
+    )
+
+
+def cores_outside(candidate: Candidate, front_cores: float) -> Outside | None:
+    """Replicas and front together against the pool's cores."""
+    cores = cost.only_pool(candidate.deployment).cores
+    needed = candidate.replica_cores + front_cores
+    if needed <= cores:
+        return None
+    return Outside(
+        "cores", f"needs {needed:.2f} cores (replicas {candidate.replica_cores}, front {front_cores:.2f}) of {cores}"
+    )
+
+
+def capacity_outside(candidate: Candidate, profile: Profile, load: Offered, bounds: list[Bound]) -> Outside | None:
+    """Rows that must be served against rows that can be, the backlog that may be left at the end included."""
+    capacity = capacity_rows_per_s(candidate.deployment, profile) * (1 + BOUND_SLACK)
+    grace_s = latency_limit_s(bounds) or load.duration_s
+    if load.rows_per_s * (1 - load.lost) * load.duration_s <= capacity * (load.duration_s + grace_s):
+        return None
+    return Outside("capacity", f"can serve at most {capacity:.0f} rows/s, {load.rows_per_s:.0f} rows/s arrive")
+
+
+def _floor_outside(candidate: Candidate, profile: Profile, bounds: list[Bound]) -> Outside | None:
+    for bound in bounds:
+        if bound.metric not in LATENCIES:
+            continue
+        floor_s = latency_floor_s(candidate.deployment, profile, bound.metric) * (1 - BOUND_SLACK)
+        if floor_s > bound.limit:
+            return Outside(
+                "latency floor", f"the fastest batch alone has {bound.metric} {floor_s * 1e3:.3g}ms: {bound}"
+            )
+    return None
