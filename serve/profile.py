@@ -112,7 +112,7 @@ class Samples(Spec):
 
     file: str
     sha256: str
-    rows: int
+    rows: int = Field(description="0: no such file; each cell is taken to be a lognormal of its p50 and p99")
 
 
 class Profile(Spec):
@@ -133,7 +133,5 @@ class Profile(Spec):
     client: ClientCosts
     startup: Startup
     noise: Noise
-    samples: Samples | None = Field(
-        None, description="raw samples; none: each cell is taken to be a lognormal of its p50 and p99"
-    )
+    samples: Samples
     warnings: list[str] = []

@@ -30,7 +30,7 @@ def load_cells(profile: Profile, path: Path) -> Cells:
     SpecError : the samples' file cannot be read.
     ProfileError : it is not the file that the profile was written with, or lacks a cell.
     """
-    if profile.samples is None:
+    if profile.samples.rows == 0:
         return {(c.threads, c.busy, c.rows): assumed(c) for c in profile.service}
     file = resolve(path, profile.samples.file)
     if not file.is_file():

@@ -104,7 +104,9 @@ def _cell(made: Synthetic, columns: dict[str, np.ndarray], threads: int, busy: i
 
 
 def _profile(made: Synthetic, name: str, columns: dict[str, np.ndarray], file: Path) -> Profile:
-    samples = Samples(file=file.name, sha256=sha256(file), rows=len(columns["rows"])) if made.samples else None
+    samples = Samples(file="none", sha256="none", rows=0)
+    if made.samples:
+        samples = Samples(file=file.name, sha256=sha256(file), rows=len(columns["rows"]))
     return Profile(
         name=name,
         date="2026-11-24",
