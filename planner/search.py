@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from planner import cost, headroom, space
+from planner import cost, export, headroom, space
 from planner.plan import Considered, Fate, Headroom, Limit, LimitName, Plan, RunnerUp
 from planner.slo import LATENCIES, LOSSES, Bound, Check, check, estimate_of, hopeless, latency_metric, parse_slo, show
 from planner.space import Candidate, Offered, Outside
@@ -99,11 +99,11 @@ def plan(scenario: Scenario, *, base: Path, progress: Progress | None = None, ev
 
 
 def inputs(scenario: Scenario, base: Path) -> tuple[Deployment, Profile]:
-    """The deployment that a scenario names or holds, and the profile of its only model."""
+    """The deployment that a scenario names or holds, its paths relative to `base`, and its model's profile."""
     deployment = scenario.deployment
     if isinstance(deployment, str):
-        base = (base / deployment).parent
-        deployment = load(base / Path(scenario.deployment).name, Deployment)  # type: ignore[arg-type]
+        path = base / deployment
+        deployment = export.rebased(load(path, Deployment), path.parent, base)
     _, model = cost.only_model(deployment)
     return deployment, load(base / model.profile, Profile)
 
