@@ -209,8 +209,9 @@ class Scheduler:
         return drops
 
     def up(self, replica_id: int) -> None:
-        """A replica (new, or the successor of a dead one) is ready."""
+        """A replica (new, or the successor of a dead or drained one) is ready."""
         self.replicas[replica_id].up = True
+        self.replicas[replica_id].draining = False
 
     def drain_replica(self, replica_id: int) -> None:
         """Rule 12 for one replica: it takes no more batches."""
@@ -251,17 +252,27 @@ class Scheduler:
         due = self.window_due_ns
         return min(due if due > now_ns else NEVER_NS, self.next_deadline_ns)
 
+    def may_dispatch(self, now_ns: int) -> bool:
+        """Whether a batch that may leave meets a slot that may take it: rule 5's invariant denies it after `run`."""
+        _, reason = self._release(now_ns)
+        return reason != REASON_NONE and self._choose(reason) is not None
+
     def refuse_draining(self, request: Request) -> Drop:
         """The drop of an arrival after the drain (rule 12)."""
         return Drop(request, OUTCOME_DRAINING, REASON_DRAINING)
 
     # -- the rules ---------------------------------------------------------------------------------
 
-    def _next_batch(self, now_ns: int) -> Batch | None:
+    def _release(self, now_ns: int) -> tuple[int, int]:
+        """Rule 3: the most rows that a batch leaving now may have, and why it may (REASON_NONE: it may not)."""
         if not self.waiting_requests:
-            return None
+            return 0, REASON_NONE
         view = (self.waiting_rows, self._oldest().enqueue_ns, int(self.draining))
         rows, reason, _ = batching.step(POLICY_FOREBAY, self._params, None, EVENT_ARRIVAL, now_ns, view)
+        return rows, reason
+
+    def _next_batch(self, now_ns: int) -> Batch | None:
+        rows, reason = self._release(now_ns)
         if reason == REASON_NONE:
             return None
         replica = self._choose(reason)

@@ -25,7 +25,7 @@ from typing import Protocol
 
 import numpy as np
 
-from serve.policy.front import FRONT_PARAM_COUNT
+from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
 from serve.records import Rows
 from serve.scheduler import SchedulerSpec
 from sim.tally import HISTOGRAM_BINS as HISTOGRAM_BINS
@@ -129,6 +129,49 @@ def free_front() -> Ints:
     front = np.zeros(FRONT_PARAM_COUNT, np.int64)
     front[6] = -1
     return front
+
+
+def check_node(node: Node, closed: Closed | None = None) -> None:
+    """Refuse a node that no plane can simulate, before it gives nonsense.
+
+    Raises
+    ------
+    ValueError: the service table's shape is not what its fields say, lacks batches that the
+    scheduler may form, a front cost is negative, or closed-loop clients have ids of open requests.
+    """
+    service, spec = node.service, node.scheduler
+    cells = (service.pressure_max + 1) * (service.rows_max + 1)
+    faults = {
+        f"service.table has {len(service.table)} entries, not {cells} cells << bits": len(service.table)
+        != cells << service.bits,
+        f"service.rows_max ({service.rows_max}) is below max_batch ({spec.max_batch})": service.rows_max
+        < spec.max_batch,
+        f"front must have {FRONT_PARAM_COUNT} entries": len(node.front) != FRONT_PARAM_COUNT,
+        "front costs must not be negative": bool(np.any(node.front[:FRONT_BUDGET_NS] < 0)),
+        "slots must be 1 or 2": spec.slots not in (1, 2),
+        "service times and levels must not be negative": bool(np.any(service.table < 0) or np.any(service.levels < 0)),
+        "closed.think_ns must have one entry a client": closed is not None
+        and len(closed.think_ns) != len(closed.class_),
+    }
+    if found := [text for text, wrong in faults.items() if wrong]:
+        raise ValueError("; ".join(found))
+
+
+def check_requests(requests: Requests, node: Node, classes: int) -> None:
+    """Refuse requests of a class or priority that the node does not have, or arrays of unequal length."""
+    count = len(requests)
+    columns = (requests.rows, requests.class_, requests.priority, requests.timeout_ns, requests.patience_ns)
+    lengths = {len(c) for c in (*columns, requests.client_ns)} | {requests.draw.shape[-1]}
+    faults = {
+        f"arrays must all have {count} entries": lengths != {count},
+        "draw must be (deaths + 1, n)": requests.draw.ndim != 2,
+        f"class must be in [0, {classes})": bool(np.any((requests.class_ < 0) | (requests.class_ >= classes))),
+        f"priority must be in [0, {node.scheduler.priority_levels})": bool(
+            np.any((requests.priority < 0) | (requests.priority >= node.scheduler.priority_levels))
+        ),
+    }
+    if found := [text for text, wrong in faults.items() if wrong]:
+        raise ValueError("; ".join(found))
 
 
 class Plane(Protocol):

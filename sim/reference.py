@@ -1,0 +1,544 @@
+"""The reference simulator: the production scheduler under SimPy's clock, one lean event flow per request.
+
+It is slow and beyond doubt. It owns the clock, the front station (rule 10), the service times
+(rule 11) and the clients; every other rule is `serve.scheduler`'s own code. Every event goes
+through `_at`, which turns the written order of simultaneous events into SimPy's priority.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import simpy
+
+from serve.policy import front as front_leaf
+from serve.policy.codes import (
+    CAUSE_FIRST,
+    EVENT_ARRIVAL,
+    EVENT_CANCEL,
+    EVENT_CONTROL,
+    EVENT_DEADLINE,
+    EVENT_ENDED,
+    EVENT_FRONT,
+    EVENT_WINDOW,
+    NEVER_NS,
+    OUTCOME_CANCELLED,
+    OUTCOME_DRAINING,
+    OUTCOME_FAILED,
+    OUTCOME_FULL,
+    OUTCOME_OK,
+    OUTCOME_PENDING,
+    REASON_CLIENT,
+    REASON_FRONT,
+    REASON_NONE,
+)
+from serve.policy.front import FRONT_BUDGET_NS, FRONT_TIMER_LATE_NS
+from serve.policy.service import service_ns
+from serve.records import Rows, empty_rows
+from serve.scheduler import Batch, Drop, Request, Scheduler
+from sim.plane import Closed, Ints, Node, Requests, Stop, StopCode, check_node, check_requests
+from sim.tally import BATCH_WIDTH, Tally, tally_from_rows
+
+PRIORITY_STRIDE = 2**40  # SimPy priority of an event: (class + 1) * stride + index, index < stride
+
+PARSE, FINISH, REFUSE = range(3)
+
+
+@dataclass(slots=True)
+class _Trip:
+    """What the driver knows of a request beyond the scheduler."""
+
+    class_: int
+    arrival_ns: int
+    patience_ns: int
+    client_ns: int
+    draws: tuple[int, ...]
+    client: int = -1  # closed-loop client that sent it
+
+
+@dataclass(slots=True)
+class _Job:
+    """One job of the front station: a parse or refusal of `requests[0]`, or the finish of a batch."""
+
+    kind: int
+    requests: deque[Request]
+    batch: Batch | None = None
+    outcome: int = OUTCOME_PENDING
+    reason: int = REASON_NONE
+
+
+@dataclass(slots=True)
+class _Stops:
+    """What control has yet to be told, in the order in which it is told."""
+
+    drained: set[int] = field(default_factory=set)
+    failed: int = -1
+    homeless: int = -1
+    starved: bool = False
+    reached: bool = False
+
+
+class Reference:
+    """A `Plane` over `serve.scheduler.Scheduler`; always keeps rows, and tallies from them."""
+
+    def __init__(
+        self,
+        node: Node,
+        classes: int,
+        closed: Closed | None = None,
+        *,
+        time_bins: int = 1,
+        bin_ns: int = 2**62,
+        slo_ns: Ints | None = None,
+    ) -> None:
+        check_node(node, closed)
+        self.node = node
+        self.scheduler = Scheduler(node.scheduler, node.replicas)
+        self._classes, self._closed = classes, closed
+        self._time_bins, self._bin_ns, self._slo_ns = time_bins, bin_ns, slo_ns
+        self._front = [int(v) for v in node.front]
+        self._table = [int(v) for v in node.service.table]
+        self._levels = [float(v) for v in node.service.levels]
+        self._env = simpy.Environment(initial_time=0)
+        self._open: deque[Request] = deque()
+        self._open_id, self._open_armed, self._open_ended = -1, False, False
+        clients = 0 if closed is None else len(closed.class_)
+        self._clients: list[deque[Request]] = [deque() for _ in range(clients)]
+        self._client_turn = [0] * clients
+        self._client_started = [False] * clients
+        self._hungry: list[int] = []  # clients whose next request was due but not fed
+        self._closed_fed = 0
+        self._job: _Job | None = None
+        self._jobs: deque[_Job] = deque()
+        self._window_armed_ns = self._window_fired_ns = -1
+        self._stops = _Stops()
+        self._rows: list[tuple[int, ...]] = []
+        self._client_ns: list[int] = []
+        self._batches: dict[int, list[int]] = {}
+        self._front_ns: list[tuple[int, int]] = []
+        self._arrived = self._present = self._area_ns = self._area_at_ns = self._stayed_ns = 0
+
+    # -- what comes in ---------------------------------------------------------------------------
+
+    @property
+    def now_ns(self) -> int:
+        """Instant of the last stop."""
+        return int(self._env.now)
+
+    def feed(self, requests: Requests) -> None:
+        """Hand over the next open arrivals."""
+        check_requests(requests, self.node, self._classes)
+        if self._open_id < 0:
+            self._open_id = requests.first_id
+        self._open.extend(_requests_of(requests, self._open_id))
+        self._open_id += len(requests)
+        self._arm_open()
+
+    def feed_closed(self, requests: Requests) -> None:
+        """Hand over the next requests of the closed-loop clients, client by client."""
+        check_requests(requests, self.node, self._classes)
+        assert self._closed is not None, "built without closed-loop clients"
+        for request in _requests_of(requests, self._closed.first_id + self._closed_fed):
+            client = (request.id - self._closed.first_id) % len(self._clients)
+            request.payload.client = client
+            self._clients[client].append(request)
+            if not self._client_started[client]:
+                self._client_started[client] = True
+                self._send(client, request.payload.arrival_ns)
+        self._closed_fed += len(requests)
+
+    def end_feed(self) -> None:
+        """No more open arrivals will come."""
+        self._open_ended = True
+
+    # -- the clock ---------------------------------------------------------------------------------
+
+    def _at(self, at_ns: int, class_: int, index: int, call: Callable[..., None], *args: Any) -> None:
+        """Schedule `call(*args)` as an event of this class and index: the only way into SimPy's queue."""
+        event = simpy.Event(self._env)
+        event._ok, event._value = True, None
+        event.callbacks.append(lambda _: call(*args))
+        priority: Any = (class_ + 1) * PRIORITY_STRIDE + index
+        self._env.schedule(event, priority, at_ns - self._env.now)
+
+    def advance(self, until_ns: int) -> Stop:
+        """Handle every event before `until_ns`, and classes 0 and 1 at it; return early where control must react."""
+        assert until_ns >= self.now_ns, f"{until_ns=} lies before {self.now_ns=}"
+        self._stops.reached = self._stops.starved = False
+        stops = self._stops
+        self._at(until_ns, EVENT_CONTROL, -1, self._reach, stops)
+        hungry, self._hungry = self._hungry, []
+        for client in hungry:
+            self._send(client, self.now_ns)
+        while (stop := self._stop()) is None:
+            self._env.step()
+        # A marker of an advance that stopped early must not end a later one.
+        self._stops = _Stops(stops.drained, stops.failed, stops.homeless)
+        self._check()
+        return stop
+
+    def _reach(self, stops: _Stops) -> None:
+        stops.reached = True
+
+    def _stop(self) -> Stop | None:
+        stops, now_ns = self._stops, self.now_ns
+        if stops.drained:
+            which = min(stops.drained)
+            stops.drained.remove(which)
+            return Stop(StopCode.DRAINED, now_ns, which)
+        if stops.failed >= 0:
+            which, stops.failed = stops.failed, -1
+            return Stop(StopCode.FAILED, now_ns, which)
+        if stops.homeless >= 0:
+            which, stops.homeless = stops.homeless, -1
+            return Stop(StopCode.NO_REPLICA, now_ns, which)
+        if stops.starved or not (self._open_armed or self._open_ended):
+            return Stop(StopCode.STARVED, now_ns)
+        return Stop(StopCode.UNTIL, now_ns) if stops.reached else None
+
+    # -- control -----------------------------------------------------------------------------------
+
+    def ready(self, replica: int) -> None:
+        """Control: the replica is up."""
+        self._control(lambda: self.scheduler.up(replica))
+
+    def kill(self, replica: int) -> None:
+        """Control: the replica dies (rule 8)."""
+        self._control(lambda: self._kill(replica))
+
+    def drain_replica(self, replica: int) -> None:
+        """Control: the replica takes no more batches (rule 12)."""
+        self._control(lambda: self._drain_replica(replica))
+
+    def drain(self) -> None:
+        """Control: the node drains (rule 12)."""
+        self._control(self.scheduler.drain)
+
+    def _control(self, call: Callable[[], None]) -> None:
+        """Control is an event too: what classes 0 and 1 hold at this instant comes before it."""
+        done: list[bool] = []
+
+        def act() -> None:
+            call()
+            self._settle()
+            done.append(True)
+
+        self._at(self.now_ns, EVENT_CONTROL, 0, act)
+        while not done:
+            self._env.step()
+
+    def _drain_replica(self, replica: int) -> None:
+        self.scheduler.drain_replica(replica)
+        self._note_drained(replica)
+
+    def _note_drained(self, replica_id: int) -> None:
+        replica = self.scheduler.replicas[replica_id]
+        if replica.draining and not replica.batches:
+            self._stops.drained.add(replica_id)
+
+    def _kill(self, replica_id: int) -> None:
+        running = self.scheduler.replicas[replica_id].running
+        if running is not None:
+            self._batches[running.id][1] = self.now_ns
+        self._stops.drained.discard(replica_id)
+        undone = [r for b in self.scheduler.replicas[replica_id].batches if b.ended_ns < 0 for r in b.requests]
+        for drop in self.scheduler.died(replica_id, self.now_ns):
+            drop.request.batch = None
+            if drop.outcome == OUTCOME_FAILED and self._stops.failed < 0:
+                self._stops.failed = drop.request.id
+            self._drop(drop)
+        for request in undone:
+            if request.waiting:
+                self._arm_deadline(request)
+
+    # -- arrivals and clients ------------------------------------------------------------------------
+
+    def _arm_open(self) -> None:
+        if self._open and not self._open_armed:
+            self._open_armed = True
+            request = self._open[0]
+            self._at(request.payload.arrival_ns, EVENT_ARRIVAL, request.id, self._open_arrival)
+
+    def _open_arrival(self) -> None:
+        self._open_armed = False
+        request = self._open.popleft()
+        self._arm_open()
+        self._arrive(request)
+
+    def _send(self, client: int, at_ns: int) -> None:
+        """Arrange the client's next request, whose id is known even before it is fed."""
+        assert self._closed is not None
+        index = self._closed.first_id + self._client_turn[client] * len(self._clients) + client
+        self._at(at_ns, EVENT_ARRIVAL, index, self._closed_arrival, client)
+
+    def _closed_arrival(self, client: int) -> None:
+        if not self._clients[client]:
+            self._hungry.append(client)
+            self._stops.starved = True
+            return
+        self._client_turn[client] += 1
+        request = self._clients[client].popleft()
+        request.payload.arrival_ns = self.now_ns
+        self._arrive(request)
+
+    def _arrive(self, request: Request) -> None:
+        trip = request.payload
+        self._count_present(1)
+        if trip.patience_ns < NEVER_NS:
+            self._at(trip.arrival_ns + trip.patience_ns, EVENT_CANCEL, request.id, self._cancel, request)
+        if self.scheduler.draining:
+            self._drop(self.scheduler.refuse_draining(request))
+        else:
+            self._jobs.append(_Job(PARSE, deque([request])))
+            if not any(r.up and not r.draining for r in self.scheduler.replicas):
+                self._stops.homeless = request.id
+        self._settle()
+
+    def _think(self, request: Request, outcome: int) -> None:
+        """A closed-loop client got its answer (or gave up): when it sends its next request."""
+        trip = request.payload
+        if self._closed is None or trip.client < 0:
+            return
+        pause_ns = int(self._closed.think_ns[trip.client])
+        if outcome in (OUTCOME_FULL, OUTCOME_DRAINING):
+            pause_ns = max(pause_ns, self.node.retry_after_ns)
+        if outcome != OUTCOME_CANCELLED:
+            pause_ns += trip.client_ns
+        if outcome != OUTCOME_OK:
+            pause_ns = max(pause_ns, 1)
+        self._send(trip.client, self.now_ns + pause_ns)
+
+    # -- the front station (rule 10) ------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """End of every event: the free station takes its next jobs; if it stays free, rule 3 runs."""
+        while True:
+            while self._job is None and self._jobs:
+                self._begin(self._jobs.popleft())
+            if self._job is not None:
+                break
+            self._run()
+            if not self._jobs:
+                assert not self.scheduler.may_dispatch(self.now_ns), "rule 5: a batch that may leave met a free slot"
+                break
+        self._arm_window()
+
+    def _begin(self, job: _Job) -> None:
+        request = job.requests[0]
+        if job.kind == PARSE and front_leaf.over_budget(
+            request.payload.arrival_ns, self.now_ns, self._front[FRONT_BUDGET_NS]
+        ):
+            job = _Job(REFUSE, job.requests, outcome=OUTCOME_FULL, reason=REASON_FRONT)
+        if job.kind == PARSE:
+            self._hold(job, front_leaf.parse_ns(self._front, request.rows), self._parsed)
+        elif job.kind == REFUSE:
+            self._hold(job, front_leaf.refuse_ns(self._front), self._refused)
+        else:
+            self._hold(job, front_leaf.finish_batch_ns(self._front), self._finished)
+
+    def _hold(self, job: _Job, cost_ns: int, then: Callable[[_Job], None]) -> None:
+        """The station works on `job` for `cost_ns`; work that costs nothing ends within this event."""
+        self._job = job
+        if cost_ns == 0:
+            then(job)
+            return
+        self._front_ns.append((self.now_ns, self.now_ns + cost_ns))
+        self._at(self.now_ns + cost_ns, EVENT_FRONT, 0, self._work_ended, job, then)
+
+    def _work_ended(self, job: _Job, then: Callable[[_Job], None]) -> None:
+        then(job)
+        self._settle()
+
+    def _job_ended(self) -> None:
+        self._run()
+        self._job = None
+
+    def _parsed(self, job: _Job) -> None:
+        request = job.requests[0]
+        if request.cancelled_ns < self.now_ns:
+            self._leave(request, OUTCOME_CANCELLED, REASON_CLIENT)
+        else:
+            drop = self.scheduler.offer(request, self.now_ns)
+            if drop is not None:
+                self._drop(drop)
+            else:
+                self._arm_deadline(request)
+        self._job_ended()
+
+    def _refused(self, job: _Job) -> None:
+        self._leave(job.requests[0], job.outcome, job.reason)
+        self._job_ended()
+
+    def _finished(self, job: _Job) -> None:
+        assert job.batch is not None
+        self.scheduler.finished(job.batch)
+        if self.scheduler.replicas[job.batch.replica].incarnation == job.batch.incarnation:
+            self._note_drained(job.batch.replica)
+        self._run()
+        self._answer(job)
+
+    def _answer(self, job: _Job) -> None:
+        """Second part of a finish job: answers leave one by one; a cancelled one costs nothing."""
+        while job.requests and job.requests[0].cancelled_ns < self.now_ns:
+            self._leave(job.requests.popleft(), OUTCOME_CANCELLED, REASON_CLIENT)
+        if job.requests:
+            self._hold(job, front_leaf.answer_ns(self._front, job.requests[0].rows), self._answered)
+        else:
+            self._job_ended()
+
+    def _answered(self, job: _Job) -> None:
+        assert job.batch is not None
+        self._leave(job.requests.popleft(), OUTCOME_OK, job.batch.reason)
+        self._answer(job)
+
+    # -- the scheduler ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Rule 3, repeated; drops become refuse jobs, batches start."""
+        running = self.scheduler.running
+        decision = self.scheduler.run(self.now_ns)
+        for drop in decision.drops:
+            self._drop(drop)
+        for batch in decision.batches:
+            if batch.start_ns >= 0:
+                self._start(batch, running)
+                running += 1
+
+    def _start(self, batch: Batch, busy: int) -> None:
+        """Rules 5 and 11: the batch starts beside `busy` other running replicas; its end is now known."""
+        service, first = self.node.service, batch.requests[0]
+        level = self._levels[min(self.now_ns // service.level_bin_ns, len(self._levels) - 1)]
+        draw = first.payload.draws[min(first.deaths, len(first.payload.draws) - 1)]
+        pressure = min(busy, service.pressure_max)
+        span_ns = service_ns(self._table, service.bits, service.rows_max, batch.rows, pressure, draw, level)
+        self._batches[batch.id] = [self.now_ns, -1, batch.rows, batch.reason]
+        self._at(self.now_ns + span_ns, EVENT_ENDED, batch.replica, self._ended, batch)
+
+    def _ended(self, batch: Batch) -> None:
+        if self.scheduler.replicas[batch.replica].incarnation != batch.incarnation:
+            return  # its replica died meanwhile
+        self._batches[batch.id][1] = self.now_ns
+        following = self.scheduler.ended(batch.replica, self.now_ns)
+        if following is not None:
+            self._start(following, self.scheduler.running - 1)
+        self._jobs.append(_Job(FINISH, deque(batch.requests), batch=batch))
+        self._settle()
+
+    def _cancel(self, request: Request) -> None:
+        drop = self.scheduler.cancel(request, self.now_ns)
+        if drop is not None:
+            self._drop(drop)
+            self._settle()
+
+    def _arm_window(self) -> None:
+        """The window's timer: once at each instant at which the then oldest request's window ends."""
+        due_ns = self.scheduler.window_due_ns
+        at_ns = due_ns + self._front[FRONT_TIMER_LATE_NS]
+        if due_ns < NEVER_NS and at_ns >= self.now_ns and at_ns not in (self._window_armed_ns, self._window_fired_ns):
+            self._window_armed_ns = at_ns
+            self._at(at_ns, EVENT_WINDOW, 0, self._window)
+
+    def _window(self) -> None:
+        late_ns = self._front[FRONT_TIMER_LATE_NS]
+        if self._job is None and self.now_ns == self.scheduler.window_due_ns + late_ns != self._window_fired_ns:
+            self._window_fired_ns = self.now_ns
+            self._settle()
+
+    def _arm_deadline(self, request: Request) -> None:
+        if request.deadline_ns < NEVER_NS:
+            at_ns = request.deadline_ns + self._front[FRONT_TIMER_LATE_NS]
+            self._at(at_ns, EVENT_DEADLINE, request.id, self._deadline, request)
+
+    def _deadline(self, request: Request) -> None:
+        if self._job is not None:
+            return  # the job's end does the timer's work
+        drop = self.scheduler.deadline(request, self.now_ns)
+        if drop is not None:
+            self._drop(drop)
+            self._settle()
+
+    # -- what leaves -------------------------------------------------------------------------------------
+
+    def _drop(self, drop: Drop) -> None:
+        """A cancelled request is gone at once; any other dropped one gets an answer, by a refuse job."""
+        if drop.outcome == OUTCOME_CANCELLED:
+            self._leave(drop.request, drop.outcome, drop.reason)
+        else:
+            self._jobs.append(_Job(REFUSE, deque([drop.request]), outcome=drop.outcome, reason=drop.reason))
+
+    def _leave(self, request: Request, outcome: int, reason: int) -> None:
+        self._count_present(-1)
+        trip, batch = request.payload, request.batch
+        self._stayed_ns += self.now_ns - trip.arrival_ns
+        replica, number, dispatch_ns, start_ns, done_ns = -1, -1, -1, -1, -1
+        if batch is not None:
+            replica, number, dispatch_ns = batch.replica, batch.id, batch.dispatch_ns
+            start_ns, done_ns = batch.start_ns, batch.ended_ns
+        asked = (request.id, 0, CAUSE_FIRST, request.deaths, trip.class_, request.rows, request.priority)
+        met = (0, 0, replica, number, reason, outcome)
+        instants = (trip.arrival_ns, request.enqueue_ns, dispatch_ns, start_ns, done_ns, self.now_ns)
+        self._rows.append(asked + met + instants)
+        self._client_ns.append(trip.client_ns)
+        self._think(request, outcome)
+
+    def rows(self) -> Rows:
+        """The rows of all requests that left, by request id."""
+        if not self._rows:
+            return empty_rows(0)
+        rows = np.array(self._rows, np.int64)
+        return rows[np.argsort(rows[:, 0])]
+
+    def batches(self) -> Ints:
+        """The batch log (see `sim.tally`), in order of dispatch, of every batch that started."""
+        log = [self._batches[i] for i in sorted(self._batches)]
+        return np.array(log, np.int64).reshape(-1, BATCH_WIDTH)
+
+    def tally(self) -> Tally:
+        """Histograms and sums so far, computed from the rows."""
+        return tally_from_rows(
+            np.array(self._rows, np.int64) if self._rows else empty_rows(0),
+            np.array(self._client_ns, np.int64),
+            self._classes,
+            self._time_bins,
+            self._bin_ns,
+            rows_max=self.node.scheduler.max_batch,
+            slo_ns=self._slo_ns,
+            batches=self.batches(),
+            front_ns=np.array(self._front_ns, np.int64).reshape(-1, 2),
+        )
+
+    # -- invariants --------------------------------------------------------------------------------------
+
+    def _count_present(self, change: int) -> None:
+        """The integral of the number of requests present, exactly."""
+        self._area_ns += self._present * (self.now_ns - self._area_at_ns)
+        self._area_at_ns = self.now_ns
+        self._present += change
+        self._arrived += 1 if change > 0 else 0
+
+    def _check(self) -> None:
+        """Conservation of requests at every stop, and Little's law exactly whenever nothing is present."""
+        work = [*self._jobs, *([self._job] if self._job is not None else [])]
+        in_front = sum(len(job.requests) for job in work)
+        batches = [b for r in self.scheduler.replicas for b in r.batches if b.ended_ns < 0]
+        in_batches = sum(len(b.requests) for b in batches)
+        present = in_front + self.scheduler.waiting_requests + in_batches
+        assert self._arrived == len(self._rows) + present, "conservation: arrivals = left + present"
+        if present == 0:
+            assert self._stayed_ns == self._area_ns, "Little's law: the stays add up to the integral of those present"
+
+
+def _requests_of(requests: Requests, first_id: int) -> list[Request]:
+    """The scheduler's view of each request, the driver's own in `payload`."""
+    columns = (requests.arrival_ns, requests.rows, requests.class_, requests.priority)
+    more = (requests.timeout_ns, requests.patience_ns, requests.client_ns)
+    draws = [tuple(d) for d in requests.draw.T.tolist()]
+    fields = zip(*(c.tolist() for c in columns + more), draws, strict=True)
+    return [
+        Request(first_id + i, rows, priority, timeout_ns, _Trip(class_, arrival_ns, patience_ns, client_ns, draw))
+        for i, (arrival_ns, rows, class_, priority, timeout_ns, patience_ns, client_ns, draw) in enumerate(fields)
+    ]
