@@ -28,10 +28,12 @@ __all__ = [
     "SpecError",
     "load",
     "parse",
+    "parse_value",
     "plain",
     "read",
     "resolve",
     "save",
+    "save_text",
     "schema_name",
     "sha256",
     "to_text",
@@ -83,7 +85,11 @@ def save(path: Path, obj: BaseModel, comments: Mapping[str, str] | None = None) 
     `comments` maps a field's path to the comment that goes above it; the empty path is the file's
     own. JSON (by the suffix) has no comments. Missing folders are made.
     """
-    text = to_json(obj) if path.suffix == ".json" else to_text(obj, path, comments)
+    save_text(path, to_json(obj) if path.suffix == ".json" else to_text(obj, path, comments))
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text file, atomically; SpecError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, text.encode())
@@ -109,6 +115,11 @@ def to_text(obj: BaseModel, path: Path | None = None, comments: Mapping[str, str
     name = schema_name(type(obj))
     schema = [f"# yaml-language-server: $schema={_schema_path(name, path)}\n"] if name else []
     return "".join([*schema, *head, _annotate(body, notes)])
+
+
+def parse_value(text: str) -> Any:
+    """One value as a file would hold it: `5ms`, `4`, `[1, 2]`, `{poisson: 300/s}`."""
+    return _from_yaml(Path("value"), text)
 
 
 def plain(obj: BaseModel) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""`forebay check` without its printing: which files are checked, and what came of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from forebay.formats import FORMATS, format_of
+from forebay.inputs import load_scenario
+from serve.errors import ForebayError, SpecError
+from serve.files import parse, read
+from sim.expect import Judgement, claims_of
+from sim.expect import check as check_claims
+from sim.junit import Case, CaseOutcome, Suite
+from sim.result import Result
+from sim.scenario import Scenario
+from sim.simulate import simulate
+
+SUFFIXES = (".yaml", ".yml", ".json")
+
+FileOutcome = Literal["pass", "fail", "undecided", "error", "valid", "skipped"]
+"""valid: a file without expectations that is right by its format; skipped: not a file of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """What came of one file."""
+
+    file: str
+    format: str | None
+    outcome: FileOutcome
+    result: Result | None = None
+    judgements: Sequence[Judgement] = ()
+    errors: Sequence[str] = field(default=())
+
+
+def files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """The files to check, each with whether it was named itself; folders are searched, in the order of names."""
+    for path in paths:
+        if path.is_dir():
+            yield from ((file, False) for file in sorted(path.rglob("*")) if file.suffix in SUFFIXES and file.is_file())
+        else:
+            yield path, True
+
+
+def check_file(path: Path, named: bool, seed: int | None = None) -> FileCheck:
+    """Validate a file by its format; run it if it is a scenario that expects something.
+
+    A file of no format of ours is an error if it was named, and passed over in a folder.
+    """
+    kind = None
+    try:
+        data = read(path)
+        kind = format_of(data)
+        if kind is None:
+            return _unknown(path, named)
+        if kind != "scenario":
+            parse(data, FORMATS[kind], path)
+            return FileCheck(str(path), kind, "valid")
+        return _check_scenario(path, load_scenario(path), seed)
+    except SpecError as error:
+        return FileCheck(str(path), kind, "error", errors=[str(fault) for fault in error.faults])
+    except ForebayError as error:
+        return FileCheck(str(path), kind, "error", errors=[str(error)])
+
+
+def _unknown(path: Path, named: bool) -> FileCheck:
+    if not named:
+        return FileCheck(str(path), None, "skipped")
+    return FileCheck(str(path), None, "error", errors=[f"{path}: is none of {', '.join(FORMATS)}"])
+
+
+def _check_scenario(path: Path, scenario: Scenario, seed: int | None) -> FileCheck:
+    if not scenario.expect:
+        return FileCheck(str(path), "scenario", "valid")
+    if seed is not None:
+        scenario = scenario.model_copy(update={"seed": seed})
+    claims, _ = claims_of(scenario.expect, list(scenario.workload.classes), path)
+    checked = check_claims(
+        claims,
+        lambda count: simulate(scenario, base=path.parent, replications=count),
+        scenario.replications,
+    )
+    return FileCheck(str(path), "scenario", checked.outcome, checked.result, checked.judgements)
+
+
+def exit_code(checks: Sequence[FileCheck], strict: bool) -> int:
+    """2 if a file is bad input, else 1 if a claim fails (under `strict`: or stays undecided), else 0."""
+    outcomes = {check.outcome for check in checks}
+    if "error" in outcomes:
+        return 2
+    return int("fail" in outcomes or (strict and "undecided" in outcomes))
+
+
+def suite_of(check: FileCheck) -> Suite:
+    """A file's outcomes for JUnit."""
+    cases = [Case(j.expectation.text, j.outcome, f"simulated {_simulated(j)}") for j in check.judgements]
+    if not cases:
+        outcome: CaseOutcome = "error" if check.outcome == "error" else "pass"
+        cases = [Case("is valid", outcome, "\n".join(check.errors))]
+    return Suite(check.file, cases)
+
+
+def check_json(check: FileCheck) -> dict[str, Any]:
+    """A file's outcomes for `--json`."""
+    return {
+        "file": check.file,
+        "format": check.format,
+        "outcome": check.outcome,
+        "verdict": check.result.verdict if check.result else None,
+        "replications": check.result.replications if check.result else None,
+        "expectations": [claim_json(judgement) for judgement in check.judgements],
+        "errors": list(check.errors),
+    }
+
+
+def claim_json(judgement: Judgement) -> dict[str, Any]:
+    """A claim and what was simulated, in inside units."""
+    estimate = judgement.estimate
+    return {
+        "expected": judgement.expectation.text,
+        "outcome": judgement.outcome,
+        "value": estimate.value if estimate else None,
+        "ci": estimate.ci if estimate else None,
+        "pi": estimate.pi if estimate else None,
+    }
+
+
+def _simulated(judgement: Judgement) -> str:
+    estimate = judgement.estimate
+    if estimate is None or estimate.value is None:
+        return "no value"
+    ends = "" if estimate.ci is None else f", 95 % ci {estimate.ci[0]:.6g} to {estimate.ci[1]:.6g}"
+    return f"{estimate.value:.6g}{ends}"

@@ -1,0 +1,67 @@
+"""The terminal front door: `forebay <verb>`, one file a verb in `forebay.verbs`.
+
+Exit codes: 0 ok, 1 an expectation or an SLO is not met, 2 bad input, 130 interrupted. What a verb
+needs is imported when it runs, so that `forebay --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from forebay.verbs.check import check
+from forebay.verbs.new import new
+from forebay.verbs.plan import plan
+from forebay.verbs.schema import schema
+from forebay.verbs.simulate import simulate
+from serve.errors import ForebayError, SpecError
+
+EXIT_NOT_MET = 1
+EXIT_BAD_INPUT = 2
+
+
+class _Verbs(TyperGroup):
+    """Runs a verb and turns errors that a user can act on into lines and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """The verb's own return; errors of ours end the program."""
+        try:
+            return super().invoke(ctx)
+        except ForebayError as error:
+            _report(error, as_json=bool((ctx.find_root().obj or {}).get("json")))
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+
+
+def _report(error: ForebayError, as_json: bool) -> None:
+    """Each fault a line on stderr; with --json also as one object on stdout."""
+    typer.echo(str(error), err=True)
+    if as_json:
+        faults = error.faults if isinstance(error, SpecError) else []
+        errors = [{"file": f.file, "field": f.field, "message": f.message} for f in faults]
+        typer.echo(json.dumps({"schema_version": 1, "errors": errors or [{"message": str(error)}]}))
+
+
+app = typer.Typer(
+    name="forebay",
+    cls=_Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="What do I deploy so that the SLO holds and the bill stays small? Measure, simulate, plan, serve, verify.",
+    epilog="Exit codes: 0 ok, 1 an expectation or SLO is not met, 2 bad input.",
+)
+for _verb in (new, simulate, plan, check, schema):
+    app.command()(_verb)
+
+
+@app.callback()
+def _root() -> None:
+    """Kept so that options before the verb have a place."""
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app(prog_name="forebay")

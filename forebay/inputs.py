@@ -1,0 +1,108 @@
+"""Scenarios and deployments read with everything that can be checked before a run, all faults at once.
+
+`serve.files` checks a file against its format; here its parts are checked against each other and
+against the files that it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from serve.deployment import Deployment
+from serve.errors import Fault, SpecError
+from serve.faults import near_miss
+from serve.files import load, resolve
+from sim.expect import bounds_of, claims_of
+from sim.scenario import RequestClass, Scenario, Workload
+
+
+def load_scenario(path: Path) -> Scenario:
+    """The scenario at `path`, its workload, claims and SLO checked against its deployment."""
+    scenario = load(path, Scenario)
+    deployment, folder, faults = _deployment(path, scenario)
+    classes = list(scenario.workload.classes)
+    faults += claims_of(scenario.expect, classes, path)[1] + bounds_of(scenario.slo, classes, path)[1]
+    faults += trace_faults(path, scenario.workload)
+    if deployment is not None:
+        prefix = "" if isinstance(scenario.deployment, str) else "deployment."
+        faults += workload_faults(path, scenario.workload, deployment)
+        faults += profile_faults(folder, deployment, prefix)
+    if faults:
+        raise SpecError(faults)
+    return scenario
+
+
+def load_deployment(path: Path) -> Deployment:
+    """The deployment at `path`; the profiles and model files that it names must be there."""
+    deployment = load(path, Deployment)
+    if faults := [*profile_faults(path, deployment), *file_faults(path, deployment)]:
+        raise SpecError(faults)
+    return deployment
+
+
+def deployment_of(path: Path, scenario: Scenario) -> tuple[Deployment, Path]:
+    """The deployment that a scenario holds or names, and the file that its paths are relative to."""
+    if isinstance(scenario.deployment, Deployment):
+        return scenario.deployment, path
+    named = resolve(path, scenario.deployment)
+    return load(named, Deployment), named
+
+
+def _deployment(path: Path, scenario: Scenario) -> tuple[Deployment | None, Path, list[Fault]]:
+    """As `deployment_of`, faults collected."""
+    try:
+        return *deployment_of(path, scenario), []
+    except SpecError as error:
+        return None, path, error.faults
+
+
+def workload_faults(path: Path, workload: Workload, deployment: Deployment) -> list[Fault]:
+    """What the classes of a workload ask for and the deployment does not have."""
+    return [
+        Fault(str(path), f"workload.classes.{name}.{field}", message)
+        for name, class_ in workload.classes.items()
+        for field, message in _class_faults(class_, deployment)
+    ]
+
+
+def _class_faults(class_: RequestClass, deployment: Deployment) -> Iterator[tuple[str, str]]:
+    models = deployment.models
+    if class_.model is None and len(models) > 1:
+        yield "model", f"is missing; the deployment has {', '.join(models)}"
+        return
+    if class_.model is not None and class_.model not in models:
+        yield "model", f"is not in the deployment, got {class_.model!r}; {near_miss(class_.model, models)}"
+        return
+    queue = models[class_.model or next(iter(models))].queue
+    if class_.priority >= queue.priority_levels:
+        yield "priority", f"must be below the model's priority_levels ({queue.priority_levels}), got {class_.priority}"
+
+
+def trace_faults(path: Path, workload: Workload) -> list[Fault]:
+    """Traces that are not there."""
+    named = {
+        f"workload.classes.{name}.arrivals.trace.file": class_.arrivals.trace.file
+        for name, class_ in workload.classes.items()
+        if class_.arrivals.trace is not None
+    }
+    return _missing(path, named.items())
+
+
+def profile_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:
+    """Profiles that are not there; `path` is the file that holds the deployment, under `prefix`."""
+    return _missing(path, ((f"{prefix}models.{name}.profile", m.profile) for name, m in deployment.models.items()))
+
+
+def file_faults(path: Path, deployment: Deployment) -> list[Fault]:
+    """Model files that are not there, of the models that need one."""
+    needed = {f"models.{name}.file": m.file for name, m in deployment.models.items() if m.backend != "emulated"}
+    return _missing(path, ((field, file) for field, file in needed.items() if file is not None))
+
+
+def _missing(path: Path, named: Collection[tuple[str, str]] | Iterator[tuple[str, str]]) -> list[Fault]:
+    return [
+        Fault(str(path), field, f"there is no such file: {resolve(path, name)}")
+        for field, name in named
+        if not resolve(path, name).is_file()
+    ]

@@ -1,0 +1,56 @@
+"""Options that several verbs share, and the reading of flags with a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from serve.errors import SpecError
+
+V = TypeVar("V")
+
+
+def _remember_json(ctx: typer.Context, value: bool) -> bool:
+    """Tell the error report, which lies outside the verb, that stdout is for a program."""
+    ctx.find_root().ensure_object(dict)["json"] = value
+    return value
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", callback=_remember_json, help="One JSON object on stdout; everything else goes to stderr."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw, in place of the file's.")]
+Engine = Annotated[str, typer.Option("--engine", help="fast (compiled) or reference (SimPy); both give the same.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a value, such as models.digits.batching.window=5ms."),
+]
+
+
+def existing(what: str) -> object:
+    """A path argument; that it exists is checked when it is read, with all other faults."""
+    return typer.Argument(help=what, show_default=False)
+
+
+def flag(name: str, parse: Callable[[str], V], text: str) -> V:
+    """A flag's value through one of the parsers of `serve.units`; SpecError naming the flag."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SpecError.of(name, "", f"{error}, got {text!r}") from None
+
+
+def one_of(name: str, text: str, known: tuple[str, ...]) -> str:
+    """A flag that takes one of a few words; SpecError naming the flag."""
+    if text not in known:
+        raise SpecError.of(name, "", f"must be one of {', '.join(known)}, got {text!r}")
+    return text
+
+
+def folder_of(path: Path) -> Path:
+    """The folder that paths in the file at `path` are relative to."""
+    return path.parent

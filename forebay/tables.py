@@ -1,0 +1,116 @@
+"""Tables for people: a Result, an SLO, the claims of a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Column, Table
+from rich.text import Text
+
+from planner.slo import Check
+from planner.slo import show as show_value
+from serve.vocabulary import METRICS
+from sim.expect import Judgement
+from sim.result import Estimate, Interval, Result
+
+LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p99.9")
+RATES = ("arrival_rate", "throughput", "goodput", "refused", "expired", "cancelled", "failed")
+NODE = ("batch_mean", "busy", "front_busy", "in_system", "cost_usd_per_h", "cost_usd_per_1k")
+PARTS = ("front_delay", "queue_delay", "slot_delay", "compute", "answer_delay", "client_delay")
+
+_COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow", "error": "red", "valid": "green"}
+
+
+def coloured(outcome: str) -> Text:
+    """An outcome in its colour."""
+    return Text(outcome, style=_COLOURS.get(outcome, ""))
+
+
+def value(metric: str, number: float | None) -> str:
+    """A metric's value with its unit; a dash where it does not exist."""
+    return "-" if number is None else show_value(metric, number)
+
+
+def interval(metric: str, ends: Interval | None) -> str:
+    """An interval with units; a dash where it does not exist."""
+    return "-" if ends is None else f"{value(metric, ends[0])} .. {value(metric, ends[1])}"
+
+
+def result_table(result: Result) -> Table:
+    """Metrics of all requests, each with both intervals; classes below if there are several."""
+    table = Table("metric", _right("value"), _right("95 % ci of the mean"), _right("95 % of runs"), title="Simulated")
+    for metric in (*LATENCIES, *RATES, *NODE):
+        _add(table, metric, metric, result.total.metrics.get(metric))
+    if len(result.classes) > 1:
+        for name, part in result.classes.items():
+            table.add_section()
+            for metric in (*LATENCIES, "throughput", "refused"):
+                _add(table, metric, f"{name}.{metric}", part.metrics.get(metric))
+    return table
+
+
+def breakdown_table(result: Result) -> Table:
+    """Where the mean latency goes."""
+    table = Table("part of the mean latency", _right("mean"), "meaning")
+    for metric in PARTS:
+        estimate = result.total.metrics.get(metric)
+        if estimate is not None:
+            table.add_row(metric, value(metric, estimate.value), METRICS[metric].meaning)
+    return table
+
+
+def result_lines(result: Result) -> list[str]:
+    """The verdict and what it rests on."""
+    capacity = "" if result.capacity_rps is None else f"; capacity {show_value('throughput', result.capacity_rps)}"
+    return [
+        f"{result.verdict}: {result.verdict_reason}{capacity}",
+        f"{result.replications} replications, {result.requests:,} requests, seed {result.seed}; "
+        f"the weakest number is {result.origin}",
+        f"batches by reason: {_shares(result.reasons)}",
+        f"batches by rows: {_shares(result.batch_rows)}",
+    ]
+
+
+def slo_table(checks: Iterable[Check]) -> Table:
+    """Bounds of the SLO against the end of `pi` that counts."""
+    table = Table("SLO", _right("simulated"), _right("worst of 95 % of runs"), "")
+    for check in checks:
+        metric = check.bound.metric
+        bound = f"{check.bound} (implied)" if check.bound.implied else str(check.bound)
+        table.add_row(bound, value(metric, check.value), value(metric, check.far), coloured(_outcome(check.held)))
+    return table
+
+
+def claims_table(judged: Sequence[tuple[str, Judgement]], title: str = "Expected") -> Table:
+    """Claims beside what was simulated; the first column names the file of each."""
+    table = Table("scenario", "expected", _right("simulated"), _right("95 % ci"), "", title=title)
+    previous = None
+    for file, judgement in judged:
+        metric, estimate = judgement.expectation.metric, judgement.estimate
+        table.add_row(
+            file if file != previous else "",
+            judgement.expectation.text,
+            value(metric, estimate.value if estimate else None),
+            interval(metric, estimate.ci if estimate else None),
+            coloured(judgement.outcome),
+        )
+        previous = file
+    return table
+
+
+def _shares(shares: dict[str, float] | dict[int, float]) -> str:
+    return ", ".join(f"{key} {share:.1%}" for key, share in shares.items() if share > 0) or "none"
+
+
+def _outcome(held: bool) -> str:
+    return "pass" if held else "fail"
+
+
+def _add(table: Table, metric: str, label: str, estimate: Estimate | None) -> None:
+    if estimate is not None:
+        row = (value(metric, estimate.value), interval(metric, estimate.ci), interval(metric, estimate.pi))
+        table.add_row(label, *row)
+
+
+def _right(header: str) -> Column:
+    return Column(header, justify="right")

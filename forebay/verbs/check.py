@@ -1,0 +1,68 @@
+"""`forebay check PATH...`: scenarios are executable claims; run them and say which hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forebay.options import Json, Seed
+
+if TYPE_CHECKING:
+    from forebay.checking import FileCheck
+
+
+def check(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files, or folders that are searched.", show_default=False)
+    ],
+    junit: Annotated[Path | None, typer.Option(help="JUnit XML file to write.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 also if an expectation stays undecided.")] = False,
+    as_json: Json = False,
+    seed: Seed = None,
+) -> None:
+    """Run every scenario that has an `expect:`, validate the other files, and judge by the confidence interval.
+
+    Where an interval straddles a bound the replications are doubled, up to 160.
+    """
+    from forebay.checking import check_file, exit_code, files_of, suite_of
+    from forebay.console import bar
+    from serve.errors import SpecError
+    from serve.files import save_text
+    from sim.junit import to_xml
+
+    files = list(files_of(paths))
+    checks = []
+    with bar("checking") as progress:
+        for number, (file, named) in enumerate(files):
+            progress.named(str(file), number / len(files))
+            checks.append(check_file(file, named, seed))
+    checks = [each for each in checks if each.outcome != "skipped"]
+    if not checks:
+        raise SpecError.of(", ".join(str(path) for path in paths), "", "holds no file to check")
+    if junit is not None:
+        save_text(junit, to_xml([suite_of(each) for each in checks]))
+    code = exit_code(checks, strict)
+    _report(checks, as_json, code)
+    raise typer.Exit(code)
+
+
+def _report(checks: list[FileCheck], as_json: bool, code: int) -> None:
+    from forebay.checking import check_json
+    from forebay.console import emit, note, show
+    from forebay.tables import claims_table
+
+    for each in checks:
+        for line in each.errors:
+            note(line)
+        if each.outcome == "undecided":
+            note(f"warning: {each.file}: undecided after {each.result and each.result.replications} replications")
+    if as_json:
+        emit({"exit_code": code, "files": [check_json(each) for each in checks]})
+        return
+    judged = [(each.file, judgement) for each in checks for judgement in each.judgements]
+    if judged:
+        show(claims_table(judged))
+    outcomes = [each.outcome for each in checks]
+    show(", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in dict.fromkeys(outcomes)))

@@ -1,0 +1,57 @@
+"""`forebay plan SCENARIO`: the cheapest deployment that holds the SLO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forebay.options import Json, Seed
+
+if TYPE_CHECKING:
+    from planner.plan import Plan
+
+
+def plan(
+    scenario: Annotated[
+        Path, typer.Argument(metavar="SCENARIO", help="Scenario file: what arrives, the SLO, and the choices.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Deployment file to write.", show_default=False)],
+    as_json: Json = False,
+    seed: Seed = None,
+) -> None:
+    """Search the cheapest deployment that holds the SLO; exits 1 if none does."""
+    from forebay.console import bar, emit
+    from forebay.inputs import load_scenario
+    from planner.export import write
+    from planner.search import plan as search
+    from serve.files import plain
+
+    question = load_scenario(scenario)
+    if seed is not None:
+        question = question.model_copy(update={"seed": seed})
+    with bar("searching") as progress:
+        found = search(question, base=scenario.parent, progress=progress.named)
+    if found.feasible:
+        write(found, question, output, base=scenario.parent)
+    if as_json:
+        emit(plain(found))
+    else:
+        _print(found, output)
+    if not found.feasible:
+        raise typer.Exit(1)
+
+
+def _print(found: Plan, output: Path) -> None:
+    from forebay.console import note, show
+    from forebay.tables import result_table
+    from planner.export import why
+
+    if found.result is not None:
+        show(result_table(found.result))
+    show(*why(found), f"searched: {found.candidates} candidates by {found.simulations} simulations")
+    for warning in found.warnings:
+        note(f"warning: {warning}")
+    if found.feasible:
+        show(f"written: {output}")

@@ -1,0 +1,92 @@
+"""`forebay simulate SCENARIO`: what the deployment would do under the workload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forebay.options import Engine, Json, Seed, Set
+
+if TYPE_CHECKING:
+    from planner.slo import Check
+    from sim.expect import Judgement
+    from sim.result import Result
+    from sim.scenario import Scenario
+
+
+def simulate(
+    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO", help="Scenario file.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Result file to write.")] = None,
+    engine: Engine = "fast",
+    set_: Set = None,
+    replications: Annotated[int | None, typer.Option(min=2, max=1000, help="In place of the scenario's.")] = None,
+    as_json: Json = False,
+    seed: Seed = None,
+) -> None:
+    """Simulate a scenario; exits 1 if its SLO or an expectation is not met."""
+    from forebay.console import bar, emit
+    from forebay.inputs import load_scenario
+    from forebay.options import one_of
+    from forebay.settings import overrides_of
+    from serve.files import plain, save
+    from sim.simulate import simulate as run
+
+    kind = one_of("--engine", engine, ("fast", "reference"))
+    question = load_scenario(scenario)
+    if seed is not None:
+        question = question.model_copy(update={"seed": seed})
+    with bar("simulating") as progress:
+        result = run(
+            question,
+            base=scenario.parent,
+            engine=kind,  # type: ignore[arg-type]
+            replications=replications,
+            overrides=overrides_of(set_ or []),
+            progress=progress,
+        )
+    if output is not None:
+        save(output, result)
+    checks, judgements = _judge(question, result)
+    if as_json:
+        emit({**plain(result), "slo": _slo_json(checks), "expectations": [_claim_json(j) for j in judgements]})
+    else:
+        _print(result, checks, judgements, str(scenario))
+    if not all(check.held for check in checks) or any(j.outcome == "fail" for j in judgements):
+        raise typer.Exit(1)
+
+
+def _judge(scenario: Scenario, result: Result) -> tuple[list[Check], list[Judgement]]:
+    """The SLO by `pi`, as the planner judges it, and the expectations by `ci`."""
+    from planner.slo import check, parse_slo
+    from sim.expect import estimate_of, judge, parse_expectation
+
+    classes = tuple(scenario.workload.classes)
+    bounds = parse_slo(scenario.slo, classes) if scenario.slo else []
+    claims = [parse_expectation(text, classes) for text in scenario.expect]
+    return [check(bound, result) for bound in bounds], [judge(claim, estimate_of(claim, result)) for claim in claims]
+
+
+def _print(result: Result, checks: list[Check], judgements: list[Judgement], file: str) -> None:
+    from forebay.console import note, show
+    from forebay.tables import breakdown_table, claims_table, result_lines, result_table, slo_table
+
+    show(result_table(result), breakdown_table(result))
+    if checks:
+        show(slo_table(checks))
+    if judgements:
+        show(claims_table([(file, judgement) for judgement in judgements]))
+    show(*result_lines(result))
+    for warning in result.warnings:
+        note(f"warning: {warning}")
+
+
+def _slo_json(checks: list[Check]) -> list[dict[str, object]]:
+    return [{"bound": str(c.bound), "value": c.value, "far": c.far, "held": c.held} for c in checks]
+
+
+def _claim_json(judgement: Judgement) -> dict[str, object]:
+    from forebay.checking import claim_json
+
+    return claim_json(judgement)
