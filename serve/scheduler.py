@@ -209,9 +209,8 @@ class Scheduler:
         return drops
 
     def up(self, replica_id: int) -> None:
-        """A replica (new, or the successor of a dead or drained one) is ready."""
+        """A replica (new, or the successor of a dead one) is ready; a draining one is never revived."""
         self.replicas[replica_id].up = True
-        self.replicas[replica_id].draining = False
 
     def drain_replica(self, replica_id: int) -> None:
         """Rule 12 for one replica: it takes no more batches."""
