@@ -11,13 +11,14 @@ from serve.deployment import Batching, Deployment, Model, Pool, Queue, Replicas
 from serve.errors import Fault, SpecError
 from serve.files import resolve
 from serve.profile import Profile
+from serve.units import format_rate
 from sim.expect import LOWER_BOUNDED, parse_bound
 from sim.scenario import Arrivals, RequestClass, Scenario, Workload
 
-PRICE_USD_PER_H = 0.35
+PRICE = "0.35 USD/h"
 """Assumed until the user writes what the machine costs; marked so in the file."""
-START_WINDOW_NS = 2_000_000
-DURATION_NS = 60 * 10**9
+START_WINDOW = "2ms"
+DURATION = "60s"
 
 COMMENTS = {
     "": "What should run so that the SLO holds, and at what price?\n"
@@ -45,8 +46,8 @@ def starter(
     name = f"models.{profile.name}"
     return Scenario(
         workload=Workload(
-            duration=DURATION_NS,
-            classes={"requests": RequestClass(arrivals=Arrivals(poisson=rate_rps))},
+            duration=DURATION,
+            classes={"requests": RequestClass(arrivals=Arrivals(poisson=format_rate(rate_rps)))},
         ),
         deployment=Deployment(
             models={
@@ -54,12 +55,12 @@ def starter(
                     file=_relative(resolve(profile_path, model.file), folder),
                     profile=_relative(profile_path, folder),
                     backend=profile.backend,
-                    batching=Batching(max_batch=model.max_batch, window=START_WINDOW_NS),
+                    batching=Batching(max_batch=model.max_batch, window=START_WINDOW),
                     queue=Queue(),
                     replicas=Replicas(threads=threads[0]),
                 )
             },
-            pools={"here": Pool(nodes=1, cores=profile.machine.cores, price=PRICE_USD_PER_H)},
+            pools={"here": Pool(nodes=1, cores=profile.machine.cores, price=PRICE)},
         ),
         slo=dict(slo),
         choices={

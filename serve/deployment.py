@@ -16,7 +16,7 @@ class Batching(Spec):
     """Rules 2 and 3: how requests are put together."""
 
     policy: Literal["forebay"] = Field("forebay", description="whose batching rules")
-    max_batch: int = Field(1, ge=1, description="most rows in one batch; 1 switches batching off")
+    max_batch: int = Field(1, ge=1, le=65536, description="most rows in one batch; 1 switches batching off")
     window: DurationNs = Field(
         0, ge=0, description="longest time that the oldest request is held back for company", validate_default=False
     )
@@ -48,8 +48,8 @@ class Queue(Spec):
 class Replicas(Spec):
     """The processes that run a model."""
 
-    count: int = Field(1, ge=1, description="number of replicas")
-    threads: int = Field(1, ge=1, description="compute threads of each")
+    count: int = Field(1, ge=1, le=4096, description="number of replicas")
+    threads: int = Field(1, ge=1, le=1024, description="compute threads of each")
     slots: int = Field(1, ge=1, le=2, description="batches a replica holds: 2 lets a full batch wait inside it")
 
 
@@ -107,7 +107,7 @@ class Front(Spec):
 class Pool(Spec):
     """Nodes of one kind."""
 
-    nodes: int = Field(1, ge=1, description="number of nodes")
+    nodes: int = Field(1, ge=1, le=10_000, description="number of nodes")
     cores: int = Field(ge=1, description="cores of one node")
     price: PriceUsdPerH = Field(ge=0, description="price of one node")
     price_origin: Origin = Field("assumed", description="where the price comes from")

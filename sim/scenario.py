@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from serve.deployment import Deployment
 from serve.spec import Name, SchemaVersion, Spec
 from serve.units import DurationNs, RateRps
 
 
+PositiveRate = Annotated[RateRps, Field(gt=0)]
+
+
 class Gamma(Spec):
     """Gaps with a Gamma law: cv 1 is Poisson, above it bursts."""
 
-    rate: RateRps
-    cv: float = Field(gt=0, description="coefficient of variation of the gaps")
+    rate: PositiveRate
+    cv: float = Field(gt=0, le=100, description="coefficient of variation of the gaps")
 
 
 class Trace(Spec):
@@ -28,25 +31,30 @@ class Trace(Spec):
 class Closed(Spec):
     """Clients that each wait for their answer, think, and send again."""
 
-    clients: int = Field(ge=1)
+    clients: int = Field(ge=1, le=1_000_000)
     think: DurationNs = Field(0, ge=0, validate_default=False)
 
 
 class Arrivals(Spec):
     """How requests arrive: exactly one of these."""
 
-    poisson: RateRps | None = None
-    constant: RateRps | None = None
+    poisson: PositiveRate | None = None
+    constant: PositiveRate | None = None
     gamma: Gamma | None = None
     trace: Trace | None = None
     closed: Closed | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Arrivals:
-        given = sorted(self.model_fields_set)
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"must name exactly one of poisson, constant, gamma, trace, closed; got {given or 'none'}")
+            raise ValueError(
+                f"must name exactly one of poisson, constant, gamma, trace, closed; got {', '.join(given) or 'none'}"
+            )
         return self
+
+
+RowCount = Annotated[int, Field(ge=1, le=65536)]
 
 
 class RequestClass(Spec):
@@ -54,13 +62,22 @@ class RequestClass(Spec):
 
     model: Name | None = Field(None, description="model they ask for; may be left out when there is one")
     arrivals: Arrivals
-    rows: int | dict[Annotated[int, Field(ge=1)], float] = Field(1, description="rows of a request, or {rows: weight}")
+    rows: RowCount | dict[RowCount, Annotated[float, Field(ge=0)]] = Field(
+        1, description="rows of a request, or {rows: weight}"
+    )
     priority: int = Field(0, ge=0, description="0 is the highest")
     timeout: DurationNs | None = Field(None, description="deadline in the queue, from the enqueue")
     patience: DurationNs | None = Field(
         None, description="mean of an exponential patience after which the client cancels"
     )
     tags: dict[str, str] = {}
+
+    @field_validator("rows")
+    @classmethod
+    def _weights(cls, rows: int | dict[int, float]) -> int | dict[int, float]:
+        if isinstance(rows, dict) and not sum(rows.values()) > 0:
+            raise ValueError("needs a weight above 0, as in {1: 0.8, 4: 0.2}")
+        return rows
 
 
 class Workload(Spec):
