@@ -23,7 +23,7 @@ import httptools
 import numpy as np
 
 from serve import clock
-from serve.load_plan import CLOSED_FIRST_ID, ID_DIGITS, Form, Ints
+from serve.load_plan import ID_DIGITS, Form, Ints
 from serve.policy.codes import NEVER_NS
 
 LEAD_NS = 5_000_000
@@ -50,6 +50,8 @@ class Job:
     closed_form: list[int]
     closed_until_ns: int
     retry_after_ns: int
+    open_first_id: int
+    closed_first_id: int
     connections: int
     connections_max: int
     grace_ns: int
@@ -184,6 +186,7 @@ class Client:
         self.warm(job.connections)
         self.job = job
         self.ids: list[int] = []
+        self.client_of: list[int] = []  # closed-loop client of a request, -1: open load
         self.intended: list[int] = []
         self.sent: list[int] = []
         self.received: list[int] = []
@@ -259,7 +262,7 @@ class Client:
 
     def _fire_open(self, number: int) -> None:
         intended_ns = self.open_at[number]
-        index = self._new_request(number, intended_ns)
+        index = self._new_request(self.job.open_first_id + number, intended_ns)
         self._send(index, self.job.forms[self.job.open_form[number]])
         if self.job.open_patience_ns is not None:
             patience_ns = int(self.job.open_patience_ns[number])
@@ -271,11 +274,12 @@ class Client:
         if due_ns >= self.until_ns or number >= len(self.job.closed_form):
             return
         self.turn[client] += 1
-        index = self._new_request(CLOSED_FIRST_ID + number, due_ns)
+        index = self._new_request(self.job.closed_first_id + number, due_ns, client)
         self._send(index, self.job.forms[self.job.closed_form[number]])
 
-    def _new_request(self, request: int, intended_ns: int) -> int:
+    def _new_request(self, request: int, intended_ns: int, client: int = -1) -> int:
         self.ids.append(request)
+        self.client_of.append(client)
         self.intended.append(intended_ns)
         self.sent.append(-1)
         self.received.append(-1)
@@ -379,8 +383,8 @@ class Client:
         self.status[index] = status
         self.connection_of.pop(index, None)
         self.in_flight -= 1
-        if self.ids[index] >= CLOSED_FIRST_ID:
-            self._think((self.ids[index] - CLOSED_FIRST_ID) % self.clients, now_ns, pause_ns)
+        if self.client_of[index] >= 0:
+            self._think(self.client_of[index], now_ns, pause_ns)
 
     def _think(self, client: int, now_ns: int, at_least_ns: int) -> None:
         """A closed-loop client goes on after `now_ns`, unless its next request would be due too late."""

@@ -48,6 +48,14 @@ class InputData:
 
 
 @dataclass(frozen=True)
+class Target:
+    """One served model, and what to feed it."""
+
+    model: str
+    inputs: tuple[InputData, ...]
+
+
+@dataclass(frozen=True)
 class OpenLoad:
     """Requests at given instants, whatever the server does. Arrays of length n, sorted by `at_ns` (from the start)."""
 
@@ -56,6 +64,8 @@ class OpenLoad:
     priority: Ints | None = None  # internal, 0 the highest; -1 or None: left to the deployment
     timeout_ns: Ints | None = None  # NEVER_NS or None: none sent
     patience_ns: Ints | None = None  # the client hangs up at `at_ns` + this; NEVER_NS or None: never
+    target: Ints | None = None  # which model: 0 or None the plan's own, k its others[k - 1]
+    first_id: int = 0  # wire id of the first request
 
     def __len__(self) -> int:
         return len(self.at_ns)
@@ -66,7 +76,7 @@ class ClosedLoad:
     """Clients that wait for their answer, think, and send again, until `until_ns`.
 
     `first_ns` and `think_ns` are by client; request k of a client has index k * clients + client
-    in `rows`, `priority` and `timeout_ns`, and wire id CLOSED_FIRST_ID + index. A client whose
+    in `rows`, `priority` and `timeout_ns`, and wire id `first_id` + index. A client whose
     request was refused waits max(think time, Retry-After).
     """
 
@@ -78,6 +88,8 @@ class ClosedLoad:
     timeout_ns: Ints | None = None
     retry_after_ns: int = 10_000_000  # of a refusal that names none
     thinks_ns: Ints | None = None  # think time *before* request k * clients + client, in place of think_ns
+    target: Ints | None = None  # as in OpenLoad, by request
+    first_id: int = CLOSED_FIRST_ID
 
     @property
     def clients(self) -> int:
@@ -87,16 +99,22 @@ class ClosedLoad:
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """All that one run sends to one model."""
+    """All that one run sends, as a rule to one model."""
 
     model: str
     inputs: tuple[InputData, ...]
     open: OpenLoad | None = None
     closed: ClosedLoad | None = None
+    others: tuple[Target, ...] = ()  # further models that requests may name by `target`
     connections: int = 32  # opened and warmed before the start
     connections_max: int = 1024  # a request that finds this many in use waits in the generator, and is late
     grace_ns: int = 10 * 10**9  # how long after the last send an answer is waited for
     late_after_ns: int = 1_000_000  # a request sent later than this after its instant counts as late
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The models by the number that requests name them by."""
+        return (Target(self.model, self.inputs), *self.others)
 
 
 @dataclass(frozen=True)
@@ -118,24 +136,45 @@ class Forms:
 
 def faults(plan: LoadPlan) -> list[str]:
     """Everything that is wrong with a plan, each as a sentence; empty if it can be sent."""
-    found = [] if plan.inputs else ["inputs: a request needs at least one input tensor"]
-    found += [
-        f"inputs.{i.name}: no datatype {i.datatype!r}; one of {', '.join(DATATYPES)}"
-        for i in plan.inputs
-        if i.datatype not in DATATYPES
-    ]
-    found += [f"inputs.{i.name}: needs at least one example row" for i in plan.inputs if not i.rows]
+    found = [fault for target in plan.targets for fault in _target_faults(target)]
     if plan.open is None and plan.closed is None:
         found.append("plan: neither open nor closed load given")
     if not 1 <= plan.connections <= plan.connections_max:
         found.append(f"connections: must be 1..{plan.connections_max} (connections_max), got {plan.connections}")
-    return found + _open_faults(plan.open) + _closed_faults(plan.closed)
+    return found + _open_faults(plan.open) + _closed_faults(plan.closed) + _number_faults(plan)
+
+
+def _target_faults(target: Target) -> list[str]:
+    if not target.inputs:
+        return [f"model {target.model}: a request needs at least one input tensor"]
+    return [
+        f"inputs.{i.name}: no datatype {i.datatype!r}; one of {', '.join(DATATYPES)}"
+        for i in target.inputs
+        if i.datatype not in DATATYPES
+    ] + [f"inputs.{i.name}: needs at least one example row" for i in target.inputs if not i.rows]
+
+
+def _number_faults(plan: LoadPlan) -> list[str]:
+    """Targets that do not exist, and ids that the two loads share or that do not fit the wire's field."""
+    found = []
+    spans = []
+    for kind, load in (("open", plan.open), ("closed", plan.closed)):
+        if load is None or not len(load.rows):
+            continue
+        spans.append((load.first_id, load.first_id + len(load.rows)))
+        if load.target is not None and (np.min(load.target) < 0 or np.max(load.target) >= len(plan.targets)):
+            found.append(f"{kind}.target: must be 0..{len(plan.targets) - 1}")
+    if any(first < 0 or end > 10**ID_DIGITS for first, end in spans):
+        found.append(f"first_id: ids must be >= 0 and below 10^{ID_DIGITS}")
+    if len(spans) == 2 and max(first for first, _ in spans) < min(end for _, end in spans):
+        found.append("first_id: the ids of the open and the closed load overlap")
+    return found
 
 
 def _open_faults(load: OpenLoad | None) -> list[str]:
     if load is None or not len(load):
         return []
-    found = _column_faults("open", len(load), load.rows, load.priority, load.timeout_ns, load.patience_ns)
+    found = _column_faults("open", len(load), load.rows, load.priority, load.timeout_ns, load.patience_ns, load.target)
     if np.any(np.diff(load.at_ns) < 0) or load.at_ns[0] < 0:
         found.append("open.at_ns: must be sorted and >= 0")
     elif load.at_ns[-1] > DURATION_MAX_NS:
@@ -146,7 +185,8 @@ def _open_faults(load: OpenLoad | None) -> list[str]:
 def _closed_faults(load: ClosedLoad | None) -> list[str]:
     if load is None:
         return []
-    found = _column_faults("closed", len(load.rows), load.rows, load.priority, load.timeout_ns, load.thinks_ns)
+    columns = (load.priority, load.timeout_ns, load.thinks_ns, load.target)
+    found = _column_faults("closed", len(load.rows), load.rows, *columns)
     if not load.clients or len(load.think_ns) != load.clients:
         found.append(
             f"closed: needs one first_ns and one think_ns per client, got {load.clients}, {len(load.think_ns)}"
@@ -170,40 +210,36 @@ def _column_faults(kind: str, count: int, rows: Ints, *columns: Ints | None) -> 
 
 
 def build_forms(plan: LoadPlan, host: str) -> Forms:
-    """The bytes of every distinct (rows, priority, timeout) of a plan that passed `faults`."""
-    keys: dict[tuple[int, int, int], int] = {}
-    opened = [] if plan.open is None else _form_ids(keys, plan.open.rows, plan.open.priority, plan.open.timeout_ns)
-    closed = (
-        [] if plan.closed is None else _form_ids(keys, plan.closed.rows, plan.closed.priority, plan.closed.timeout_ns)
-    )
-    tensors: dict[int, list[tuple[dict[str, Any], bytes]]] = {}
+    """The bytes of every distinct (target, rows, priority, timeout) of a plan that passed `faults`."""
+    keys: dict[tuple[int, int, int, int], int] = {}
+    opened = [] if plan.open is None else _form_ids(keys, plan.open)
+    closed = [] if plan.closed is None else _form_ids(keys, plan.closed)
+    tensors: dict[tuple[int, int], list[tuple[dict[str, Any], bytes]]] = {}
     forms = []
-    for rows, priority, timeout_ns in keys:
-        if rows not in tensors:
-            tensors[rows] = [binary_tensor(i, rows) for i in plan.inputs]
-        forms.append(request_form(plan.model, host, tensors[rows], priority, timeout_ns))
+    for target, rows, priority, timeout_ns in keys:
+        model, inputs = plan.targets[target].model, plan.targets[target].inputs
+        if (target, rows) not in tensors:
+            tensors[target, rows] = [binary_tensor(i, rows) for i in inputs]
+        forms.append(request_form(model, host, tensors[target, rows], priority, timeout_ns))
     return Forms(forms, opened, closed)
 
 
-def _form_ids(
-    keys: dict[tuple[int, int, int], int], rows: Ints, priority: Ints | None, timeout_ns: Ints | None
-) -> list[int]:
-    """Number of each request's (rows, priority, timeout) in `keys`, which grows."""
-    count = len(rows)
+def _form_ids(keys: dict[tuple[int, int, int, int], int], load: OpenLoad | ClosedLoad) -> list[int]:
+    """Number of each request's (target, rows, priority, timeout) in `keys`, which grows."""
+    count = len(load.rows)
     columns = (
-        rows,
-        np.full(count, -1, np.int64) if priority is None else priority,
-        np.full(count, NEVER_NS, np.int64) if timeout_ns is None else timeout_ns,
+        np.zeros(count, np.int64) if load.target is None else load.target,
+        load.rows,
+        np.full(count, -1, np.int64) if load.priority is None else load.priority,
+        np.full(count, NEVER_NS, np.int64) if load.timeout_ns is None else load.timeout_ns,
     )
     code = np.zeros(count, np.int64)
     for column in columns:
         values, index = np.unique(column, return_inverse=True)
         code = np.unique(code * len(values) + index, return_inverse=True)[1]
     firsts = np.unique(code, return_index=True)[1]
-    numbers = [
-        keys.setdefault((int(r), int(p), int(t)), len(keys))
-        for r, p, t in zip(*(c[firsts] for c in columns), strict=True)
-    ]
+    distinct = zip(*(c[firsts].tolist() for c in columns), strict=True)
+    numbers = [keys.setdefault((t, r, p, d), len(keys)) for t, r, p, d in distinct]
     return np.asarray(numbers, np.int64)[code].tolist() if count else []
 
 

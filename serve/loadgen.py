@@ -17,7 +17,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from types import TracebackType
 from typing import Any
@@ -26,6 +26,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 import numpy.typing as npt
 
+from serve.errors import EngineError
 from serve.load_client import STATUS_CANCELLED, STATUS_NONE, Done, Job
 from serve.load_plan import ClosedLoad, InputData, Ints, LoadPlan, build_forms, faults, random_inputs
 
@@ -49,7 +50,7 @@ READY_TIMEOUT_S = 30.0
 _CHILD = "import sys; from serve.load_client import main; main(sys.argv[1:])"
 
 
-class LoadError(RuntimeError):
+class LoadError(EngineError):
     """The server could not be reached, or the plan cannot be sent."""
 
 
@@ -172,6 +173,8 @@ class LoadGenerator:
             closed_form=forms.closed,
             closed_until_ns=0 if closed is None else closed.until_ns,
             retry_after_ns=10_000_000 if closed is None else closed.retry_after_ns,
+            open_first_id=0 if opened is None else opened.first_id,
+            closed_first_id=0 if closed is None else closed.first_id,
             connections=plan.connections,
             connections_max=plan.connections_max,
             grace_ns=plan.grace_ns,
@@ -258,11 +261,6 @@ def inputs_of(
         return random_inputs(asked, rows, seed)
     except ValueError as error:
         raise LoadError(f"{url}, model {model}: {error}") from error
-
-
-def with_inputs(plan: LoadPlan, inputs: Sequence[InputData]) -> LoadPlan:
-    """The same plan with other example rows."""
-    return replace(plan, inputs=tuple(inputs))
 
 
 def address_of(url: str, allow_remote: bool = False) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from serve.load_plan import (
     InputData,
     LoadPlan,
     OpenLoad,
+    Target,
     binary_tensor,
     build_forms,
     faults,
@@ -61,6 +62,16 @@ def test_what_is_not_set_is_not_sent_and_equal_requests_share_a_form():
     assert parse(forms.forms[0], 0)[1]["parameters"] == {"binary_data_output": True}
 
 
+def test_requests_may_name_other_models_each_with_its_own_inputs():
+    other = Target("n", (InputData("y", "UINT8", np.array([[7]], np.uint8)),))
+    load = OpenLoad(ints(0, 1, 2), ints(1, 1, 1), target=ints(0, 1, 1))
+    forms = build_forms(LoadPlan("m", (ROWS,), open=load, others=(other,)), "h:1")
+    assert forms.open == [0, 1, 1]
+    line, header, body = parse(forms.forms[1], 0)
+    assert line.startswith("POST /v2/models/n/infer")
+    assert (header["inputs"][0]["name"], body) == ("y", b"\x07")
+
+
 def test_rows_run_along_the_batch_axis_and_examples_repeat():
     entry, body = binary_tensor(InputData("x", "INT16", np.array([[1, 2], [3, 4]], np.int16), batch_axis=1), 3)
     assert entry["shape"] == [2, 3]
@@ -92,10 +103,20 @@ def test_every_fault_is_reported_at_once():
         "m",
         (InputData("x", "FP23", np.zeros((0, 2))),),
         open=OpenLoad(ints(5, 1), ints(0, 1)),
-        closed=ClosedLoad(ints(0, 0), ints(0), ints(1, 1, 1), until_ns=0),
+        closed=ClosedLoad(ints(0, 0), ints(0), ints(1, 1, 1), until_ns=0, target=ints(0, 1, 0), first_id=1),
         connections=0,
     )
     found = "\n".join(faults(plan))
-    for part in ("FP23", "example row", "connections", "sorted", "open.rows", "closed: needs", "until_ns"):
+    for part in (
+        "FP23",
+        "example row",
+        "connections",
+        "sorted",
+        "open.rows",
+        "closed: needs",
+        "until_ns",
+        "closed.target",
+        "overlap",
+    ):
         assert part in found
     assert faults(LoadPlan("m", (ROWS,), open=OpenLoad(ints(0, 0, 1), ints(1, 1, 1)))) == []
