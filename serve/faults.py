@@ -178,7 +178,7 @@ def _own_words(message: str, value: object) -> str:
 
 def _want(detail: ErrorDetails) -> str:
     """What would do, as the end of 'must be ...'; empty if the error is of another kind."""
-    context: dict[str, Any] = detail.get("ctx", {})
+    context = {key: _whole(value) for key, value in detail.get("ctx", {}).items()}
     if detail["type"] == "string_pattern_mismatch" and context.get("pattern") == _NAME_PATTERN:
         return "a name of lower-case letters, digits, - and _ that begins with a letter"
     if detail["type"] in ("too_short", "too_long"):
@@ -186,6 +186,11 @@ def _want(detail: ErrorDetails) -> str:
         count = context.get("min_length", context.get("max_length"))
         return f"{bound} {count} {'entry' if count == 1 else 'entries'} long"
     return _EXPECTED.get(detail["type"], "").format(**context)
+
+
+def _whole(value: Any) -> Any:
+    """0.0 as 0: bounds read like what users write."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _close_literal(detail: ErrorDetails) -> str:

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from serve.errors import Fault, SpecError
-from serve.faults import dotted, explain
+from serve.faults import dotted, explain, found
 
 __all__ = [
     "Fault",
@@ -55,7 +55,20 @@ _INT_LIMIT = 2**63
 
 def load(path: Path, kind: type[T]) -> T:
     """The file at `path` as a `kind`; SpecError with all its faults if it is not one."""
-    return parse(read(path), kind, path)
+    data, faults = _read(path)
+    try:
+        loaded = kind.model_validate(data)
+    except ValidationError as error:
+        broken = tuple(fault.field for fault in faults)
+        faults += [fault for fault in explain(path, kind, data, error) if not _below(fault.field, broken)]
+    if faults:
+        raise SpecError(faults)
+    return loaded
+
+
+def _below(field: str, others: Iterable[str]) -> bool:
+    """Whether a field is one of `others`, or inside one: its fault is then a consequence."""
+    return any(field == other or field.startswith(f"{other}.") for other in others)
 
 
 def parse(data: object, kind: type[T], source: object) -> T:
@@ -68,15 +81,22 @@ def parse(data: object, kind: type[T], source: object) -> T:
 
 def read(path: Path) -> dict[str, Any]:
     """The mapping that a YAML or JSON file holds, not yet checked against a format."""
+    data, faults = _read(path)
+    if faults:
+        raise SpecError(faults)
+    return data
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[Fault]]:
+    """The file's mapping and what is wrong with its parts whatever its format; SpecError if there is no mapping."""
     text = _text(path)
-    data = _from_json(path, text) if path.suffix == ".json" else _from_yaml(path, text)
-    if data is None:
+    data, faults = _from_json(path, text) if path.suffix == ".json" else _from_yaml(path, text)
+    if data is None and not faults:
         raise SpecError.of(path, "", "is empty; it must hold a mapping of keys to values")
     if not isinstance(data, dict):
-        kind = "a list" if isinstance(data, list) else repr(data)[:60]
-        raise SpecError.of(path, "", f"must hold a mapping of keys to values, got {kind}")
+        raise SpecError.of(path, "", f"must hold a mapping of keys to values, got {found(data)}")
     data.pop("$schema", None)
-    return data
+    return data, faults
 
 
 def save(path: Path, obj: BaseModel, comments: Mapping[str, str] | None = None) -> None:
@@ -119,7 +139,10 @@ def to_text(obj: BaseModel, path: Path | None = None, comments: Mapping[str, str
 
 def parse_value(text: str) -> Any:
     """One value as a file would hold it: `5ms`, `4`, `[1, 2]`, `{poisson: 300/s}`."""
-    return _from_yaml(Path("value"), text)
+    value, faults = _from_yaml(Path("value"), text)
+    if faults:
+        raise SpecError(faults)
+    return value
 
 
 def plain(obj: BaseModel) -> dict[str, Any]:
@@ -170,7 +193,7 @@ def _unreadable(error: OSError | ValueError) -> str:
     return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
-def _from_json(path: Path, text: str) -> Any:
+def _from_json(path: Path, text: str) -> tuple[Any, list[Fault]]:
     faults: list[Fault] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -182,19 +205,16 @@ def _from_json(path: Path, text: str) -> Any:
         return seen
 
     if not text.strip():
-        return None
+        return None, faults
     try:
-        data = json.loads(text, object_pairs_hook=pairs)
+        return json.loads(text, object_pairs_hook=pairs), faults
     except json.JSONDecodeError as error:
         raise SpecError.of(path, "", f"line {error.lineno}: {error.msg[:1].lower()}{error.msg[1:]}") from None
     except (RecursionError, ValueError):
         raise SpecError.of(path, "", "is nested too deeply, or holds a number too long to read") from None
-    if faults:
-        raise SpecError(faults)
-    return data
 
 
-class _Loader(yaml.CSafeLoader):
+class Loader(yaml.CSafeLoader):
     """libyaml's parser with the scalars of YAML 1.2's core schema."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
@@ -217,26 +237,21 @@ _CORE = {
     "float": (r"^[-+]?(?:\.[0-9]+|[0-9]+\.?[0-9]*)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
 }
 for _tag, (_pattern, _first) in _CORE.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
     _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
-def _from_yaml(path: Path, text: str) -> Any:
+def _from_yaml(path: Path, text: str) -> tuple[Any, list[Fault]]:
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        if node is None:
-            return None
+        node = yaml.compose(text, Loader=Loader)
         builder = _Builder(str(path))
-        data = builder.build(node, ())
+        return (None if node is None else builder.build(node, ())), builder.faults
     except yaml.MarkedYAMLError as error:
         raise SpecError.of(path, "", _syntax(error)) from None
     except yaml.YAMLError as error:
         raise SpecError.of(path, "", f"is not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise SpecError.of(path, "", "is nested too deeply") from None
-    if builder.faults:
-        raise SpecError(builder.faults)
-    return data
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
@@ -338,7 +353,7 @@ def _annotate(body: str, comments: Mapping[str, str]) -> str:
     lines = body.splitlines(keepends=True)
     above: dict[int, list[str]] = {}
     for path, text in comments.items():
-        line = _key_line(yaml.compose(body, Loader=_Loader), path.split("."))
+        line = _key_line(yaml.compose(body, Loader=Loader), path.split("."))
         indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())]
         above.setdefault(line, []).extend(_comment(text, indent))
     return "".join("".join(above.get(number, [])) + line for number, line in enumerate(lines))
