@@ -100,6 +100,11 @@ class Place:
     shape: tuple[int, ...]
 
 
+def sizes_of(tensors: Sequence[Array], blobs: Sequence[Array | bytes]) -> list[tuple[int, tuple[int, ...]]]:
+    """(bytes, shape) of each tensor, whose bytes are its blob's."""
+    return [(len(b) if isinstance(b, bytes) else b.nbytes, a.shape) for a, b in zip(tensors, blobs, strict=True)]
+
+
 def layout(sizes: Sequence[tuple[int, tuple[int, ...]]], start: int = 0) -> tuple[list[Place], int]:
     """Places, one after the other, of tensors given as (bytes, shape), and the bytes used in all."""
     places = []

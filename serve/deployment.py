@@ -9,7 +9,10 @@ from pydantic import Field, model_validator
 from serve.policy.codes import NEVER_NS
 from serve.scheduler import SchedulerSpec
 from serve.spec import Name, Origin, SchemaVersion, Spec
-from serve.units import DurationNs, PriceUsdPerH
+from serve.units import DurationNs, PriceUsdPerH, parse_duration_ns
+
+FRONT_SHARE = 10
+"""The front's budget, where a deployment sets none, is one so manieth of the p99 SLO (rule 10)."""
 
 
 class Batching(Spec):
@@ -99,7 +102,8 @@ class Front(Spec):
 
     budget: DurationNs | None = Field(
         None,
-        description="longest wait for the parse before a request is refused from its header; none: a tenth of the p99 SLO that it was planned for, else unlimited",
+        description="longest wait for the parse before a request is refused from its header; none: a tenth of the p99 "
+        "SLO that it was planned for, else unlimited",
     )
     retry_after: DurationNs = Field(10_000_000, description="told to refused clients", validate_default=False)
 
@@ -122,3 +126,11 @@ class Deployment(Spec):
     front: Front = Front()
     planned_for: dict[str, Any] | None = Field(None, description="workload, SLO and seed that this was planned for")
     prediction: dict[str, Any] | None = Field(None, description="what the simulator says of it")
+
+    def front_budget_ns(self) -> int:
+        """Rule 10's budget of the live front; -1: unlimited. The strictest p99 that it was planned for decides."""
+        if self.front.budget is not None:
+            return self.front.budget
+        slo = (self.planned_for or {}).get("slo", {})
+        bounds = [parse_duration_ns(bound) for key, bound in slo.items() if key == "p99" or key.endswith(".p99")]
+        return min(bounds) // FRONT_SHARE if bounds else -1

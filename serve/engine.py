@@ -1,42 +1,182 @@
 """The live engine: one event loop that drives a scheduler per model and its replica processes.
 
-Read `serve.node` first (what happens to a request, sans-IO), then this file (the clock, the sockets
-and the processes around it), then `serve.replica` (the other end of the socket).
+Read `serve.node` first (what happens to a request, sans-IO), then this file (the clock, the timer
+and the processes around it), then `serve.replica` (the other end of the channel).
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
-from serve.deployment import Deployment
-from serve.policy.codes import OUTCOME_INVALID
+from serve.backends import Facts, Settings
+from serve.clock import TimerFd, set_timer_slack
+from serve.deployment import Deployment, Model
+from serve.errors import EngineError
+from serve.handle import Handle, Started
+from serve.node import Completion, Node
+from serve.policy.codes import NEVER_NS, OUTCOME_INVALID
+from serve.policy.front import over_budget
+from serve.request_log import RequestLog
+from serve.scheduler import Batch, Scheduler
 from serve.served import Answer, Arrays, LiveRequest, Reply, Served, Statistics
 
-__all__ = ["Answer", "Engine", "LiveRequest", "Served", "Statistics"]
+__all__ = ["Answer", "Engine", "LiveRequest", "ModelEngine", "Served", "Statistics"]
+
+_logger = logging.getLogger(__name__)
+
+OWN_IDS = 2**62
+"""Ids of requests whose client named none count up from here."""
+
+RESPAWN_FIRST_S = 0.1
+RESPAWN_LAST_S = 10.0
+"""Pause before the successor of a replica that died while it started; doubled each time, up to the last."""
+
+
+class ModelEngine:
+    """One model: its node, and a handle for each of its replicas."""
+
+    def __init__(self, engine: Engine, name: str, config: Model, queue: int) -> None:
+        self.name = name
+        self.config = config
+        self.handles: list[Handle | None] = [None] * config.replicas.count
+        self.statistics = Statistics()
+        self.scheduler = Scheduler(config.scheduler_spec(), config.replicas.count)
+        self.node = Node(
+            self.scheduler,
+            self.statistics,
+            port=self,
+            clock=engine.now_ns,
+            log=engine.log,
+            queue=queue,
+            threads=config.replicas.threads,
+        )
+        self._engine = engine
+        self._settings = Settings(
+            backend=config.backend,
+            file=None if config.file is None else str(engine.folder / config.file),
+            profile=str(engine.folder / config.profile),
+            threads=config.replicas.threads,
+            max_batch=config.batching.max_batch,
+            batch_axis=config.batch_axis,
+        )
+        self._pauses_s = [0.0] * config.replicas.count
+        self.first_start: asyncio.Future[None] = engine.loop.create_future()
+
+    # -- the node's port -------------------------------------------------------------------------------
+
+    def send(self, batch: Batch, busy: int) -> None:
+        """Give the batch to its replica."""
+        handle = self.handles[batch.replica]
+        assert handle is not None
+        handle.send(batch, busy)
+
+    def busy(self) -> int:
+        """Replicas of the machine, of any model, that compute now."""
+        return self._engine.running()
+
+    # -- replicas ----------------------------------------------------------------------------------------
+
+    def spawn(self, replica: int) -> None:
+        """Start a process for this replica."""
+        self.handles[replica] = Handle(
+            replica, self._settings, self.config.replicas.slots, self, self._engine.loop, self._engine.now_ns
+        )
+
+    def replica_ready(self, handle: Handle) -> None:
+        """A replica has loaded and warmed up."""
+        assert handle.facts is not None
+        _logger.info("%s: replica %d is up (pid %d)", self.name, handle.replica, handle.pid)
+        self._pauses_s[handle.replica] = 0.0
+        self.node.up(handle.replica)
+        if not self.first_start.done() and all(r.up for r in self.scheduler.replicas):
+            for note in handle.facts.notes:
+                _logger.info("%s: %s", self.name, note)
+            self.first_start.set_result(None)
+        self._engine.settle()
+
+    def replica_done(self, handle: Handle, done: Completion) -> None:
+        """A replica has ended a batch."""
+        self.node.completed(done)
+        self._engine.settle()
+
+    def replica_gone(self, handle: Handle, error: str) -> None:
+        """A replica's process is dead: rule 8, and a successor with the same id."""
+        replica = handle.replica
+        if not self.first_start.done():
+            text = error or f"replica {replica} (pid {handle.pid}) died while it started"
+            self.first_start.set_exception(EngineError(f"{self.name}: {text}"))
+            return
+        pause_s = self._pauses_s[replica]
+        _logger.warning("%s: replica %d (pid %d) is dead; %s", self.name, replica, handle.pid, error or "starting anew")
+        if self.scheduler.replicas[replica].up:
+            self.node.died(replica)
+        else:
+            self._pauses_s[replica] = min(max(2 * pause_s, RESPAWN_FIRST_S), RESPAWN_LAST_S)
+        self.handles[replica] = None
+        self._engine.later(self._pauses_s[replica], self.spawn, replica)
+        self._engine.settle()
+
+    def served(self, facts: Facts) -> Served:
+        """What fronts see."""
+        return Served(
+            name=self.name,
+            versions=["1"],
+            platform=facts.platform,
+            backend=self.config.backend,
+            inputs=facts.inputs,
+            outputs=facts.outputs,
+            max_batch=facts.max_batch,
+            config=self.config,
+            scheduler=self.scheduler,
+            statistics=self.statistics,
+            device=facts.device,
+        )
 
 
 class Engine:
-    """All models of a deployment on this machine, driven by one event loop.
+    """All models of a deployment on this machine, driven by the running event loop.
 
     Life: `await start()`, then fronts call `submit` from the loop, then `drain()`, `await drained()`,
     `await close()`.
     """
 
-    models: dict[str, Served]
-    retry_after_ns: int
-    draining: bool
-    drain_ns: int  # instant of the drain: what arrived before it is still admitted
-
     def __init__(self, deployment: Deployment, folder: Path, log_dir: Path | None = None) -> None:
-        raise NotImplementedError
+        """`folder` is what the deployment's paths are relative to; `log_dir` gets the request log, if given."""
+        self.deployment = deployment
+        self.folder = folder
+        self.log = RequestLog(log_dir) if log_dir is not None else None
+        self.loop = asyncio.get_running_loop()
+        self.models: dict[str, Served] = {}
+        self.retry_after_ns = deployment.front.retry_after
+        self.budget_ns = deployment.front_budget_ns()
+        self.draining = False
+        self.drain_ns = NEVER_NS  # instant of the drain: what arrived before it is still admitted
+        self._closing = False
+        self._started = False
+        self._drained = self.loop.create_future()
+        self._iteration_ns = 0
+        self._next_id = OWN_IDS
+        self._engines = {
+            name: ModelEngine(self, name, config, queue)
+            for queue, (name, config) in enumerate(deployment.models.items())
+        }
+        self._nodes = {name: engine.node for name, engine in self._engines.items()}
+        self._schedulers = [engine.scheduler for engine in self._engines.values()]
+        self._timed = list(self._nodes.values())
+        self._timer = TimerFd()
+        self._armed_ns = NEVER_NS
 
-    # -- what a front calls -------------------------------------------------------------------------
+    # -- what a front calls ------------------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
-        """Every replica had loaded and warmed up, and the engine does not drain."""
-        raise NotImplementedError
+        """Every replica has loaded and warmed up, and the engine does not drain."""
+        return self._started and not self.draining
 
     @staticmethod
     def now_ns() -> int:
@@ -44,12 +184,22 @@ class Engine:
         return time.monotonic_ns()
 
     def iteration_ns(self) -> int:
-        """Arrival stamp: when the loop iteration that is running now began to read."""
-        raise NotImplementedError
+        """Arrival stamp: when the loop iteration that is running now began to read.
+
+        The first to ask in an iteration sets the stamp. What it schedules to clear it runs in the
+        next iteration, before that one polls its sockets.
+        """
+        if not self._iteration_ns:
+            self._iteration_ns = time.monotonic_ns()
+            self.loop.call_soon(self._clear_iteration)
+        return self._iteration_ns
+
+    def _clear_iteration(self) -> None:
+        self._iteration_ns = 0
 
     def over_budget(self, arrival_ns: int) -> bool:
         """Rule 10: whether a request that arrived then is refused from its header alone, before its parse."""
-        raise NotImplementedError
+        return bool(over_budget(arrival_ns, time.monotonic_ns(), self.budget_ns))
 
     def submit(
         self,
@@ -67,23 +217,35 @@ class Engine:
 
         Parameters
         ----------
-        inputs : one array a model input, dtype as in NUMPY_OF_DATATYPE, C order, the rows along the
-            first axis (whole shape if the model's batch is fixed); kept until the batch has been sent.
+        inputs : one array a model input, dtype as in NUMPY_OF_DATATYPE, the rows along the first
+            axis (whole shape if the model's batch is fixed); kept until the batch has been answered.
         rows : >= 1; more than max_batch is answered `invalid`.
         priority : inside number, 0 is the highest, below `priority_levels`.
         timeout_ns : NEVER_NS for none.
         request_id : numeric id of the client, or None.
         arrival_ns : what `iteration_ns()` said when the request's first byte was read.
         """
-        raise NotImplementedError
+        request = LiveRequest(
+            id=self._own_id() if request_id is None else request_id,
+            rows=rows,
+            priority=priority,
+            timeout_ns=timeout_ns,
+            inputs=inputs,
+            reply=reply,
+            arrival_ns=arrival_ns,
+        )
+        self._nodes[served.name].submit(request)
+        self._arm()
+        return request
 
-    def cancel(self, request: LiveRequest) -> None:
+    def cancel(self, served: Served, request: LiveRequest) -> None:
         """Rule 7: the client hung up. A waiting request is dropped; `reply` is not called any more."""
-        raise NotImplementedError
+        self._nodes[served.name].cancel(request)
+        self.settle()
 
     def refuse(
         self,
-        served: Served | None,
+        served: Served,
         *,
         reason: int,
         arrival_ns: int,
@@ -97,22 +259,103 @@ class Engine:
 
         Reasons: REASON_FRONT (outcome full), REASON_DRAINING (outcome draining), else invalid.
         """
-        raise NotImplementedError
+        request_id = self._own_id() if request_id is None else request_id
+        request = LiveRequest(id=request_id, rows=rows, reply=reply, arrival_ns=arrival_ns)
+        self._nodes[served.name].refuse(request, outcome, reason, error)
 
-    # -- life ---------------------------------------------------------------------------------------
+    def _own_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    # -- life ----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Spawn, load and warm every replica. Raises EngineError naming the model and what is wrong."""
-        raise NotImplementedError
+        set_timer_slack()
+        self.loop.add_reader(self._timer.fd, self._timer_fired)
+        for engine in self._engines.values():
+            for replica in range(len(engine.handles)):
+                engine.spawn(replica)
+        await asyncio.gather(*(engine.first_start for engine in self._engines.values()))
+        for name, engine in self._engines.items():
+            handle = engine.handles[0]
+            assert handle is not None and handle.facts is not None
+            self.models[name] = engine.served(handle.facts)
+        self._started = True
+
+    @property
+    def started(self) -> dict[str, list[Started]]:
+        """Start-up parts of the replicas that are up now, by model, in order of their ids."""
+        return {
+            name: [h.started for h in engine.handles if h is not None and h.started is not None]
+            for name, engine in self._engines.items()
+        }
 
     def drain(self) -> None:
         """Rule 12: not ready; what arrives from now on is refused, what is inside is answered."""
-        raise NotImplementedError
+        if self.draining:
+            return
+        self.draining = True
+        self.drain_ns = self.now_ns()
+        for node in self._timed:
+            node.drain()
+        self.settle()
 
     async def drained(self) -> None:
-        """Return when everything that was admitted has been answered."""
-        raise NotImplementedError
+        """Return when the engine drains and everything that was admitted has been answered."""
+        await asyncio.shield(self._drained)
 
     async def close(self) -> None:
-        """Stop the replicas and write the logs."""
-        raise NotImplementedError
+        """Stop the replicas and write the logs; requests that still wait are lost."""
+        self._closing = True
+        for engine in self._engines.values():
+            for handle in engine.handles:
+                if handle is not None:
+                    handle.stop()
+        self.loop.remove_reader(self._timer.fd)
+        self._timer.close()
+        if self.log is not None:
+            self.log.close()
+
+    # -- what the models' engines call ---------------------------------------------------------------------
+
+    def running(self) -> int:
+        """Replicas that compute now."""
+        return sum(scheduler.running for scheduler in self._schedulers)
+
+    def later(self, delay_s: float, call: Callable[[int], None], argument: int) -> None:
+        """Call in a while, unless the engine has closed by then."""
+        self.loop.call_later(delay_s, lambda: None if self._closing else call(argument))
+
+    def settle(self) -> None:
+        """After any event: set the timer, and notice the end of a drain."""
+        self._arm()
+        if self.draining and not self._drained.done() and all(node.idle for node in self._timed):
+            self._drained.set_result(None)
+
+    def _arm(self) -> None:
+        """Have the timer fire no later than the next window or deadline ends.
+
+        One that is set for an earlier instant is left alone: it finds nothing due and asks again,
+        which costs less than a system call for each batch.
+        """
+        wake_ns = min(node.wake_ns for node in self._timed)
+        if wake_ns < self._armed_ns:
+            self._armed_ns = wake_ns
+            self._timer.arm(wake_ns)
+
+    def _timer_fired(self) -> None:
+        self._timer.clear()
+        self._armed_ns = NEVER_NS
+        for node in self._timed:
+            node.wake()
+        self.settle()
+
+
+def main() -> None:
+    """Serve a deployment from the command line: `python -m serve.engine DEPLOYMENT`."""
+    import_module("serve.run").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -96,8 +96,7 @@ class Worker:
     def _write(self, head: RunHead, outputs: list[Array]) -> tuple[list[list[Place]], list[int]]:
         count = len(self._out)
         blobs = [channel.encode_bytes(a) if a.dtype.hasobject else a for a in outputs]
-        sizes = [(len(b) if isinstance(b, bytes) else b.nbytes, a.shape) for a, b in zip(outputs, blobs, strict=True)]
-        places, size = channel.layout(sizes)
+        places, size = channel.layout(channel.sizes_of(outputs, blobs))
         region, fds = channel.grown(self._outputs, head.buffer, size)
         for blob, place in zip(blobs, places, strict=True):
             channel.write(region, place, blob)

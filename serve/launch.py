@@ -1,0 +1,109 @@
+"""Starts an engine as a child process and stops it again: for verify, calibrate, the app and tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serve.errors import EngineError
+
+DRAIN_S = 30.0
+"""How long a draining engine may take before it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A running engine. `started` is its ready line: ready_s, and the start-up parts of each model's replicas."""
+
+    url: str
+    pid: int
+    started: dict[str, Any]
+    log_dir: Path | None
+    process: subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def launch(
+    deployment_path: Path,
+    *,
+    host: str = "127.0.0.1",
+    http_port: int = 0,
+    log_dir: Path | None = None,
+    timeout_s: float = 120.0,
+    drain_s: float = DRAIN_S,
+) -> Iterator[Live]:
+    """Serve `deployment_path` while the block runs; on leaving it the engine has drained and written its logs.
+
+    The engine dies with the thread that entered the block.
+
+    Raises
+    ------
+    EngineError : it was not ready within `timeout_s`, with what it said last; or it exited with an error.
+    """
+    with tempfile.TemporaryFile() as stderr:
+        process = _spawn(deployment_path, host, http_port, log_dir, stderr)
+        try:
+            started = _ready(process, timeout_s, stderr)
+            yield Live(started["url"], process.pid, started, log_dir, process)
+        finally:
+            _stop(process, drain_s)
+        if process.returncode not in (0, -signal.SIGKILL):
+            raise EngineError(f"the engine exited with {process.returncode}: {_last_words(stderr)}")
+
+
+def _spawn(path: Path, host: str, http_port: int, log_dir: Path | None, stderr: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "serve.engine", str(path), "--host", host, "--http-port", str(http_port)]
+    command += ["--parent", str(os.getpid())]
+    if log_dir is not None:
+        command += ["--log-dir", str(log_dir)]
+    # A session of its own: a Ctrl-C in the terminal is for the caller, who stops the engine in order.
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+    )
+
+
+def _ready(process: subprocess.Popen[bytes], timeout_s: float, stderr: Any) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = b""
+    deadline_s = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline_s - time.monotonic())):
+                raise EngineError(f"the engine was not ready within {timeout_s:.0f} s: {_last_words(stderr)}")
+            piece = os.read(process.stdout.fileno(), 65536)
+            if not piece:
+                process.wait()
+                raise EngineError(f"the engine did not start: {_last_words(stderr)}")
+            line += piece
+    started: dict[str, Any] = json.loads(line)
+    return started
+
+
+def _stop(process: subprocess.Popen[bytes], drain_s: float) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(drain_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _last_words(stderr: Any) -> str:
+    stderr.seek(0)
+    lines = stderr.read().decode(errors="replace").strip().splitlines()
+    return "\n".join(lines[-5:]) or "it said nothing"

@@ -1,0 +1,138 @@
+"""One engine process from start to exit: what `forebay serve` and `python -m serve.engine` run.
+
+stdout gets one line, JSON, when every replica is ready; everything else goes to stderr. SIGTERM (or
+the first SIGINT) drains, a second one stops at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from serve.clock import die_with_parent
+from serve.deployment import Deployment
+from serve.engine import Engine
+from serve.errors import EngineError, ForebayError
+from serve.files import load
+from serve.protocol.http import HttpFront
+
+READY_SCHEMA_VERSION = 1
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 130
+
+_logger = logging.getLogger(__name__)
+
+
+def run(path: Path, *, host: str = "127.0.0.1", http_port: int = 0, log_dir: Path | None = None) -> int:
+    """Serve the deployment at `path` until told to stop; the exit code.
+
+    Raises
+    ------
+    SpecError : the file's faults. EngineError : a model cannot be served, or the address is taken.
+    """
+    deployment = load(path, Deployment)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(deployment, path.parent, host, http_port, log_dir))
+
+
+async def _serve(deployment: Deployment, folder: Path, host: str, http_port: int, log_dir: Path | None) -> int:
+    began_ns = time.monotonic_ns()
+    engine = Engine(deployment, folder, log_dir)
+    stop = _Stop(engine)
+    try:
+        if not await stop.unless_stopped(engine.start()):
+            return EXIT_STOPPED
+        front = HttpFront(engine)
+        try:
+            await front.start(host, http_port)
+        except OSError as error:
+            raise EngineError(f"cannot listen on {host}:{http_port}: {error.strerror or error}") from error
+        _quiet_collector()
+        url = f"http://{host}:{front.port}"
+        print(json.dumps(_ready_line(engine, url, (time.monotonic_ns() - began_ns) / 1e9)), flush=True)
+        if not await stop.unless_stopped(engine.drained()):
+            return EXIT_STOPPED
+        await front.close()
+        return EXIT_OK
+    finally:
+        await engine.close()
+
+
+class _Stop:
+    """What the signals ask for: the first drains, the second, or one before the engine is ready, stops at once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._now = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            engine.loop.add_signal_handler(number, self._signalled)
+
+    def _signalled(self) -> None:
+        if self._engine.ready:
+            _logger.info("draining: what was admitted is answered, then the engine exits")
+            self._engine.drain()
+        else:
+            self._now.set()
+
+    async def unless_stopped(self, work: Any) -> bool:
+        """Await `work`; false if it was to stop at once before that was done."""
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._now.wait())
+        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+            return False
+        task.result()
+        return True
+
+
+def _quiet_collector() -> None:
+    """Let the garbage collector leave alone what lives as long as the process, and look rarely at the rest.
+
+    The engine makes no cycles per request, and a full collection would hold the front for milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _ready_line(engine: Engine, url: str, ready_s: float) -> dict[str, Any]:
+    return {
+        "schema_version": READY_SCHEMA_VERSION,
+        "url": url,
+        "pid": os.getpid(),
+        "ready_s": round(ready_s, 3),
+        "models": {name: {"replicas": [part.model_dump() for part in parts]} for name, parts in engine.started.items()},
+    }
+
+
+def main() -> None:
+    """The command line of `python -m serve.engine`."""
+    parser = argparse.ArgumentParser(prog="serve.engine", description="Serve a deployment on this machine.")
+    parser.add_argument("deployment", type=Path, help="the deployment file")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--http-port", type=int, default=0, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--log-dir", type=Path, help="write requests.parquet and batches.parquet there")
+    parser.add_argument("--parent", type=int, help="exit when this process, which started us, does")
+    told = parser.parse_args()
+    if told.parent is not None:
+        die_with_parent(told.parent)
+    try:
+        sys.exit(run(told.deployment, host=told.host, http_port=told.http_port, log_dir=told.log_dir))
+    except ForebayError as error:
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
