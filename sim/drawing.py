@@ -21,9 +21,6 @@ from sim.workload import Load, Source, whole_ns
 CHUNK = 65_536
 """Requests of a class that are drawn at a time; any other number gives the same values."""
 
-CLOSED_FIRST_ID = 2**40
-"""Ids of closed-loop requests start here; more open requests do not fit into a run."""
-
 _SUM_MAX_NS = 2**62
 _COLUMNS = ("arrival_ns", "rows", "class_", "priority", "timeout_ns", "patience_ns", "client_ns")
 
@@ -167,7 +164,6 @@ def closed_clients(load: Load) -> Closed | None:
     return Closed(
         class_=np.concatenate([np.full(s.clients, s.index, np.int64) for s in load.closed]),
         think_ns=np.concatenate([np.full(s.clients, s.think_ns, np.int64) for s in load.closed]),
-        first_id=CLOSED_FIRST_ID,
     )
 
 
@@ -175,7 +171,8 @@ def closed_chunks(load: Load, seed: int, replication: int, chunk: int = CHUNK) -
     """The next requests of all closed-loop clients, whole turns of all of them at a time; endless.
 
     A class draws for its k-th turn over its clients in one go, so values do not depend on `chunk`.
-    All clients send their first request at instant 0.
+    All clients send their first request at instant 0. `first_id` counts from the first of them: the
+    plane adds `Closed.first_id`.
     """
     streams = [_streams(source, seed, replication) for source in load.closed]
     clients = sum(source.clients for source in load.closed)
@@ -186,7 +183,7 @@ def closed_chunks(load: Load, seed: int, replication: int, chunk: int = CHUNK) -
             _attributes(source, load, own, np.zeros(turns * source.clients, np.int64), None)
             for source, own in zip(load.closed, streams, strict=True)
         ]
-        yield replace(_interleaved(parts, load.closed, turns), first_id=CLOSED_FIRST_ID + done * clients)
+        yield replace(_interleaved(parts, load.closed, turns), first_id=done * clients)
         done += turns
 
 

@@ -67,20 +67,25 @@ class Measured:
         profile = load(path, Profile)
         return cls(profile, load_cells(profile, path))
 
-    def law(self, threads: int, replicas: int, max_batch: int) -> Law:
+    def law(self, threads: int, replicas: int, max_batch: int, backend: str = "onnx") -> Law:
         """What replicas of so many threads draw from; ProfileError if that was not measured."""
-        return Law(self, *coverage(self.profile, threads, replicas, max_batch))
+        return Law(self, *coverage(self.profile, threads, replicas, max_batch), exact=backend == "emulated")
 
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """Service times of one deployment's replicas."""
+    """Service times of one deployment's replicas.
+
+    `exact`: the replicas are emulated. They draw from these very samples, so neither calibration nor
+    the machine's level makes them uncertain, and no tail is borrowed.
+    """
 
     measured: Measured
     threads: int
     pressure_max: int
     max_batch: int
     warnings: tuple[str, ...] = ()
+    exact: bool = False
 
     def expected(self) -> Drawn:
         """The samples as they are, on a machine whose level never moves."""
@@ -88,6 +93,8 @@ class Law:
 
     def bootstrap(self, rng: np.random.Generator, duration_ns: int) -> Drawn:
         """Samples drawn again with replacement, and one path of the machine's level as calibration saw it."""
+        if self.exact:
+            return self.expected()
         noise = self.measured.profile.noise
         cells = {key: resampled(own, rng) for key, own in sorted(self._own().items())}
         calibration = calibration_level(noise, rng)
@@ -104,7 +111,7 @@ class Law:
         return float(np.mean([math.log(cells[key].mean() / own[key].mean()) for key in cells]))
 
     def _service(self, cells: Cells, factor: float, levels: Floats, bin_ns: int) -> Service:
-        table = quantile_table(cells, self.threads, self.pressure_max, self.max_batch) * factor
+        table = quantile_table(cells, self.threads, self.pressure_max, self.max_batch, not self.exact) * factor
         whole = np.maximum(np.rint(table), 1).astype(np.int64)
         return Service(whole.reshape(-1), BITS, self.max_batch, self.pressure_max, levels, bin_ns)
 
@@ -180,21 +187,21 @@ def cell_law(ordered: Floats, pooled: Floats) -> Floats:
     return law
 
 
-def quantile_table(cells: Cells, threads: int, pressure_max: int, max_batch: int) -> Floats:
+def quantile_table(cells: Cells, threads: int, pressure_max: int, max_batch: int, pool: bool = True) -> Floats:
     """Service times of shape (pressure_max + 1, max_batch + 1, 2**BITS); rows 0 is never looked up."""
     busy = sorted({key[1] for key in cells if key[0] == threads})
-    planes = [_rows_plane(cells, threads, b, max_batch) for b in busy]
+    planes = [_rows_plane(cells, threads, b, max_batch, pool) for b in busy]
     for b, plane in zip(busy[1:], planes[1:], strict=True):
         _extend(plane, planes[0], max(key[2] for key in cells if key[:2] == (threads, b)))
     return _interpolated(np.array(busy, float), np.stack(planes), np.arange(pressure_max + 1))
 
 
-def _rows_plane(cells: Cells, threads: int, busy: int, max_batch: int) -> Floats:
+def _rows_plane(cells: Cells, threads: int, busy: int, max_batch: int, pool: bool) -> Floats:
     """Laws of 0..max_batch rows beside `busy` neighbours."""
     measured = sorted(key[2] for key in cells if key[:2] == (threads, busy))
     own = [cells[threads, busy, rows] for rows in measured]
     pooled = strata(tail_ratios(own), _TAIL)
-    laws = np.stack([cell_law(ordered, pooled) for ordered in own])
+    laws = np.stack([cell_law(ordered, pooled) if pool else strata(ordered, 2**BITS) for ordered in own])
     return _interpolated(np.array(measured, float), laws, np.arange(max_batch + 1))
 
 

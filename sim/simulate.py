@@ -1,14 +1,47 @@
-"""The one entry of the simulator: a Scenario in, a Result out."""
+"""The one entry of the simulator: a Scenario in, a Result out.
+
+Read `sim.setup` (what is loaded), `sim.replication` (one run), `sim.measures` (its metrics) and
+`sim.verdict` next; here they are put together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from serve.deployment import Deployment
-from sim.result import Result
+from serve.files import load, plain, resolve
+from serve.vocabulary import METRICS
+from sim import paths
+from sim.capacity import capacity_rps
+from sim.cost import usd_per_h
+from sim.intervals import Shifts, ci, pi
+from sim.measures import (
+    LATENCIES,
+    Run,
+    Window,
+    batch_shares,
+    latency_cdf_s,
+    metrics,
+    reason_shares,
+    run_of_tally,
+    together,
+)
+from sim.replication import TIME_BINS, Replication, run
+from sim.result import ClassResult, Estimate, Result
 from sim.scenario import Engine, Scenario, Slo, Workload
+from sim.service import origin
+from sim.setup import Setup, prepare
+from sim.verdict import Judged, judge, stationary
+from sim.warmup import bins_cut
 from sim.workload import Given
 
 Progress = Callable[[int, int], None]
@@ -40,7 +73,12 @@ def simulate(
     SpecError : a file or path that cannot be used.
     ProfileError : the deployment asks for what its profile did not measure.
     """
-    raise NotImplementedError
+    whole, deployment_base = with_deployment(scenario, base)
+    if overrides:
+        whole = paths.apply(whole, overrides)
+    if replications is not None:
+        whole = whole.model_copy(update={"replications": replications})
+    return _simulated(whole, base, deployment_base, engine, None, progress)
 
 
 def predict(
@@ -60,4 +98,139 @@ def predict(
     `given` fixes the arrival instants and rows of the classes that it names (what a live run met),
     so that only service, calibration and the machine's level vary between replications.
     """
-    raise NotImplementedError
+    scenario = Scenario(
+        workload=workload, deployment=deployment, seed=seed, replications=replications, slo=dict(slo or {})
+    )
+    return _simulated(scenario, base, base, engine, given, progress)
+
+
+def with_deployment(scenario: Scenario, base: Path) -> tuple[Scenario, Path]:
+    """The scenario with its deployment inside instead of a path to it, and the folder the deployment's paths are in."""
+    if isinstance(scenario.deployment, Deployment):
+        return scenario, base
+    path = resolve(base / "scenario.yaml", scenario.deployment)
+    return scenario.model_copy(update={"deployment": load(path, Deployment)}), path.parent
+
+
+def _simulated(
+    scenario: Scenario,
+    base: Path,
+    deployment_base: Path,
+    engine: Engine,
+    given: Mapping[str, Given] | None,
+    progress: Progress | None,
+) -> Result:
+    deployment = scenario.deployment
+    assert isinstance(deployment, Deployment)
+    setup = prepare(deployment, scenario.workload, scenario.slo, scenario.seed, base, deployment_base, given)
+    capacity = None if setup.load.closed else capacity_rps(setup, engine)
+    done = _replications(setup, scenario.replications, engine, progress)
+    return _result(scenario, setup, engine, capacity, done)
+
+
+def _replications(setup: Setup, count: int, engine: Engine, progress: Progress | None) -> list[Replication]:
+    """All replications, in order; the compiled plane leaves the GIL, so they share the cores."""
+    workers = min(count, os.cpu_count() or 1) if engine == "fast" else 1
+    done = []
+    with ThreadPoolExecutor(workers) as pool:
+        for replication in pool.map(lambda number: run(setup, number, engine), range(count)):
+            done.append(replication)
+            if progress is not None:
+                progress(len(done), count)
+    return done
+
+
+# -- putting replications together -----------------------------------------------------------------------
+
+
+def _result(
+    scenario: Scenario, setup: Setup, engine: Engine, capacity: float | None, done: Sequence[Replication]
+) -> Result:
+    window = _window(setup, done)
+    judged = judge(setup, capacity, _in_system(done, window), window.span_s)
+    unstable = judged.verdict == "unstable"
+    runs = [_run(setup, replication, window, unstable) for replication in done]
+    shifts = Shifts(np.array([r.calibration_shift for r in done]), np.array([r.level_shift for r in done]))
+    values = [metrics(one, usd_per_h(setup.deployment)) for one in runs]
+    names = list(scenario.workload.classes)
+    pooled = together([one.total for one in runs])
+    batch_rows = np.sum([one.node.batch_rows for one in runs], axis=0)
+    reasons = np.sum([one.node.batch_reasons for one in runs], axis=0)
+    return Result(
+        scenario_sha256=scenario_sha256(scenario),
+        seed=scenario.seed,
+        engine=engine,
+        replications=len(done),
+        requests=sum(int(r.tally.outcomes.sum()) for r in done),
+        verdict=judged.verdict,
+        verdict_reason=judged.reason,
+        capacity_rps=capacity,
+        warmup_s=window.first * window.bin_ns * 1e-9,
+        origin=origin(setup.measured.profile, setup.law.threads),
+        warnings=_warnings(setup, judged, len(done)),
+        total=_estimates([total for total, _ in values], shifts, unstable),
+        classes={name: _estimates([parts[i] for _, parts in values], shifts, unstable) for i, name in enumerate(names)},
+        batch_rows=batch_shares(batch_rows),
+        reasons=reason_shares(reasons, int(reasons.sum())),
+        refusals=reason_shares(pooled.drop_reasons, int(pooled.outcomes.sum())),
+        latency_cdf_s=[] if unstable else latency_cdf_s(pooled),
+    )
+
+
+def _window(setup: Setup, done: Sequence[Replication]) -> Window:
+    first = 0
+    if stationary(setup):
+        first = bins_cut(np.stack([r.latency_s for r in done]), np.stack([r.answered for r in done]))
+    return Window(first, TIME_BINS, done[0].tally.bin_ns)
+
+
+def _in_system(done: Sequence[Replication], window: Window) -> np.ndarray:
+    """(replications, bins of the window): mean number in system."""
+    return np.stack([r.tally.in_system_s[window.first : window.last] for r in done]) / (window.bin_ns * 1e-9)
+
+
+def _run(setup: Setup, replication: Replication, window: Window, unstable: bool) -> Run:
+    """Summed up within the window. Of an unstable queue only what was answered while the load lasted counts as
+    throughput: its backlog is not worked off at the rate at which it came."""
+    in_time = None
+    if unstable:
+        in_time = tuple(int(n) for n in replication.in_time[:, window.first : window.last].sum(axis=1))
+    return run_of_tally(replication.tally, window, setup.replicas, in_time, replication.latency_first)
+
+
+def _estimates(values: Sequence[Mapping[str, float]], shifts: Shifts, unstable: bool) -> ClassResult:
+    """Each metric's estimate, in the order of the vocabulary; latencies of an unstable queue do not exist."""
+    names = [name for name in METRICS if name in values[0]]
+    undefined = Estimate(value=None, ci=None, pi=None)
+    return ClassResult(
+        metrics={
+            name: undefined if unstable and name in LATENCIES else _estimate(name, [v[name] for v in values], shifts)
+            for name in names
+        }
+    )
+
+
+def _estimate(name: str, values: Sequence[float], shifts: Shifts) -> Estimate:
+    """Mean over the replications in which the metric is defined, with its intervals."""
+    defined = [i for i, value in enumerate(values) if math.isfinite(value)]
+    if not defined:
+        return Estimate(value=None, ci=None, pi=None)
+    sample = np.array([values[i] for i in defined])
+    own = Shifts(shifts.calibration[defined], shifts.level[defined])
+    bounds = (0.0, 1.0) if METRICS[name].unit == "share" else (0.0, math.inf)
+    return Estimate(value=float(sample.mean()), ci=ci(sample, own, bounds), pi=pi(sample, bounds))
+
+
+def _warnings(setup: Setup, judged: Judged, replications: int) -> list[str]:
+    warnings = list(setup.warnings)
+    if judged.verdict == "unresolved":
+        warnings.append(f"unresolved: {judged.reason}; lengthen workload.duration or raise replications")
+    if replications < 20:
+        warnings.append(f"{replications} replications: prediction intervals ask for at least 20")
+    return warnings
+
+
+def scenario_sha256(scenario: Scenario) -> str:
+    """Hash of what a scenario asks, whatever the layout of its file."""
+    text = json.dumps(plain(scenario), sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

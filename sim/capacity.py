@@ -1,0 +1,100 @@
+"""Capacity: throughput of a workload's row mix while the queue is never empty."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from serve.policy.codes import NEVER_NS, OUTCOME_OK
+from serve.policy.front import FRONT_BUDGET_NS
+from sim.plane import Closed, Ints, Node, Requests, StopCode
+from sim.planes import build_plane
+from sim.rng import stream, uniform_bits
+from sim.scenario import Engine
+from sim.setup import Setup
+from sim.workload import Source, rate_rps
+
+BATCHES = 600
+"""Batches per replica, about: the batch times' own noise is then below a per cent."""
+
+_BINS = 10  # of the run; the first is warm-up, the last has requests not yet answered
+
+
+def capacity_rps(setup: Setup, engine: Engine) -> float:
+    """Requests per second that the node answers at most, at the machine's mean level.
+
+    Simulated with so many clients that never think that more than a batch always waits, without
+    deadlines, bound of the queue or budget of the front, which would only take work away.
+    """
+    node = _unbounded(setup)
+    batch, slots = setup.spec.max_batch, setup.spec.slots
+    clients = (setup.replicas * (slots + 1) + 4) * batch
+    duration_ns = max(_BINS, BATCHES * _batch_ns(node))
+    closed = Closed(class_=np.zeros(clients, np.int64), think_ns=np.zeros(clients, np.int64))
+    limit = np.full(1, NEVER_NS, np.int64)
+    plane = build_plane(engine, node, 1, closed, _BINS + 1, duration_ns // _BINS, limit)
+    for replica in range(setup.replicas):
+        plane.ready(replica)
+    plane.end_feed()
+    draws = _Mix(setup)
+    plane.feed_closed(draws.requests(4 * clients))
+    while plane.advance(duration_ns).code == StopCode.STARVED:
+        plane.feed_closed(draws.requests(4 * clients))
+    answered = int(plane.tally().outcomes[0, 1 : _BINS - 1, OUTCOME_OK].sum())
+    return answered / ((_BINS - 2) * (duration_ns // _BINS) * 1e-9)
+
+
+def _unbounded(setup: Setup) -> Node:
+    front = setup.front.copy()
+    front[FRONT_BUDGET_NS] = -1
+    node = setup.node(setup.law.expected())
+    return replace(node, front=front, scheduler=replace(node.scheduler, max_queue=-1))
+
+
+def _batch_ns(node: Node) -> int:
+    """Mean service time of a full batch beside all its neighbours."""
+    service = node.service
+    cell = service.pressure_max * (service.rows_max + 1) + node.scheduler.max_batch
+    return int(service.table[cell << service.bits : (cell + 1) << service.bits].mean())
+
+
+class _Mix:
+    """Requests of all classes mixed by their rates."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._sources = setup.load.sources
+        weights = np.array([_rate(setup, source) for source in self._sources])
+        self._edges = np.cumsum(weights / weights.sum())
+        self._rng = stream(setup.seed, 0, "capacity", "mix")
+
+    def requests(self, count: int) -> Requests:
+        """The next so many."""
+        chosen = np.minimum(np.searchsorted(self._edges, self._rng.random(count)), len(self._sources) - 1)
+        by_class = np.stack([_rows(source, self._rng, count) for source in self._sources])
+        never = np.full(count, NEVER_NS, np.int64)
+        zeros = np.zeros(count, np.int64)
+        return Requests(
+            arrival_ns=zeros,
+            rows=np.ascontiguousarray(by_class[chosen, np.arange(count)]),
+            class_=zeros,
+            priority=zeros,
+            timeout_ns=never,
+            patience_ns=never,
+            client_ns=zeros,
+            draw=uniform_bits(self._rng, count).reshape(1, count),
+        )
+
+
+def _rows(source: Source, rng: np.random.Generator, count: int) -> Ints:
+    if source.given_rows is None:
+        return source.rows(rng, count)
+    return source.given_rows[rng.integers(0, len(source.given_rows), count)]
+
+
+def _rate(setup: Setup, source: Source) -> float:
+    """Requests per second of an open class; of fixed instants, those within the load."""
+    if source.instants is not None:
+        within = np.searchsorted(source.instants, setup.load.duration_ns)
+        return max(float(within), 1e-9) / (setup.load.duration_ns * 1e-9)
+    return rate_rps(setup.workload.classes[source.name].arrivals) or 1.0

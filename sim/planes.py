@@ -1,0 +1,19 @@
+"""Which plane simulates: the compiled one, or the SimPy reference."""
+
+from __future__ import annotations
+
+from sim.plane import Closed, Ints, Node, Plane
+from sim.scenario import Engine
+
+
+def build_plane(
+    engine: Engine, node: Node, classes: int, closed: Closed | None, time_bins: int, bin_ns: int, slo_ns: Ints
+) -> Plane:
+    """A plane that tallies into `time_bins` bins of `bin_ns`."""
+    if engine == "reference":
+        from sim.reference import Reference
+
+        return Reference(node, classes, closed, time_bins=time_bins, bin_ns=bin_ns, slo_ns=slo_ns)
+    from sim.dataplane import DataPlane
+
+    return DataPlane(node, classes, closed, time_bins=time_bins, bin_ns=bin_ns, slo_ns=slo_ns)

@@ -1,0 +1,141 @@
+"""One replication: a plane fed and driven to the end of the load, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from serve.policy.codes import OUTCOME_OK
+from sim.drawing import closed_chunks, open_chunks
+from sim.plane import Plane, Requests, Stop, StopCode
+from sim.planes import build_plane
+from sim.scenario import Engine
+from sim.setup import Setup
+from sim.tally import SUM_ANSWER_S, SUM_FRONT_S, SUM_LATENCY_S, Floats, Ints, Tally
+
+TIME_BINS = 40
+"""Time bins of the load; one more takes what is later."""
+
+_DRAIN_NS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """A finished replication: its tally with the histograms cut to the bins in use, and the state at the load's end."""
+
+    tally: Tally
+    latency_first: int  # number of the first histogram bin kept
+    in_time: Ints  # (classes, time bins): ok requests that were answered before the load ended
+    fed: int  # open requests that arrived
+    calibration_shift: float
+    level_shift: float
+
+    @property
+    def latency_s(self) -> Floats:
+        """Sum of latencies by time bin of the load."""
+        sums: Floats = self.tally.sums[:, :TIME_BINS, SUM_LATENCY_S].sum(axis=0)
+        return sums
+
+    @property
+    def answered(self) -> Ints:
+        """Requests answered ok, by time bin of the load."""
+        counts: Ints = self.tally.outcomes[:, :TIME_BINS, OUTCOME_OK].sum(axis=0)
+        return counts
+
+
+def run(setup: Setup, replication: int, engine: Engine) -> Replication:
+    """Simulate one replication; its chance depends on nothing but the seed and its number."""
+    drawn = setup.drawn(replication)
+    classes = len(setup.load.sources)
+    bin_ns = -(-setup.load.duration_ns // TIME_BINS)
+    plane = build_plane(engine, setup.node(drawn), classes, setup.closed, TIME_BINS + 1, bin_ns, setup.slo_ns)
+    for replica in range(setup.replicas):
+        plane.ready(replica)
+    feed = _Feed(plane, setup, replication)
+    feed.advance(setup.load.duration_ns)
+    in_time = plane.tally().outcomes[:, :, OUTCOME_OK].copy()
+    _drain(plane, feed, setup)
+    tally = plane.tally()
+    check(tally, feed.open_fed, setup.closed is None)
+    first, kept = _compact(tally)
+    return Replication(kept, first, in_time, feed.open_fed, drawn.calibration_shift, drawn.level_shift)
+
+
+class _Feed:
+    """Hands a plane its requests, a chunk whenever it has run out of one kind."""
+
+    def __init__(self, plane: Plane, setup: Setup, replication: int) -> None:
+        self.plane = plane
+        self.open_fed = 0
+        self._open_until_ns = -1
+        self._open: Iterator[Requests] = (
+            open_chunks(setup.load, setup.seed, replication) if setup.load.open else iter(())
+        )
+        self._closed = closed_chunks(setup.load, setup.seed, replication)
+        self._open_ended = False
+        self._feed_open()
+        if setup.load.closed:
+            self.plane.feed_closed(next(self._closed))
+
+    def _feed_open(self) -> None:
+        requests = next(self._open, None)
+        if requests is None:
+            self._open_ended = True
+            self.plane.end_feed()
+        else:
+            self.plane.feed(requests)
+            self.open_fed += len(requests)
+            self._open_until_ns = int(requests.arrival_ns[-1])
+
+    def advance(self, until_ns: int) -> None:
+        """Advance the plane to an instant."""
+        while (stop := self.plane.advance(until_ns)).code != StopCode.UNTIL:
+            assert stop.code == StopCode.STARVED, f"no control runs, yet the plane stopped for {stop}"
+            self._refill(stop)
+
+    def _refill(self, stop: Stop) -> None:
+        if not self._open_ended and self._open_until_ns <= stop.at_ns:
+            self._feed_open()
+        else:
+            self.plane.feed_closed(next(self._closed))
+
+
+def _drain(plane: Plane, feed: _Feed, setup: Setup) -> None:
+    """Advance beyond the load until every open request has left.
+
+    Closed-loop clients go on meanwhile, so that the queue stays what it was for those still in it.
+    """
+    opened = [source.index for source in setup.load.open]
+    until_ns, step_ns = setup.load.duration_ns, max(_DRAIN_NS, setup.load.duration_ns // TIME_BINS)
+    while int(plane.tally().outcomes[opened].sum()) < feed.open_fed:
+        until_ns += step_ns
+        step_ns *= 2
+        feed.advance(until_ns)
+
+
+def check(tally: Tally, open_fed: int, open_only: bool) -> None:
+    """Conservation of requests and Little's law; AssertionError if the simulator broke one.
+
+    The integral of the number present is the sum of the stays; what was answered stayed as long as
+    its parts say, what was refused or dropped stayed at least not negatively.
+    """
+    counted = int(tally.outcomes.sum())
+    if open_only:
+        assert counted == open_fed, f"conservation: {open_fed} arrived, {counted} left"
+    else:
+        assert counted >= open_fed, f"conservation: {open_fed} open requests arrived, {counted} left"
+    stays_s = float(tally.sums[:, :, SUM_FRONT_S : SUM_ANSWER_S + 1].sum())
+    present_s = float(tally.in_system_s.sum())
+    slack_s = 1e-6 * (1.0 + stays_s)
+    assert present_s >= stays_s - slack_s, f"Little's law: {present_s} s present, {stays_s} s stayed"
+    if counted == int(tally.outcomes[:, :, OUTCOME_OK].sum()):
+        assert present_s <= stays_s + slack_s, f"Little's law: {present_s} s present, {stays_s} s stayed"
+
+
+def _compact(tally: Tally) -> tuple[int, Tally]:
+    """The tally with its histograms cut to the range in use, in 32 bits: what makes many replications affordable."""
+    used = np.flatnonzero(tally.latency.any(axis=(0, 1)))
+    first, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+    return first, replace(tally, latency=tally.latency[:, :, first:end].astype(np.int32))

@@ -1,0 +1,130 @@
+"""A scenario made ready to run: its model's measured service times, its load, its front, its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from serve.deployment import Deployment, Model
+from serve.errors import Fault, SpecError
+from serve.files import resolve, sha256
+from serve.scheduler import SchedulerSpec
+from sim.drawing import closed_clients
+from sim.plane import Closed, Ints, Node
+from sim.rng import stream
+from sim.scenario import Slo, Workload
+from sim.service import Drawn, Law, Measured, client_draw, front_vector
+from sim.slo import front_budget_ns, limits_ns
+from sim.workload import Given, Load, build
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What every replication of a simulation shares."""
+
+    deployment: Deployment
+    workload: Workload
+    model: Model
+    measured: Measured
+    law: Law
+    load: Load
+    spec: SchedulerSpec
+    front: Ints
+    slo_ns: Ints  # by class
+    seed: int
+    warnings: tuple[str, ...]
+
+    @property
+    def replicas(self) -> int:
+        """Replicas of the model."""
+        return self.model.replicas.count
+
+    @property
+    def closed(self) -> Closed | None:
+        """The closed-loop clients."""
+        return closed_clients(self.load)
+
+    def drawn(self, replication: int) -> Drawn:
+        """Service times of one replication, from its own bootstrap and its own path of the machine's level."""
+        rng = stream(self.seed, replication, "calibration", "bootstrap")
+        return self.law.bootstrap(rng, self.load.duration_ns)
+
+    def node(self, drawn: Drawn) -> Node:
+        """The node that a plane simulates."""
+        retry_after_ns = self.deployment.front.retry_after
+        return Node(self.spec, self.replicas, drawn.service, self.front, retry_after_ns)
+
+
+def prepare(
+    deployment: Deployment,
+    workload: Workload,
+    slo: Slo,
+    seed: int,
+    base: Path,
+    deployment_base: Path,
+    given: Mapping[str, Given] | None = None,
+) -> Setup:
+    """Load and check all that a simulation needs.
+
+    `base` is the folder that traces are relative to, `deployment_base` the one of profiles.
+
+    Raises
+    ------
+    SpecError, ProfileError : a file or setting that cannot be used.
+    """
+    name = model_name(deployment, workload)
+    model = deployment.models[name]
+    path = resolve(deployment_base / "deployment.yaml", model.profile)
+    measured = Measured.load(path)
+    law = measured.law(model.replicas.threads, model.replicas.count, model.batching.max_batch, model.backend)
+    client = client_draw(measured.profile.client)
+    load = build(workload, model, base, client, given)
+    classes = tuple(workload.classes)
+    budget_ns = front_budget_ns(deployment, slo, classes)
+    return Setup(
+        deployment=deployment,
+        workload=workload,
+        model=model,
+        measured=measured,
+        law=law,
+        load=load,
+        spec=model.scheduler_spec(),
+        front=front_vector(measured.profile.front, measured.profile.noise, budget_ns),
+        slo_ns=np.array(limits_ns(slo, classes), np.int64),
+        seed=seed,
+        warnings=(*law.warnings, *measured.profile.warnings, *_changed(model, path)),
+    )
+
+
+def model_name(deployment: Deployment, workload: Workload) -> str:
+    """The one model that a workload asks for; SpecError for more, for one that is not deployed or a bad priority."""
+    only = next(iter(deployment.models)) if len(deployment.models) == 1 else None
+    faults, names = [], set()
+    for class_name, class_ in workload.classes.items():
+        where = f"workload.classes.{class_name}"
+        name = class_.model or only
+        if name not in deployment.models:
+            known = ", ".join(deployment.models)
+            faults.append(Fault("scenario", f"{where}.model", f"must be one of {known}, got {class_.model or 'none'}"))
+            continue
+        names.add(name)
+        levels = deployment.models[name].queue.priority_levels
+        if class_.priority >= levels:
+            what = f"must be below the deployment's queue.priority_levels ({levels}), got {class_.priority}"
+            faults.append(Fault("scenario", f"{where}.priority", what))
+    if len(names) > 1:
+        what = f"must ask for one model, got {', '.join(sorted(names))}; several on one node cannot be simulated yet"
+        faults.append(Fault("scenario", "workload.classes", what))
+    if faults:
+        raise SpecError(faults)
+    return str(names.pop())
+
+
+def _changed(model: Model, path: Path) -> tuple[str, ...]:
+    """A warning if the profile is not the one that the deployment was planned with."""
+    if model.profile_sha256 is None or sha256(path) == model.profile_sha256:
+        return ()
+    return (f"{path}: is not the profile that the deployment was planned with (profile_sha256 differs)",)
