@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from serve.profile import Machine
-from serve.spec import SchemaVersion, Spec
+from serve.spec import Name, SchemaVersion, Spec
 from sim.result import Interval, Result
 
 TOLERANCE = {"mean": 0.03, "p50": 0.03, "p95": 0.05, "p99": 0.05, "throughput": 0.03}
@@ -22,6 +22,7 @@ class Run(Spec):
     """One live replay, measured at the client and in the engine; latencies from the intended instant."""
 
     metrics: dict[str, float | None] = Field(description="by the names and units of the vocabulary; none: unknown")
+    classes: dict[Name, dict[str, float | None]] = Field({}, description="the same of each request class")
     requests: int = Field(description="sent after the warm-up")
     answered: int = Field(description="of those, answered ok")
     batch_rows: dict[int, float] = Field(description="share of batches by their rows; empty if the log is not at hand")
@@ -29,6 +30,7 @@ class Run(Spec):
     refusals: dict[str, float] = Field(description="share of requests by what became of those not answered ok")
     late_share: float = Field(description="share of requests that the generator sent late, or never")
     loadgen_cores: float = Field(description="cores that the load generator took")
+    front_cores: float | None = Field(description="cores that the engine's front took; none: not ours to look at")
     latency_cdf_s: list[float] = Field(description="latency quantiles at 0, 0.5, ..., 100 %")
 
 
@@ -54,7 +56,8 @@ class BoundCheck(Spec):
     """One bound of the SLO against the live runs."""
 
     bound: str
-    measured: float | None
+    metric: str
+    measured: float | None = Field(description="median of the runs")
     held: bool
 
 

@@ -1,0 +1,366 @@
+"""Verification: the same arrivals simulated and replayed against the live engine, side by side.
+
+The prediction comes first and is written down before the engine starts. Then the arrivals are
+replayed, open loop, at their instants, twice or more: what two live runs differ by is the noise that no
+prediction can beat. Latency is the client's, from the *intended* instant; the same warm-up is cut on
+both sides.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner import compare, cost
+from planner.arrivals import Arrivals, draw
+from planner.joined import batch_counts, batch_shares_between, rows_of_client
+from planner.report import Prediction, Report, Run
+from planner.slo import latency_limit_s, parse_slo
+from serve import files, machine
+from serve.deployment import Deployment
+from serve.errors import SpecError
+from serve.launch import launch
+from serve.load_plan import InputData, LoadPlan, random_inputs
+from serve.loadgen import ClientRows, LoadGenerator
+from serve.profile import Profile
+from serve.records import ARRIVAL_NS, Rows
+from sim.measured import Measurement, measure_live
+from sim.scenario import PlannedFor
+
+Progress = Callable[[str, float], None]
+"""Told what is being done and which share of all is done."""
+
+PRIMER_NS = 1_000_000_000
+"""A live run is preceded by this much of its own arrivals, whose answers are not counted: first calls are slow."""
+INPUT_ROWS = 64
+LATE_SHARE_MAX = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A deployment, what it was planned for, and the profile of its only model."""
+
+    path: Path
+    deployment: Deployment
+    name: str
+    planned: PlannedFor
+    profile: Profile
+    seed: int
+
+    @property
+    def replicas(self) -> int:
+        """Number of replicas."""
+        return self.deployment.models[self.name].replicas.count
+
+    @property
+    def replica_cores(self) -> int:
+        """Cores that replicas can be busy on: none if they are emulated."""
+        emulated = self.deployment.models[self.name].backend == "emulated"
+        return 0 if emulated else cost.replica_cores(self.deployment)
+
+    def inputs(self) -> tuple[InputData, ...]:
+        """Random example rows of the shapes that were calibrated."""
+        facts = self.profile.model
+        tensors = [(t.name, t.datatype, t.shape) for t in facts.inputs]
+        return random_inputs(tensors, INPUT_ROWS, self.seed, facts.batch_axis or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One live replay: what the client saw, and what else was noted meanwhile."""
+
+    client: ClientRows
+    front_cores: float | None
+    batch_shares: dict[int, float] | None = None  # by the server's own statistics, where its log is not ours
+
+
+def verify(
+    deployment_path: Path,
+    *,
+    url: str | None = None,
+    seed: int | None = None,
+    repeats: int = 2,
+    progress: Progress | None = None,
+    prediction_path: Path | None = None,
+    log_dir: Path | None = None,
+) -> Report:
+    """Hold a deployment's prediction against the live engine.
+
+    Parameters
+    ----------
+    deployment_path : as `forebay plan` writes it, `planned_for` inside.
+    url : of an engine that already runs it; none: it is started and stopped here.
+    seed : of the arrivals; none: the one that it was planned with.
+    repeats : live runs of the same arrivals; two or more show the noise floor.
+    prediction_path : where the prediction is written down before the first live run; none: beside the deployment.
+    log_dir : where the engine's logs are kept; none: nowhere.
+
+    Raises
+    ------
+    SpecError : a deployment that says not what it was planned for.
+    EngineError, LoadError : the engine did not start, or could not be reached.
+    """
+    tell = progress or (lambda what, share: None)
+    subject = read_subject(deployment_path, seed)
+    arrivals = draw(
+        subject.planned.workload, subject.deployment.models[subject.name], deployment_path.parent, subject.seed
+    )
+    tell("simulating", 0.02)
+    prediction = predict_first(subject, arrivals, prediction_path)
+    with _folder(log_dir) as logs:
+        replayed = replay_live(subject, arrivals, url, repeats, tell, logs)
+        tell("comparing", 0.97)
+        rows = None if url is not None else _logged(logs)
+    runs = [_run(subject, arrivals, r, rows, prediction.result.warmup_s) for r in replayed]
+    report = build_report(subject, prediction, runs, joined=url is not None)
+    tell("done", 1.0)
+    return report
+
+
+def read_subject(path: Path, seed: int | None = None) -> Subject:
+    """The deployment to verify; SpecError if it lacks what it was planned for."""
+    deployment = files.load(path, Deployment)
+    name, model = cost.only_model(deployment)
+    if deployment.planned_for is None:
+        raise SpecError.of(
+            path, "planned_for", "is missing: verify replays the workload in it; `forebay plan` writes it"
+        )
+    planned = files.parse(deployment.planned_for, PlannedFor, f"{path}: planned_for")
+    profile = files.load(files.resolve(path, model.profile), Profile)
+    return Subject(path, deployment, name, planned, profile, planned.seed if seed is None else seed)
+
+
+def predict_first(subject: Subject, arrivals: Arrivals, path: Path | None = None) -> Prediction:
+    """Simulate the arrivals that are about to be replayed, and write the prediction down."""
+    from sim.simulate import predict
+
+    planned = subject.planned
+    result = predict(
+        subject.deployment,
+        planned.workload,
+        base=subject.path.parent,
+        seed=subject.seed,
+        replications=max(20, planned.replications),
+        slo=planned.slo,
+        given=arrivals.given(),
+    )
+    prediction = Prediction(
+        deployment_sha256=files.sha256(subject.path),
+        date=now_text(),
+        seed=subject.seed,
+        arrivals_sha256=arrivals.sha256,
+        result=result,
+    )
+    files.save(path or subject.path.with_name(f"{subject.path.stem}.prediction.yaml"), prediction)
+    return prediction
+
+
+# -- the live runs -------------------------------------------------------------------------------
+
+
+def replay_live(
+    subject: Subject, arrivals: Arrivals, url: str | None, repeats: int, tell: Progress, logs: Path
+) -> list[Replayed]:
+    """Replay the arrivals `repeats` times against the engine at `url`, or one that is started for it."""
+    if url is not None:
+        return _replays(subject, arrivals, url, None, repeats, tell)
+    tell("starting the engine", 0.05)
+    with launch(subject.path, log_dir=logs) as live:
+        return _replays(subject, arrivals, live.url, live.pid, repeats, tell)
+
+
+def _replays(
+    subject: Subject, arrivals: Arrivals, url: str, pid: int | None, repeats: int, tell: Progress
+) -> list[Replayed]:
+    plan = arrivals.plan(subject.name, subject.inputs())
+    with LoadGenerator(url) as generator:
+        generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
+        return [
+            _replay(generator, plan, url, subject.name, pid, _live_progress(tell, number, repeats, arrivals))
+            for number in range(repeats)
+        ]
+
+
+def _live_progress(tell: Progress, number: int, repeats: int, arrivals: Arrivals) -> Callable[[float], None]:
+    def told(seconds: float) -> None:
+        share = min(1.0, seconds * 1e9 / arrivals.duration_ns)
+        tell(f"live run {number + 1} of {repeats}", 0.1 + 0.85 * (number + share) / repeats)
+
+    return told
+
+
+def _replay(
+    generator: LoadGenerator, plan: LoadPlan, url: str, model: str, pid: int | None, told: Callable[[float], None]
+) -> Replayed:
+    """One replay, with the front's CPU time (an engine of ours) or the server's batch statistics around it."""
+    before = None if pid is not None else batch_counts(url, model)
+    cpu_s, at_s = (machine.process_cpu_s(pid) if pid is not None else 0.0), time.monotonic()
+    client = generator.replay(plan, told)
+    if pid is None:
+        return Replayed(client, None, batch_shares_between(before, batch_counts(url, model)))
+    return Replayed(client, (machine.process_cpu_s(pid) - cpu_s) / (time.monotonic() - at_s))
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="forebay-verify-") as folder:
+        yield Path(folder)
+
+
+def _logged(logs: Path) -> Rows:
+    from serve.request_log import read_requests  # pyarrow is slow to import
+
+    return read_requests(logs)
+
+
+# -- from rows to the report ---------------------------------------------------------------------
+
+
+def _run(subject: Subject, arrivals: Arrivals, replayed: Replayed, rows: Rows | None, warmup_s: float) -> Run:
+    """One live run measured, its warm-up cut."""
+    client = replayed.client
+    start_ns = client.start_ns + round(warmup_s * 1e9)
+    end_ns = client.start_ns + arrivals.duration_ns
+    table = client.table()
+    columns = np.column_stack([table[c] for c in ("request", "intended_ns", "sent_ns", "received_ns", "status")])
+    mine = rows_of_client(client) if rows is None else rows[_within(rows, client.start_ns, client.end_ns)]
+    front_cores = replayed.front_cores
+    measured = measure_live(
+        arrivals.with_classes(mine),
+        columns,
+        classes=arrivals.names,
+        replicas=subject.replicas,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        slo_ns=_slo_ns(subject),
+        front_busy_s=None if front_cores is None else front_cores * (end_ns - start_ns) / 1e9,
+    )
+    return run_of(measured, replayed, served=rows is not None)
+
+
+def _within(rows: Rows, start_ns: int, end_ns: int) -> Any:
+    return (rows[:, ARRIVAL_NS] >= start_ns) & (rows[:, ARRIVAL_NS] <= end_ns)
+
+
+def _slo_ns(subject: Subject) -> list[int] | None:
+    limit_s = latency_limit_s(parse_slo(subject.planned.slo, tuple(subject.planned.workload.classes)))
+    return None if limit_s is None else [round(limit_s * 1e9)] * len(subject.planned.workload.classes)
+
+
+SERVER_ONLY = frozenset(
+    {
+        "batch_mean",
+        "busy",
+        "front_busy",
+        "in_system",
+        "front_delay",
+        "queue_delay",
+        "slot_delay",
+        "compute",
+        "answer_delay",
+        "client_delay",
+    }
+)
+"""Metrics that only the engine's own log can tell."""
+
+
+def run_of(measured: Measurement, replayed: Replayed, served: bool) -> Run:
+    """A measured run as a Report holds it; without the server's log (`served` false) some metrics are unknown."""
+    known = {k: v for k, v in measured.total.items() if served or k not in SERVER_ONLY}
+    answered = 1.0 - sum(measured.total.get(k, 0.0) for k in ("refused", "expired", "cancelled", "failed"))
+    return Run(
+        metrics=_finite(known),
+        classes={name: _finite(part) for name, part in measured.classes.items()},
+        requests=measured.requests,
+        answered=round(measured.requests * answered) if measured.requests else 0,
+        batch_rows=measured.batch_rows if served else (replayed.batch_shares or {}),
+        reasons=measured.reasons if served else {},
+        refusals=measured.refusals,
+        late_share=replayed.client.late_share,
+        loadgen_cores=replayed.client.cpu_share,
+        front_cores=replayed.front_cores,
+        latency_cdf_s=measured.latency_cdf_s,
+    )
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def build_report(subject: Subject, prediction: Prediction, runs: list[Run], joined: bool) -> Report:
+    """The report of finished runs."""
+    bounds = parse_slo(subject.planned.slo, tuple(subject.planned.workload.classes))
+    here = machine.describe()
+    rows = compare.compare(prediction.result, runs)
+    batch_tv, batch_tv_noise = compare.batch_distance(prediction.result, runs)
+    checks = compare.check_bounds(bounds, runs)
+    faults = compare.prediction_faults(rows, batch_tv, batch_tv_noise)
+    verdict, reason = compare.verdict(checks, faults)
+    needed = cores_needed(subject, runs)
+    return Report(
+        deployment=str(subject.path),
+        deployment_sha256=prediction.deployment_sha256,
+        date=now_text(),
+        machine=here,
+        started="joined" if joined else "launched",
+        seed=subject.seed,
+        duration_s=subject.planned.workload.duration / 1e9,
+        warmup_s=prediction.result.warmup_s,
+        predicted=prediction.result,
+        runs=runs,
+        comparisons=rows,
+        batch_tv=batch_tv,
+        batch_tv_noise=batch_tv_noise,
+        bounds=checks,
+        cores=here.cores,
+        cores_needed=needed,
+        oversubscribed=needed > here.cores,
+        slo_met=all(c.held for c in checks),
+        prediction_ok=not faults,
+        verdict=verdict,
+        verdict_reason=reason,
+        warnings=_warnings(subject, runs, needed, here.cores),
+    )
+
+
+def cores_needed(subject: Subject, runs: list[Run]) -> float:
+    """Cores that replicas, front and load generator want together, as the runs showed."""
+    front = max((run.front_cores or 0.0 for run in runs), default=0.0)
+    return subject.replica_cores + front + max(run.loadgen_cores for run in runs)
+
+
+def _warnings(subject: Subject, runs: list[Run], needed: float, cores: int) -> list[str]:
+    found = [
+        f"the profile was measured elsewhere: {line}"
+        for line in machine.differences(subject.profile.machine, machine.describe())
+    ]
+    planned_sha = subject.deployment.models[subject.name].profile_sha256
+    profile = files.resolve(subject.path, subject.deployment.models[subject.name].profile)
+    if planned_sha is not None and planned_sha != files.sha256(profile):
+        found.append(f"{profile.name} has changed since the deployment was planned")
+    if needed > cores:
+        found.append(
+            f"replicas, front and load generator want {needed:.2f} cores of {cores}: they slow each other down"
+        )
+    late = max(run.late_share for run in runs)
+    if late > LATE_SHARE_MAX:
+        found.append(f"the load generator sent {late:.1%} of the requests late; it may have been the bottleneck")
+    return found
+
+
+def now_text() -> str:
+    """This instant, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
