@@ -120,7 +120,7 @@ def verify(
         replayed = replay_live(subject, arrivals, url, repeats, tell, logs)
         tell("comparing", 0.97)
         rows = None if url is not None else _logged(logs)
-    runs = [_run(subject, arrivals, r, rows, prediction.result.warmup_s) for r in replayed]
+    runs = [measured_run(subject, arrivals, r, rows, prediction.result.warmup_s) for r in replayed]
     report = build_report(subject, prediction, runs, joined=url is not None)
     tell("done", 1.0)
     return report
@@ -229,7 +229,7 @@ def _logged(logs: Path) -> Rows:
 # -- from rows to the report ---------------------------------------------------------------------
 
 
-def _run(subject: Subject, arrivals: Arrivals, replayed: Replayed, rows: Rows | None, warmup_s: float) -> Run:
+def measured_run(subject: Subject, arrivals: Arrivals, replayed: Replayed, rows: Rows | None, warmup_s: float) -> Run:
     """One live run measured, its warm-up cut."""
     client = replayed.client
     start_ns = client.start_ns + round(warmup_s * 1e9)
