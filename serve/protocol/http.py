@@ -78,6 +78,7 @@ class Exchange:
 
     def answered(self, what: Answer) -> None:
         """The engine's reply: write the response, or keep it until those before it have left."""
+        self.live = None  # it refers to us by its `reply`: no cycles for the collector
         try:
             if what.outcome == OUTCOME_OK:
                 self._write_outputs(what)
@@ -142,6 +143,7 @@ class Connection(asyncio.Protocol):
         self.front.connections.discard(self)
         self.transport = None
         self._closing = True
+        del self._parser  # it refers to us by its callbacks
         for exchange in self._pending:
             if exchange.live is not None and exchange.entry is not None and exchange.data is None:
                 self.front.engine.cancel(exchange.entry.served, exchange.live)
@@ -288,7 +290,7 @@ class Connection(asyncio.Protocol):
             return
         plan = exchange.plan = inference.plan
         exchange.request_id = inference.id
-        exchange.live = engine.submit(
+        live = engine.submit(
             entry.served,
             inference.arrays,
             plan.rows,
@@ -298,6 +300,8 @@ class Connection(asyncio.Protocol):
             arrival_ns=exchange.arrival_ns,
             reply=exchange.answered,
         )
+        if exchange.data is None:
+            exchange.live = live
 
     def _refuse(self, exchange: Exchange, entry: routes.Entry, outcome: int, reason: int, error: str = "") -> None:
         self.front.engine.refuse(
