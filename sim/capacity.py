@@ -15,8 +15,10 @@ from sim.scenario import Engine
 from sim.setup import Setup
 from sim.workload import Source, rate_rps
 
-BATCHES = 600
-"""Batches per replica, about: the batch times' own noise is then below a per cent."""
+BATCHES = 2400
+"""Batches in all, about (fewer on one replica): the batch times' own noise is then below a per cent."""
+
+_TURNS_MIN, _TURNS_MAX = 60, 600  # batches of one replica
 
 _BINS = 10  # of the run; the first is warm-up, the last has requests not yet answered
 
@@ -24,16 +26,17 @@ _BINS = 10  # of the run; the first is warm-up, the last has requests not yet an
 def capacity_rps(setup: Setup, engine: Engine) -> float:
     """Requests per second that the node answers at most, at the machine's mean level.
 
-    Simulated with so many clients that never think that more than a batch always waits, without
+    Simulated with so many clients without a think time that more than a batch always waits, without
     deadlines, bound of the queue or budget of the front, which would only take work away.
     """
     node = _unbounded(setup)
     batch, slots = setup.spec.max_batch, setup.spec.slots
     clients = (setup.replicas * (slots + 1) + 4) * batch
-    duration_ns = max(_BINS, BATCHES * _batch_ns(node))
+    turns = max(_TURNS_MIN, min(_TURNS_MAX, BATCHES // setup.replicas))
+    duration_ns = turns * max(1, _batch_ns(node))
     closed = Closed(class_=np.zeros(clients, np.int64), think_ns=np.zeros(clients, np.int64))
-    limit = np.full(1, NEVER_NS, np.int64)
-    plane = build_plane(engine, node, 1, closed, _BINS + 1, duration_ns // _BINS, limit)
+    bin_ns = duration_ns // _BINS
+    plane = build_plane(engine, node, 1, closed, _BINS + 1, bin_ns, np.full(1, NEVER_NS, np.int64))
     for replica in range(setup.replicas):
         plane.ready(replica)
     plane.end_feed()
@@ -42,7 +45,7 @@ def capacity_rps(setup: Setup, engine: Engine) -> float:
     while plane.advance(duration_ns).code == StopCode.STARVED:
         plane.feed_closed(draws.requests(4 * clients))
     answered = int(plane.tally().outcomes[0, 1 : _BINS - 1, OUTCOME_OK].sum())
-    return answered / ((_BINS - 2) * (duration_ns // _BINS) * 1e-9)
+    return answered / ((_BINS - 2) * bin_ns * 1e-9)
 
 
 def _unbounded(setup: Setup) -> Node:

@@ -17,7 +17,7 @@ from sim.plane import Closed, Ints, Node
 from sim.rng import stream
 from sim.scenario import Slo, Workload
 from sim.service import Drawn, Law, Measured, client_draw, front_vector
-from sim.slo import front_budget_ns, limits_ns
+from sim.slo import bounds, front_budget_ns, limits_ns
 from sim.workload import Given, Load, build
 
 
@@ -83,7 +83,8 @@ def prepare(
     client = client_draw(measured.profile.client)
     load = build(workload, model, base, client, given)
     classes = tuple(workload.classes)
-    budget_ns = front_budget_ns(deployment, slo, classes)
+    limits = bounds(slo, classes)
+    budget_ns = front_budget_ns(deployment, limits)
     return Setup(
         deployment=deployment,
         workload=workload,
@@ -93,7 +94,7 @@ def prepare(
         load=load,
         spec=model.scheduler_spec(),
         front=front_vector(measured.profile.front, measured.profile.noise, budget_ns),
-        slo_ns=np.array(limits_ns(slo, classes), np.int64),
+        slo_ns=np.array(limits_ns(limits, classes), np.int64),
         seed=seed,
         warnings=(*law.warnings, *measured.profile.warnings, *_changed(model, path)),
     )

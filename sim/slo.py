@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from serve.deployment import Deployment
-from serve.units import parse_duration_ns
+from serve.errors import SpecError
+from sim.expect import Expectation, bounds_of
 from sim.measures import LATENCIES
+from sim.scenario import Slo
 
 FRONT_SHARE = 10
 """The front's budget, where a deployment sets none, is one so manieth of the p99 SLO (rule 10)."""
@@ -14,25 +16,31 @@ FRONT_SHARE = 10
 NO_LIMIT_NS = 2**62
 
 
-def limits_ns(slo: Mapping[str, str | float], classes: Sequence[str]) -> list[int]:
+def bounds(slo: Slo, classes: Sequence[str]) -> list[Expectation]:
+    """The bounds of `slo:`; SpecError with every one that cannot be read."""
+    found, faults = bounds_of(slo, classes, "scenario")
+    if faults:
+        raise SpecError(faults)
+    return found
+
+
+def limits_ns(slo: Sequence[Expectation], classes: Sequence[str]) -> list[int]:
     """By class: the latency that its SLO allows a request, NO_LIMIT_NS if it names none.
 
     Of several percentiles the highest counts: a request may be as slow as the SLO lets any be. A
     class's own bounds go before those of all requests.
     """
-    return [_limit_ns(slo, f"{name}.") or _limit_ns(slo, "") or NO_LIMIT_NS for name in classes]
+    return [_limit_ns(slo, name) or _limit_ns(slo, None) or NO_LIMIT_NS for name in classes]
 
 
-def _limit_ns(slo: Mapping[str, str | float], prefix: str) -> int | None:
-    for metric in reversed(LATENCIES):
-        if (bound := slo.get(prefix + metric)) is not None:
-            return parse_duration_ns(bound)
-    return None
+def _limit_ns(slo: Sequence[Expectation], class_: str | None) -> int | None:
+    own = {b.metric: round(b.high * 1e9) for b in slo if b.class_ == class_ and b.metric in LATENCIES}
+    return next((own[metric] for metric in reversed(LATENCIES) if metric in own), None)
 
 
-def front_budget_ns(deployment: Deployment, slo: Mapping[str, str | float], classes: Sequence[str]) -> int:
+def front_budget_ns(deployment: Deployment, slo: Sequence[Expectation]) -> int:
     """Longest wait for the parse before a request is refused from its header; -1: unlimited."""
     if deployment.front.budget is not None:
         return deployment.front.budget
-    bounds = [parse_duration_ns(slo[key]) for key in ("p99", *(f"{c}.p99" for c in classes)) if key in slo]
-    return min(bounds) // FRONT_SHARE if bounds else -1
+    p99 = [round(b.high * 1e9) for b in slo if b.metric == "p99"]
+    return min(p99) // FRONT_SHARE if p99 else -1
