@@ -88,10 +88,11 @@ class Connection:
         self.retry_after_s = 0.0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Only a refusal's Retry-After matters."""
-        if len(name) == 11 and name.lower() == b"retry-after":
+        """Only a refusal's Retry-After matters; ours says it in whole seconds, then in ms, and the last wins."""
+        unit_s = {b"retry-after": 1.0, b"retry-after-ms": 1e-3}.get(name.lower()) if len(name) in (11, 14) else None
+        if unit_s is not None:
             try:
-                self.retry_after_s = float(value)
+                self.retry_after_s = float(value) * unit_s
             except ValueError:
                 self.retry_after_s = 0.0
 

@@ -109,10 +109,10 @@ def response(
 def refused(what: Refusal) -> tuple[bytes, list[Buffer]]:
     """Header fields and body of an answer that is not 200.
 
-    Retry-After is in whole seconds, as HTTP wants it, rounded up; Retry-After-Ms is what we mean.
+    Retry-After is in whole seconds, as HTTP wants it, to the nearest; Retry-After-Ms is what we mean.
     """
     fields = JSON_TYPE
     if what.retry_after_ns:
-        fields += b"Retry-After: %d\r\n" % -(-what.retry_after_ns // 1_000_000_000)
+        fields += b"Retry-After: %d\r\n" % round(what.retry_after_ns / 1e9)
         fields += b"Retry-After-Ms: %d\r\n" % -(-what.retry_after_ns // 1_000_000)
     return fields, [error_body(what.message)]
