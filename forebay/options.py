@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -24,16 +23,12 @@ Json = Annotated[
     typer.Option("--json", callback=_remember_json, help="One JSON object on stdout; everything else goes to stderr."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw, in place of the file's.")]
+NoSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Accepted like everywhere; nothing is drawn here.")]
 Engine = Annotated[str, typer.Option("--engine", help="fast (compiled) or reference (SimPy); both give the same.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a value, such as models.digits.batching.window=5ms."),
 ]
-
-
-def existing(what: str) -> object:
-    """A path argument; that it exists is checked when it is read, with all other faults."""
-    return typer.Argument(help=what, show_default=False)
 
 
 def flag(name: str, parse: Callable[[str], V], text: str) -> V:
@@ -49,8 +44,3 @@ def one_of(name: str, text: str, known: tuple[str, ...]) -> str:
     if text not in known:
         raise SpecError.of(name, "", f"must be one of {', '.join(known)}, got {text!r}")
     return text
-
-
-def folder_of(path: Path) -> Path:
-    """The folder that paths in the file at `path` are relative to."""
-    return path.parent

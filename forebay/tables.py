@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Column, Table
 from rich.text import Text
 
+from planner.report import BoundCheck, Report, Run
 from planner.slo import Check
 from planner.slo import show as show_value
 from serve.vocabulary import METRICS
@@ -96,6 +97,51 @@ def claims_table(judged: Sequence[tuple[str, Judgement]], title: str = "Expected
         )
         previous = file
     return table
+
+
+def report_table(report: Report, metrics: Sequence[str] | None = None) -> Table:
+    """Predicted beside measured; `metrics` picks rows by name."""
+    table = Table("metric", title="Predicted beside measured")
+    for header in ("predicted", "95 % of runs", "measured", "error", "between runs", "judged"):
+        table.add_column(header, justify="right")
+    for row in report.comparisons:
+        if metrics is None or row.metric in metrics:
+            table.add_row(
+                row.metric,
+                value(row.metric, row.predicted),
+                interval(row.metric, row.interval),
+                value(row.metric, row.measured),
+                _percent(row.error, signed=True),
+                _percent(row.noise),
+                "" if row.ok is None else coloured(_outcome(row.ok)),
+            )
+    return table
+
+
+def run_table(run: Run, title: str) -> Table:
+    """What one live run showed, classes below if there are several."""
+    table = Table("metric", _right("measured"), title=title)
+    parts = {
+        "": run.metrics,
+        **({f"{name}.": part for name, part in run.classes.items()} if len(run.classes) > 1 else {}),
+    }
+    for prefix, part in parts.items():
+        for metric in (*LATENCIES, *RATES):
+            if part.get(metric) is not None:
+                table.add_row(f"{prefix}{metric}", value(metric, part[metric]))
+    return table
+
+
+def bounds_table(bounds: Sequence[BoundCheck]) -> Table:
+    """Bounds of the SLO against what was measured."""
+    table = Table("SLO", _right("measured"), "")
+    for bound in bounds:
+        table.add_row(bound.bound, value(bound.metric, bound.measured), coloured(_outcome(bound.held)))
+    return table
+
+
+def _percent(share: float | None, signed: bool = False) -> str:
+    return "-" if share is None else f"{share:+.1%}" if signed else f"{share:.1%}"
 
 
 def _shares(shares: dict[str, float] | dict[int, float]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from forebay.options import Json, Seed
+from forebay.options import Json, NoSeed
 
 
 def schema(
@@ -18,7 +18,7 @@ def schema(
     ],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File (of all: folder) to write.")] = None,
     as_json: Json = False,
-    seed: Seed = None,
+    seed: NoSeed = None,
 ) -> None:
     """Print the JSON Schema of a file format."""
     from forebay.console import emit

@@ -1,0 +1,111 @@
+"""`forebay load` without its printing: what is sent, to whom, and what the client saw of it."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from forebay.inputs import deployment_of
+from planner.arrivals import draw
+from planner.compare import check_bounds
+from planner.joined import rows_of_client
+from planner.report import BoundCheck, Run
+from planner.slo import latency_limit_s, parse_slo
+from planner.verify import Replayed, run_of
+from serve.deployment import Model
+from serve.errors import EngineError, SpecError
+from serve.loadgen import inputs_of, replay
+from serve.records import CLIENT_COLUMNS
+from sim.measured import measure_live
+from sim.scenario import Arrivals, RequestClass, Scenario, Slo, Workload
+
+TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to send: a workload of one model, by the seed, and the SLO that it is held to."""
+
+    model: str | None
+    """None: the only one that the server has."""
+    limits: Model
+    """Default priority and timeout of its requests."""
+    workload: Workload
+    base: Path
+    seed: int
+    slo: Slo
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of it."""
+
+    model: str
+    run: Run
+    bounds: list[BoundCheck]
+
+    @property
+    def held(self) -> bool:
+        """Whether every bound of the SLO held."""
+        return all(bound.held for bound in self.bounds)
+
+
+def of_scenario(path: Path, scenario: Scenario, seed: int | None) -> Load:
+    """The workload of a scenario, whose classes must ask for one model."""
+    deployment, _ = deployment_of(path, scenario)
+    models = {class_.model or next(iter(deployment.models)) for class_ in scenario.workload.classes.values()}
+    if len(models) > 1:
+        raise SpecError.of(path, "workload.classes", f"must ask for one model, got {', '.join(sorted(models))}")
+    model = models.pop()
+    seed = scenario.seed if seed is None else seed
+    return Load(model, deployment.models[model], scenario.workload, path.parent, seed, scenario.slo)
+
+
+def of_rate(rate: str, duration: str, rows: int, model: str | None, seed: int | None) -> Load:
+    """Poisson arrivals at a rate (`400/s`) for a duration (`10s`)."""
+    class_ = RequestClass(arrivals=Arrivals(poisson=rate), rows=rows)
+    workload = Workload(duration=duration, classes={"requests": class_})
+    return Load(model, Model(profile="none", backend="emulated"), workload, Path(), seed or 0, {})
+
+
+def send(load: Load, url: str, allow_remote: bool, progress: Callable[[float, float], None]) -> Loaded:
+    """Send the load to the server at `url` and measure at the client; EngineError if it cannot be reached."""
+    model = load.model or only_model(url)
+    arrivals = draw(load.workload, load.limits, load.base, load.seed)
+    inputs = inputs_of(url, model, seed=load.seed, allow_remote=allow_remote)
+    duration_s = arrivals.duration_ns / 1e9
+    client = replay(
+        url, arrivals.plan(model, inputs), progress=lambda s: progress(s, duration_s), allow_remote=allow_remote
+    )
+    table = client.table()
+    bounds = parse_slo(load.slo, arrivals.names) if load.slo else []
+    limit_s = latency_limit_s(bounds)
+    measured = measure_live(
+        arrivals.with_classes(rows_of_client(client)),
+        np.column_stack([table[column] for column in CLIENT_COLUMNS]),
+        classes=arrivals.names,
+        replicas=1,
+        start_ns=client.start_ns,
+        end_ns=client.start_ns + arrivals.duration_ns,
+        slo_ns=None if limit_s is None else [round(limit_s * 1e9)] * len(arrivals.names),
+    )
+    run = run_of(measured, Replayed(client, None), served=False)
+    return Loaded(model, run, check_bounds(bounds, [run]))
+
+
+def only_model(url: str) -> str:
+    """Name of the one model that the server has ready; SpecError if there are several."""
+    request = urllib.request.Request(f"{url.rstrip('/')}/v2/repository/index", data=b"{}", method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            names = sorted({entry["name"] for entry in json.load(answer)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"{url}: cannot be asked for its models: {error}; name one with --model") from None
+    if len(names) != 1:
+        raise SpecError.of("--model", "", f"is needed: the server has {', '.join(names) or 'no model'}")
+    return str(names[0])
