@@ -291,6 +291,10 @@ class Engine:
             for name, engine in self._engines.items()
         }
 
+    def pids(self, model: str) -> list[int]:
+        """Process ids of a model's replicas, in order of their ids; 0 for one that is about to be started anew."""
+        return [0 if handle is None else handle.pid for handle in self._engines[model].handles]
+
     def drain(self) -> None:
         """Rule 12: not ready; what arrives from now on is refused, what is inside is answered."""
         if self.draining:

@@ -41,10 +41,11 @@ def save_samples(path: Path, samples: Samples) -> None:
 
 
 class ServiceTimes:
-    """Quantile functions of the service time at one number of threads, by busy and rows.
+    """Quantile functions of the service time at one number of threads, by rows and busy neighbours.
 
-    Between measured rows the two quantiles are interpolated linearly; busy beyond what was
-    measured counts as the most that was. Rows beyond are an error.
+    Between what was measured, equal quantiles are interpolated linearly, first in rows, then in
+    busy; more neighbours than were measured count as the most that were. Where fewer rows were
+    measured beside neighbours than alone, neighbours slow the larger batches by as much as they do there.
     """
 
     def __init__(self, samples: Samples, threads: int) -> None:
@@ -52,33 +53,48 @@ class ServiceTimes:
         if not np.any(chosen):
             found = sorted({int(t) for t in np.unique(samples["threads"])})
             raise ValueError(f"no samples at threads {threads}; measured were {found}")
-        self._cells: dict[int, dict[int, npt.NDArray[np.int64]]] = {}
-        busy, rows = samples["busy"][chosen], samples["rows"][chosen]
-        service_ns = samples["service_ns"][chosen].astype(np.int64)
+        busy, rows, service_ns = (samples[c][chosen] for c in ("busy", "rows", "service_ns"))
+        self._cells: dict[int, dict[int, npt.NDArray[np.float64]]] = {}
         for b in np.unique(busy):
             cells = self._cells.setdefault(int(b), {})
             for r in np.unique(rows[busy == b]):
-                cells[int(r)] = np.sort(service_ns[(busy == b) & (rows == r)])
+                cells[int(r)] = np.sort(service_ns[(busy == b) & (rows == r)]).astype(np.float64)
+        self._busy = sorted(self._cells)
 
     @property
     def rows_max(self) -> int:
-        """Largest number of rows measured with no busy neighbour."""
-        return max(self._cells[min(self._cells)])
+        """Largest number of rows measured with the fewest neighbours."""
+        return max(self._cells[self._busy[0]])
 
     def service_ns(self, rows: int, busy: int, share: float) -> int:
         """The `share` quantile, in [0, 1), of the service time of `rows` rows beside `busy` neighbours."""
-        measured = max((b for b in self._cells if b <= busy), default=min(self._cells))
-        cells = self._cells[measured]
-        above = min((r for r in cells if r >= rows), default=None)
-        if above is None:
-            raise ValueError(f"{rows} rows at busy {measured} are beyond the measured {max(cells)}")
-        below = max((r for r in cells if r <= rows), default=above)
-        high = _quantile(cells[above], share)
-        if below == above:
-            return high
-        low = _quantile(cells[below], share)
-        return low + (high - low) * (rows - below) // (above - below)
+        if rows > self.rows_max:
+            raise ValueError(f"{rows} rows are beyond the measured {self.rows_max}")
+        below, above, weight = _between(self._busy, busy)
+        low = self._beside(below, rows, share)
+        return round(low + (self._beside(above, rows, share) - low) * weight if weight else low)
+
+    def _beside(self, busy: int, rows: int, share: float) -> float:
+        cells = self._cells[busy]
+        last = max(cells)
+        if rows > last:
+            alone = self._cells[self._busy[0]]
+            return _value(cells, last, share) * _value(alone, rows, share) / _value(alone, last, share)
+        return _value(cells, rows, share)
 
 
-def _quantile(ordered: npt.NDArray[np.int64], share: float) -> int:
-    return int(ordered[int(share * len(ordered))])
+def _value(cells: dict[int, npt.NDArray[np.float64]], rows: int, share: float) -> float:
+    below, above, weight = _between(sorted(cells), rows)
+    low = _quantile(cells[below], share)
+    return low + (_quantile(cells[above], share) - low) * weight
+
+
+def _between(measured: list[int], wanted: int) -> tuple[int, int, float]:
+    """The measured neighbours of `wanted` and its place between them, in [0, 1]; the ends stand for all beyond."""
+    below = max((m for m in measured if m <= wanted), default=measured[0])
+    above = min((m for m in measured if m >= wanted), default=measured[-1])
+    return below, above, (wanted - below) / (above - below) if above > below else 0.0
+
+
+def _quantile(ordered: npt.NDArray[np.float64], share: float) -> float:
+    return float(ordered[int(share * len(ordered))])

@@ -105,6 +105,8 @@ def load(settings: Settings) -> Emulated:
             f"{path}: batches were measured up to {model.max_batch} rows, max_batch is {settings.max_batch}; "
             f"lower batching.max_batch or calibrate larger batches"
         )
+    if profile.samples.rows == 0:
+        raise LoadError(f"{path}: has no samples to draw service times from; calibrate the model here")
     try:
         times = ServiceTimes(load_samples(resolve(path, profile.samples.file)), settings.threads)
     except (OSError, ValueError) as error:

@@ -38,7 +38,7 @@ _DATATYPE_OF_ONNX = {
     "tensor(string)": "BYTES",
 }
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # what fails is raised, and told to whoever sent it
 
 
 class Onnx:
@@ -114,7 +114,7 @@ def _session(path: Path, threads: int) -> tuple[onnxruntime.InferenceSession, li
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     providers = ["CPUExecutionProvider"]
     if cuda_devices() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")

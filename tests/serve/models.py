@@ -33,15 +33,15 @@ def _value(name: str, dims: Dims, kind: int = TensorProto.FLOAT) -> onnx.ValueIn
 
 def affine(path: Path, width: int = 4, batch: int | str = "n") -> Path:
     """y = 2 x + 1 over FP32 rows of `width`; `batch` is the first axis, dynamic by default."""
-    two = numpy_helper.from_array(np.float32([2]), "two")
-    one = numpy_helper.from_array(np.float32([1]), "one")
+    two = numpy_helper.from_array(np.array([2], np.float32), "two")
+    one = numpy_helper.from_array(np.array([1], np.float32), "one")
     nodes = [helper.make_node("Mul", ["x", "two"], ["t"]), helper.make_node("Add", ["t", "one"], ["y"])]
     return _save(path, nodes, [_value("x", [batch, width])], [_value("y", [batch, width])], [two, one])
 
 
 def two_in_two_out(path: Path) -> Path:
     """Inputs a: FP32 [n, 3], k: INT64 [n, 2]; outputs doubled = a + a and total: INT64 [n, 1] = the sum of k's row."""
-    axes = numpy_helper.from_array(np.int64([1]), "axes")
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
     nodes = [helper.make_node("Add", ["a", "a"], ["doubled"]), helper.make_node("ReduceSum", ["k", "axes"], ["total"])]
     inputs = [_value("a", ["n", 3]), _value("k", ["n", 2], TensorProto.INT64)]
     outputs = [_value("doubled", ["n", 3]), _value("total", ["n", 1], TensorProto.INT64)]
@@ -79,13 +79,13 @@ def text(path: Path) -> Path:
 
 def gather(path: Path) -> Path:
     """y[n] = (10, 20, 30)[x[n]]: INT64 rows beyond 2 make the model fail."""
-    table = numpy_helper.from_array(np.float32([10, 20, 30]), "table")
+    table = numpy_helper.from_array(np.array([10, 20, 30], np.float32), "table")
     nodes = [helper.make_node("Gather", ["table", "x"], ["y"])]
     return _save(path, nodes, [_value("x", ["n", 1], TensorProto.INT64)], [_value("y", ["n", 1])], [table])
 
 
 def batch_lost(path: Path) -> Path:
-    """Declares y: [n, 4] but answers one row whatever the batch: must be found at the warm-up."""
-    axes = numpy_helper.from_array(np.int64([0]), "axes")
-    nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["y"])]
-    return _save(path, nodes, [_value("x", ["n", 4])], [_value("y", ["m", 4])], [axes])
+    """Answers [2 n, 2] to [n, 4]: a dynamic first axis that is not the batch, which only a run can tell."""
+    shape = numpy_helper.from_array(np.array([-1, 2], np.int64), "shape")
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    return _save(path, nodes, [_value("x", ["n", 4])], [_value("y", ["m", 2])], [shape])
