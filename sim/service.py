@@ -170,20 +170,27 @@ def strata(ordered: Floats, count: int) -> Floats:
 
 
 def tail_ratios(laws: Sequence[Floats]) -> Floats:
-    """Upper tenths of several samples, each relative to its own 90th percentile, together in ascending order."""
-    parts = []
-    for ordered in laws:
-        start = math.floor((1 - TAIL_SHARE) * len(ordered))
-        parts.append(ordered[start:] / ordered[start])
+    """Upper tenths of several samples, each relative to the mean of its own lower nine tenths, in ascending order.
+
+    That mean is known far better than a high quantile of a few dozen samples is.
+    """
+    parts = [ordered[_tail_start(ordered) :] / _body_mean(ordered) for ordered in laws]
     return np.sort(np.concatenate(parts))
+
+
+def _tail_start(ordered: Floats) -> int:
+    return min(math.floor((1 - TAIL_SHARE) * len(ordered)), len(ordered) - 1)
+
+
+def _body_mean(ordered: Floats) -> float:
+    return float(ordered[: max(1, _tail_start(ordered))].mean())
 
 
 def cell_law(ordered: Floats, pooled: Floats) -> Floats:
     """A cell's `2**BITS` equally likely times: its own body, and its own or the pooled tail."""
     law = strata(ordered, 2**BITS)
     if len(ordered) < OWN_TAIL_SAMPLES:
-        start = math.floor((1 - TAIL_SHARE) * len(ordered))
-        law[-_TAIL:] = np.maximum(ordered[start] * pooled, law[-_TAIL - 1])
+        law[-_TAIL:] = np.maximum(_body_mean(ordered) * pooled, law[-_TAIL - 1])
     return law
 
 

@@ -1,0 +1,243 @@
+"""From a profile to service tables: means are kept, tails are kept, what was not measured is refused by name."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from serve.errors import ProfileError, SpecError
+from serve.policy.service import service_ns
+from sim.rng import stream, uniform_bits
+from sim.service import (
+    BITS,
+    Measured,
+    calibration_level,
+    cell_law,
+    client_draw,
+    front_vector,
+    level_path,
+    strata,
+    tail_ratios,
+)
+from tests.profiles import Synthetic, write_profile
+
+ENTRIES = 2**BITS
+
+
+def measured(folder: Path, synthetic: Synthetic) -> Measured:
+    return Measured.load(write_profile(folder, synthetic))
+
+
+def table_of(profile: Measured, replicas: int = 1, max_batch: int = 16, backend: str = "onnx") -> np.ndarray:
+    service = profile.law(1, replicas, max_batch, backend).expected().service
+    return service.table.reshape(service.pressure_max + 1, service.rows_max + 1, ENTRIES)
+
+
+# -- one cell ------------------------------------------------------------------------------------------
+
+
+@given(
+    sample=arrays.arrays(float, st.integers(1, 3000), elements=st.floats(1.0, 1e9)),
+    count=st.sampled_from([1, 16, 100, 1024]),
+)
+def test_strata_keep_mean_order_and_range(sample: np.ndarray, count: int) -> None:
+    ordered = np.sort(sample)
+    law = strata(ordered, count)
+    assert law.mean() == pytest.approx(ordered.mean(), rel=1e-9)
+    slack = 1e-6 * ordered[-1]
+    assert (np.diff(law) >= -slack).all()
+    assert ordered[0] - slack <= law[0]
+    assert law[-1] <= ordered[-1] + slack
+
+
+def test_a_large_cell_keeps_its_quantiles() -> None:
+    ordered = np.sort(np.random.default_rng(0).lognormal(0, 0.5, 50_000))
+    law = strata(ordered, ENTRIES)
+    for share in (0.1, 0.5, 0.9, 0.99):
+        assert np.quantile(law, share) == pytest.approx(np.quantile(ordered, share), rel=0.01)
+
+
+def test_a_small_cell_borrows_its_tail_and_keeps_its_body() -> None:
+    rng = np.random.default_rng(1)
+    others = [np.sort(scale * rng.lognormal(0, 0.8, 2000)) for scale in (1.0, 3.0, 10.0)]
+    small = np.sort(5.0 * rng.lognormal(0, 0.8, 40))
+    law = cell_law(small, strata(tail_ratios([*others, small]), round(0.1 * ENTRIES)))
+    truth = 5.0 * np.exp(0.8 * 2.3263)
+    assert law[int(0.99 * ENTRIES)] == pytest.approx(truth, rel=0.35), "forty samples alone know no p99"
+    body = slice(0, int(0.89 * ENTRIES))
+    assert np.array_equal(law[body], strata(small, ENTRIES)[body])
+
+
+def test_a_cell_with_enough_samples_keeps_its_own_tail() -> None:
+    own = np.linspace(1.0, 2.0, 500)
+    wild = np.full(round(0.1 * ENTRIES), 50.0)
+    assert cell_law(own, wild).max() <= 2.0
+    assert cell_law(own[:400], wild).max() > 50.0
+
+
+# -- the table -------------------------------------------------------------------------------------------
+
+
+def test_measured_cells_have_their_mean_and_others_lie_between(tmp_path: Path) -> None:
+    table = table_of(measured(tmp_path, Synthetic(noise_cv=0.3, samples=600)))
+    means = table[0].mean(axis=1) / 1e6
+    for cell in Measured.load(tmp_path / "toy.yaml").profile.service:
+        assert means[cell.rows] == pytest.approx(cell.mean_ms, rel=1e-5)
+    assert means[5] == pytest.approx((means[4] + means[6]) / 2, rel=1e-6)
+    assert means[11] == pytest.approx(means[8] + 0.75 * (means[12] - means[8]), rel=1e-6)
+
+
+def test_interpolation_keeps_the_tail(tmp_path: Path) -> None:
+    table = table_of(measured(tmp_path, Synthetic(noise_cv=0.5, samples=2000)))
+    ratio = [np.quantile(table[0, rows], 0.99) / np.median(table[0, rows]) for rows in (4, 5, 6)]
+    assert ratio[1] == pytest.approx(np.mean([ratio[0], ratio[2]]), rel=0.05)
+    assert ratio[1] > 2
+
+
+def test_neighbours_slow_a_batch(tmp_path: Path) -> None:
+    table = table_of(measured(tmp_path, Synthetic(busy=(0, 2), slowdown=0.2)), replicas=3)
+    means = table.mean(axis=2)
+    assert means[2, 8] / means[0, 8] == pytest.approx(1.4)
+    assert means[1, 8] / means[0, 8] == pytest.approx(1.2), "between measured numbers of neighbours: interpolated"
+
+
+def test_batches_not_measured_beside_neighbours_are_slowed_as_the_largest_that_was(tmp_path: Path) -> None:
+    profile = measured(tmp_path, Synthetic(busy=(0, 1), slowdown=0.5))
+    cells = {key: own for key, own in profile.cells.items() if key[1] == 0 or key[2] <= 4}
+    means = table_of(replace(profile, cells=cells), replicas=2).mean(axis=2)
+    assert means[1, 16] / means[0, 16] == pytest.approx(1.5)
+
+
+def test_the_leaf_draws_from_the_cell(tmp_path: Path) -> None:
+    service = measured(tmp_path, Synthetic(busy=(0, 1), noise_cv=0.2)).law(1, 2, 16).expected().service
+    cell = service.table.reshape(2, 17, ENTRIES)[1, 7]
+    draws = uniform_bits(np.random.default_rng(0), 20_000).tolist()
+    assert {service_ns(service.table, BITS, 16, 7, 1, draw, 1.0) for draw in draws} == set(cell.tolist())
+
+
+def test_a_profile_without_samples_has_the_quantiles_that_it_states(tmp_path: Path) -> None:
+    profile = measured(tmp_path, Synthetic(noise_cv=0.4, samples=0))
+    law = table_of(profile)[0, 8] / 1e6
+    cell = next(c for c in profile.profile.service if c.rows == 8)
+    assert law.mean() == pytest.approx(cell.mean_ms, rel=1e-5)
+    assert np.median(law) == pytest.approx(cell.p50_ms, rel=0.03)
+    assert np.quantile(law, 0.99) == pytest.approx(cell.p99_ms, rel=0.05)
+
+
+def test_equal_quantiles_mean_a_constant_time(tmp_path: Path) -> None:
+    law = table_of(measured(tmp_path, Synthetic(noise_cv=0.0, samples=0)))[0, 4]
+    assert set(law.tolist()) == {4_000_000}
+
+
+# -- what was not measured -----------------------------------------------------------------------------------
+
+
+def test_threads_not_measured_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"profile toy: replicas\.threads 3 was not measured \(measured: 1, 2\)"):
+        measured(tmp_path, Synthetic(threads=(1, 2))).law(3, 1, 8)
+
+
+def test_batches_not_measured_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"batching\.max_batch 17 is beyond the 16 rows that were measured"):
+        measured(tmp_path, Synthetic()).law(1, 1, 17)
+
+
+def test_a_profile_that_starts_at_two_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="a lone request beside no neighbour is missing"):
+        measured(tmp_path, Synthetic(rows=(2, 4))).law(1, 1, 4)
+
+
+def test_more_neighbours_than_measured_are_warned_about(tmp_path: Path) -> None:
+    profile = measured(tmp_path, Synthetic(busy=(0, 1)))
+    assert profile.law(1, 2, 8).warnings == ()
+    law = profile.law(1, 4, 8)
+    assert law.pressure_max == 1
+    assert "4 replicas have up to 3 busy neighbours, 1 were measured" in law.warnings[0]
+
+
+def test_samples_of_another_profile_are_refused(tmp_path: Path) -> None:
+    path = write_profile(tmp_path, Synthetic())
+    write_profile(tmp_path, Synthetic(seed=1, noise_cv=0.1), name="other")
+    (tmp_path / "toy.parquet").write_bytes((tmp_path / "other.parquet").read_bytes())
+    with pytest.raises(ProfileError, match=r"samples\.sha256: toy\.parquet is not the file that was measured"):
+        Measured.load(path)
+
+
+def test_missing_samples_are_told(tmp_path: Path) -> None:
+    path = write_profile(tmp_path, Synthetic())
+    (tmp_path / "toy.parquet").unlink()
+    with pytest.raises(SpecError, match=r"toy\.yaml: samples\.file: must name the samples' file beside the profile"):
+        Measured.load(path)
+
+
+# -- chance ----------------------------------------------------------------------------------------------------
+
+
+def test_bootstrap_spreads_as_the_standard_error(tmp_path: Path) -> None:
+    law = measured(tmp_path, Synthetic(noise_cv=0.3, samples=400, rows=(1, 4), level_series=(1.0,))).law(1, 1, 4)
+    shifts = [law.bootstrap(stream(0, r, "calibration", "bootstrap"), 10**9).calibration_shift for r in range(300)]
+    error = 0.3 / np.sqrt(400 * 2)
+    assert np.std(shifts) == pytest.approx(error, rel=0.2)
+    assert abs(np.mean(shifts)) < 4 * error / np.sqrt(300)
+
+
+def test_bootstrap_shift_is_what_the_table_moves_by(tmp_path: Path) -> None:
+    law = measured(tmp_path, Synthetic(noise_cv=0.5, samples=600, rows=(1,), level_series=(0.9, 1.1))).law(1, 1, 1)
+    drawn = law.bootstrap(np.random.default_rng(3), 10**9)
+    ratio = drawn.service.table[ENTRIES:].mean() / law.expected().service.table[ENTRIES:].mean()
+    assert drawn.calibration_shift == pytest.approx(np.log(ratio), abs=1e-4)
+
+
+def test_an_emulated_replica_is_certain_and_borrows_no_tail(tmp_path: Path) -> None:
+    profile = measured(tmp_path, Synthetic(noise_cv=0.5, samples=50, level_series=(0.8, 1.2)))
+    law = profile.law(1, 1, 16, "emulated")
+    drawn = law.bootstrap(np.random.default_rng(0), 10**10)
+    assert drawn.calibration_shift == drawn.level_shift == 0
+    assert drawn.service.levels.tolist() == [1.0]
+    own = profile.cells[1, 0, 8]
+    assert table_of(profile, backend="emulated")[0, 8].max() <= own[-1] + 1
+
+
+def test_level_paths_are_the_measured_series_from_a_random_start(tmp_path: Path) -> None:
+    noise = measured(tmp_path, Synthetic(level_series=(0.9, 1.0, 1.05, 1.2), level_bin_s=2.0)).profile.noise
+    starts = set()
+    for seed in range(40):
+        levels, bin_ns = level_path(noise, 30 * 10**9, np.random.default_rng(seed))
+        assert bin_ns == 2 * 10**9
+        assert len(levels) * bin_ns >= 30 * 10**9
+        assert set(levels) == {0.9, 1.0, 1.05, 1.2}
+        steps = {tuple(sorted((a, b))) for a, b in pairwise(levels) if a != b}
+        assert steps <= {(0.9, 1.0), (1.0, 1.05), (1.05, 1.2)}, "only steps that were seen"
+        starts.add(float(levels[0]))
+    assert starts == {0.9, 1.0, 1.05, 1.2}
+
+
+def test_a_calibration_averages_over_its_windows(tmp_path: Path) -> None:
+    series = tuple(np.random.default_rng(0).normal(1.0, 0.05, 25))
+    noise = measured(tmp_path, Synthetic(level_series=series)).profile.noise
+    levels = [calibration_level(noise, np.random.default_rng(seed)) for seed in range(400)]
+    assert np.std(levels) == pytest.approx(np.std(series) / 5, rel=0.2)
+
+
+# -- front and client ---------------------------------------------------------------------------------------------
+
+
+def test_front_vector_in_ns(tmp_path: Path) -> None:
+    made = Synthetic(parse_us=20.5, finish_batch_us=30, finish_request_us=7, refuse_us=9, timer_late_us=60)
+    profile = measured(tmp_path, made).profile
+    vector = front_vector(profile.front, profile.noise, 5_000_000)
+    assert vector.tolist() == [20_500, 0, 30_000, 7_000, 0, 9_000, 5_000_000, 16, 8, 60_000]
+
+
+def test_client_overhead_is_the_sum_of_both_ways(tmp_path: Path) -> None:
+    profile = measured(tmp_path, Synthetic(send_us=(0, 100), receive_us=(1000, 1000, 3000))).profile
+    drawn = client_draw(profile.client)(np.random.default_rng(0), 100_000) / 1000
+    assert drawn.min() >= 1000
+    assert drawn.max() <= 3100
+    assert drawn.mean() == pytest.approx(50 + 1500, rel=0.01)
+    assert drawn.var() == pytest.approx(100**2 / 12 + np.var([0] * 100_000) + 0.5 * 2000**2 / 3 - 500**2, rel=0.02)
