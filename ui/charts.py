@@ -1,0 +1,125 @@
+"""The app's charts: each takes a Result (or several) and returns an Altair chart; no logic of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import pandas as pd
+
+from sim.result import Result
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+
+BLUE = "#2b6cb0"
+ORANGE = "#dd6b20"
+RED = "#c53030"
+PARTS = {
+    "front_delay": "front",
+    "queue_delay": "queue",
+    "slot_delay": "second slot",
+    "compute": "compute",
+    "answer_delay": "answer",
+    "client_delay": "client",
+}
+
+
+def latency_against_load(points: Sequence[tuple[float, Result]], slo_ms: float, rate_rps: float) -> Chart:
+    """p50 and p99 with their prediction intervals over the offered rate, the SLO and where the slider stands."""
+    rows = [
+        {"rate": rate, "percentile": name, "ms": e.value * 1e3, "low": e.pi[0] * 1e3, "high": e.pi[1] * 1e3}
+        for rate, result in points
+        for name in ("p50", "p99")
+        if (e := result.total.metrics[name]).value is not None and e.pi is not None
+    ]
+    data = pd.DataFrame(rows, columns=["rate", "percentile", "ms", "low", "high"])
+    ceiling = max(3 * slo_ms, 1.0)
+    scale = alt.Scale(domain=[0, ceiling], clamp=True)
+    colour = alt.Color(
+        "percentile:N",
+        scale=alt.Scale(domain=["p50", "p99"], range=[BLUE, ORANGE]),
+        legend=alt.Legend(title=None, orient="top-left"),
+    )
+    base = alt.Chart(data).encode(x=alt.X("rate:Q", title="offered rate, requests/s"))
+    band = base.mark_area(opacity=0.2).encode(
+        y=alt.Y("low:Q", scale=scale, title="latency, ms"), y2=alt.Y2("high:Q"), color=colour
+    )
+    line = base.mark_line(point=True).encode(y=alt.Y("ms:Q", scale=scale), color=colour)
+    bound = alt.Chart(pd.DataFrame({"ms": [slo_ms]})).mark_rule(color=RED, strokeDash=[6, 4]).encode(y="ms:Q")
+    label = (
+        alt.Chart(pd.DataFrame({"ms": [slo_ms], "text": [f"SLO {slo_ms:g} ms"]}))
+        .mark_text(color=RED, align="right", dx=-4, dy=-7, x="width")
+        .encode(y="ms:Q", text="text:N")
+    )
+    here = alt.Chart(pd.DataFrame({"rate": [rate_rps]})).mark_rule(color="#4a5568").encode(x="rate:Q")
+    return alt.layer(band, line, bound, label, here).properties(height=320)
+
+
+def batch_histogram(shares: Mapping[int, float]) -> Chart:
+    """Share of batches by their rows."""
+    data = pd.DataFrame({"rows": list(shares), "share": list(shares.values())})
+    chart: Chart = (
+        alt.Chart(data)
+        .mark_bar(color=BLUE)
+        .encode(
+            x=alt.X("rows:O", title="rows in a batch"),
+            y=alt.Y("share:Q", title="share of batches", axis=alt.Axis(format="%")),
+            tooltip=["rows", alt.Tooltip("share:Q", format=".2%")],
+        )
+        .properties(height=240)
+    )
+    return chart
+
+
+def breakdown(result: Result) -> Chart:
+    """Where the mean latency goes, part by part in the order in which a request meets them."""
+    metrics = result.total.metrics
+    values = [(label, metrics[name].value) for name, label in PARTS.items() if name in metrics]
+    data = pd.DataFrame(
+        [
+            {"part": label, "ms": value * 1e3, "order": i}
+            for i, (label, value) in enumerate(values)
+            if value is not None
+        ],
+        columns=["part", "ms", "order"],
+    )
+    chart: Chart = (
+        alt.Chart(data)
+        .mark_bar()
+        .encode(
+            x=alt.X("ms:Q", title="mean latency, ms", stack="zero"),
+            color=alt.Color(
+                "part:N", sort=list(PARTS.values()), legend=alt.Legend(title=None, orient="top", columns=6)
+            ),
+            order=alt.Order("order:Q"),
+            tooltip=["part", alt.Tooltip("ms:Q", format=".3f")],
+        )
+        .properties(height=120)
+    )
+    return chart
+
+
+def exceedance(predicted_s: Sequence[float], measured_s: Sequence[float]) -> Chart:
+    """Share of requests slower than x, predicted and measured, from quantiles at even steps."""
+    rows = [
+        {"which": which, "ms": value * 1e3, "slower": max(1 - i / (len(quantiles) - 1), 1e-3)}
+        for which, quantiles in (("predicted", predicted_s), ("measured", measured_s))
+        for i, value in enumerate(quantiles)
+    ]
+    data = pd.DataFrame(rows, columns=["which", "ms", "slower"])
+    chart: Chart = (
+        alt.Chart(data)
+        .mark_line()
+        .encode(
+            x=alt.X("ms:Q", title="latency, ms"),
+            y=alt.Y("slower:Q", title="share of requests slower", scale=alt.Scale(type="log", domain=[1e-3, 1])),
+            color=alt.Color(
+                "which:N",
+                scale=alt.Scale(domain=["predicted", "measured"], range=[BLUE, ORANGE]),
+                legend=alt.Legend(title=None, orient="top-right"),
+            ),
+            order=alt.Order("slower:Q", sort="descending"),
+        )
+        .properties(height=320)
+    )
+    return chart

@@ -1,0 +1,90 @@
+"""What the sliders ask: a scenario with another rate, burstiness, window, batch and replicas. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serve.deployment import Deployment
+from sim.scenario import Arrivals, Gamma, RequestClass, Scenario
+
+REQUESTS_MAX = 200_000
+"""Requests simulated for one answer, replications included: what half a second allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """Where the sliders stand."""
+
+    rate_rps: float
+    cv: float
+    window_ms: float
+    max_batch: int
+    replicas: int
+    p99_ms: float
+
+
+def open_rate_rps(scenario: Scenario) -> float:
+    """Rate of all open arrivals whose rate the file states (traces and closed loops have none)."""
+    return sum(stated_rate_rps(c.arrivals) for c in scenario.workload.classes.values())
+
+
+def stated_rate_rps(arrivals: Arrivals) -> float:
+    """Rate that the file states for one class, 0 for traces and closed loops."""
+    if arrivals.gamma is not None:
+        return arrivals.gamma.rate
+    return arrivals.poisson or arrivals.constant or 0.0
+
+
+def knobs_of(scenario: Scenario, model: str) -> Knobs:
+    """Where the sliders stand when a scenario is opened."""
+    assert isinstance(scenario.deployment, Deployment)
+    spec = scenario.deployment.models[model]
+    cvs = [_cv(c.arrivals) for c in scenario.workload.classes.values()]
+    return Knobs(
+        rate_rps=open_rate_rps(scenario),
+        cv=max(cvs),
+        window_ms=spec.batching.window / 1e6,
+        max_batch=spec.batching.max_batch,
+        replicas=spec.replicas.count,
+        p99_ms=0.0,
+    )
+
+
+def asked(scenario: Scenario, model: str, knobs: Knobs) -> Scenario:
+    """The scenario with the sliders' values, long enough for REQUESTS_MAX requests in all."""
+    assert isinstance(scenario.deployment, Deployment)
+    stated = open_rate_rps(scenario)
+    factor = knobs.rate_rps / stated if stated else 1.0
+    classes = {name: _reshaped(c, factor, knobs.cv) for name, c in scenario.workload.classes.items()}
+    duration = scenario.workload.duration
+    if stated:
+        duration = min(duration, int(REQUESTS_MAX / scenario.replications / knobs.rate_rps * 1e9))
+    workload = scenario.workload.model_copy(update={"classes": classes, "duration": duration})
+    deployment = _redeployed(scenario.deployment, model, knobs)
+    slo = scenario.slo | {"p99": f"{knobs.p99_ms:g}ms"}
+    return scenario.model_copy(update={"workload": workload, "deployment": deployment, "slo": slo})
+
+
+def _cv(arrivals: Arrivals) -> float:
+    return arrivals.gamma.cv if arrivals.gamma is not None else 1.0
+
+
+def _reshaped(request_class: RequestClass, factor: float, cv: float) -> RequestClass:
+    rate = stated_rate_rps(request_class.arrivals) * factor
+    if not rate:
+        return request_class
+    gamma = Gamma.model_construct(rate=rate, cv=cv)
+    arrivals = (
+        Arrivals.model_construct(_fields_set={"poisson"}, poisson=rate)
+        if cv == 1.0
+        else Arrivals.model_construct(_fields_set={"gamma"}, gamma=gamma)
+    )
+    return request_class.model_copy(update={"arrivals": arrivals})
+
+
+def _redeployed(deployment: Deployment, model: str, knobs: Knobs) -> Deployment:
+    spec = deployment.models[model]
+    batching = spec.batching.model_copy(update={"window": round(knobs.window_ms * 1e6), "max_batch": knobs.max_batch})
+    replicas = spec.replicas.model_copy(update={"count": knobs.replicas})
+    changed = spec.model_copy(update={"batching": batching, "replicas": replicas})
+    return deployment.model_copy(update={"models": deployment.models | {model: changed}})

@@ -1,0 +1,170 @@
+"""The What-if page: move a slider, read the verdict. Layout only; the numbers come from `simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from serve.deployment import Deployment
+from serve.files import SpecError, load
+from sim.result import Estimate, Result
+from sim.scenario import Scenario
+from sim.simulate import simulate
+from ui import charts
+from ui.question import Knobs, asked, knobs_of, open_rate_rps
+
+LOADS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5)
+"""Multiples of the slider's rate at which the curve is drawn."""
+
+SHOWN = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p99.9": "p99.9"}
+
+
+def page(folders: tuple[Path, ...]) -> None:
+    """Draw the page for the scenario files found in `folders`."""
+    path = _pick(folders)
+    if path is None:
+        st.info("No scenario files here yet: `make tour` writes one, `forebay new` another.")
+        return
+    try:
+        scenario = _open(path, path.stat().st_mtime_ns)
+    except SpecError as error:
+        st.error(str(error))
+        return
+    question = _first_comment(path)
+    if question:
+        st.caption(question)
+    _answer(scenario, path.parent, path)
+
+
+def _pick(folders: tuple[Path, ...]) -> Path | None:
+    found = sorted(p for folder in folders for p in folder.glob("*.yaml") if _is_scenario(p))
+    if not found:
+        return None
+    return st.sidebar.selectbox("scenario", found, format_func=lambda p: f"{p.parent.name}/{p.name}")
+
+
+def _is_scenario(path: Path) -> bool:
+    return any(line.startswith("workload:") for line in path.read_text(errors="replace").splitlines())
+
+
+def _first_comment(path: Path) -> str:
+    lines = (line for line in path.read_text(errors="replace").splitlines() if line.startswith("# "))
+    return next((line[2:] for line in lines if "yaml-language-server" not in line), "")
+
+
+@st.cache_data(show_spinner=False)
+def _open(path: Path, changed_ns: int) -> Scenario:
+    """The scenario with its deployment inside (read anew when the file changed)."""
+    scenario = load(path, Scenario)
+    if isinstance(scenario.deployment, str):
+        deployment = load(path.parent / scenario.deployment, Deployment)
+        scenario = scenario.model_copy(update={"deployment": deployment})
+    return scenario
+
+
+@st.cache_data(show_spinner=False, max_entries=500)
+def _simulated(text: str, base: Path, _scenario: Scenario) -> Result:
+    """Cached by the scenario's own text, so that going back to an old setting is free."""
+    return simulate(_scenario, base=base)
+
+
+def _result(scenario: Scenario, base: Path) -> Result:
+    return _simulated(scenario.model_dump_json(), base, scenario)
+
+
+def _answer(scenario: Scenario, base: Path, path: Path) -> None:
+    assert isinstance(scenario.deployment, Deployment)
+    models = list(scenario.deployment.models)
+    model = models[0] if len(models) == 1 else st.sidebar.selectbox("model", models)
+    knobs = _sliders(scenario, model, key=str(path))
+    try:
+        result = _result(asked(scenario, model, knobs), base)
+    except (SpecError, ValueError) as error:
+        st.error(str(error))
+        return
+    _headline(result, knobs)
+    left, right = st.columns(2)
+    left.markdown("**batches**")
+    left.altair_chart(charts.batch_histogram(result.batch_rows), width="stretch")
+    right.markdown("**where the time goes**")
+    right.altair_chart(charts.breakdown(result), width="stretch")
+    with right:
+        _notes(result)
+    st.markdown("**latency against load** (95 % prediction interval of one run)")
+    _curve(scenario, base, model, knobs)
+
+
+def _sliders(scenario: Scenario, model: str, key: str) -> Knobs:
+    start = knobs_of(scenario, model)
+    bar = st.sidebar
+    rate = start.rate_rps
+    if open_rate_rps(scenario):
+        rate = bar.slider("rate, requests/s", 1.0, round(3 * rate, 1), rate, key=f"{key} rate")
+    cv = bar.slider("burstiness (cv of gaps; 1 is Poisson)", 0.2, 5.0, float(start.cv), 0.1, key=f"{key} cv")
+    window = bar.slider("window, ms", 0.0, max(20.0, 2 * start.window_ms), start.window_ms, 0.5, key=f"{key} window")
+    batch = bar.slider("max batch, rows", 1, max(32, start.max_batch), start.max_batch, key=f"{key} batch")
+    replicas = bar.slider("replicas", 1, 8, start.replicas, key=f"{key} replicas")
+    slo = bar.slider("SLO on p99, ms", 1.0, 500.0, _slo_ms(scenario), 0.5, key=f"{key} slo")
+    return Knobs(rate, cv, window, batch, replicas, slo)
+
+
+def _slo_ms(scenario: Scenario) -> float:
+    from serve.units import parse_duration_ns
+
+    stated = scenario.slo.get("p99")
+    return min(500.0, max(1.0, parse_duration_ns(stated) / 1e6)) if isinstance(stated, str) else 50.0
+
+
+def _headline(result: Result, knobs: Knobs) -> None:
+    p99 = result.total.metrics["p99"]
+    if result.verdict == "unstable" or p99.value is None:
+        st.error(f"**{result.verdict}**: {result.verdict_reason}")
+    elif p99.pi is not None and p99.pi[1] * 1e3 <= knobs.p99_ms and result.verdict != "overloaded":
+        st.success(f"**SLO held**: p99 stays under {knobs.p99_ms:g} ms in 95 % of runs ({result.verdict})")
+    else:
+        why = f"{result.verdict}: {result.verdict_reason}"
+        st.warning(f"**SLO not held**: p99 under {knobs.p99_ms:g} ms is not certain ({why})")
+    for column, (name, label) in zip(st.columns(len(SHOWN)), SHOWN.items(), strict=True):
+        _metric_ms(column, label, result.total.metrics[name])
+    numbers = st.columns(5)
+    metrics = result.total.metrics
+    numbers[0].metric("throughput", _shown(metrics["throughput"], "{:,.0f}/s"))
+    numbers[1].metric("busy", _shown(metrics["busy"], "{:.0%}"))
+    numbers[2].metric("refused", _shown(metrics["refused"], "{:.2%}"))
+    numbers[3].metric("USD per 1,000", _shown(metrics["cost_usd_per_1k"], "{:.5f}"))
+    numbers[4].metric("capacity", "-" if result.capacity_rps is None else f"{result.capacity_rps:,.0f}/s")
+
+
+def _metric_ms(column: st.delta_generator.DeltaGenerator, label: str, estimate: Estimate) -> None:
+    if estimate.value is None or estimate.pi is None:
+        column.metric(label, "-")
+        return
+    low, high = (bound * 1e3 for bound in estimate.pi)
+    column.metric(
+        label, f"{estimate.value * 1e3:.2f} ms", f"{low:.2f} to {high:.2f}", delta_color="off", delta_arrow="off"
+    )
+
+
+def _shown(estimate: Estimate, form: str) -> str:
+    return "-" if estimate.value is None else form.format(estimate.value)
+
+
+def _notes(result: Result) -> None:
+    for warning in result.warnings:
+        st.caption(f"⚠ {warning}")
+    st.caption(f"{result.requests:,} requests simulated in {result.replications} replications; numbers {result.origin}")
+
+
+def _curve(scenario: Scenario, base: Path, model: str, knobs: Knobs) -> None:
+    """Fill the curve in point by point, so that the headline does not wait for it."""
+    if not open_rate_rps(scenario):
+        st.caption("A trace or a closed loop has no rate to vary.")
+        return
+    place = st.empty()
+    points: list[tuple[float, Result]] = []
+    for load_factor in LOADS:
+        rate = knobs.rate_rps * load_factor
+        moved = Knobs(rate, knobs.cv, knobs.window_ms, knobs.max_batch, knobs.replicas, knobs.p99_ms)
+        points.append((rate, _result(asked(scenario, model, moved), base)))
+        place.altair_chart(charts.latency_against_load(points, knobs.p99_ms, knobs.rate_rps), width="stretch")
