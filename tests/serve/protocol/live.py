@@ -1,0 +1,71 @@
+"""A live engine for the protocol's tests: tiny ONNX models served by real processes on a free port."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from serve.launch import Live, launch
+
+WIDTH = 64
+
+
+def write_deployment(folder: Path, models: Mapping[str, Callable[[Path], Path]], **settings: Mapping[str, Any]) -> Path:
+    """A deployment of `models` (name to builder) in `folder`; `settings` are merged into every model's."""
+    entries = {}
+    for name, build in models.items():
+        build(folder / f"{name}.onnx")
+        entries[name] = {
+            "file": f"{name}.onnx",
+            "profile": "not-needed.yaml",
+            "batching": {"max_batch": 8, "window": "2ms"},
+            "queue": {"max_queue": 4096, "priority_levels": 3, "default_priority": 1},
+            **settings,
+        }
+    path = folder / "deployment.yaml"
+    pools = {"here": {"nodes": 1, "cores": 2, "price": "0.35 USD/h"}}
+    path.write_text(json.dumps({"schema_version": 1, "models": entries, "pools": pools}))
+    return path
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path, models: Mapping[str, Callable[[Path], Path]], **settings: Mapping[str, Any]
+) -> Iterator[Live]:
+    """Serve `models` while the block runs."""
+    with launch(write_deployment(folder, models, **settings)) as live:
+        yield live
+
+
+def port_of(live: Live) -> int:
+    """The port of a live engine."""
+    return int(live.url.rsplit(":", 1)[1])
+
+
+def address_of(live: Live) -> str:
+    """host:port, as tritonclient wants it."""
+    return live.url.removeprefix("http://")
+
+
+class Direct:
+    """The same model called directly, which is what every answer is checked against."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
+        return self._session.run(None, inputs)
+
+
+def distinct_rows(seed: int, request: int, rows: int, width: int = WIDTH) -> np.ndarray:
+    """The input of one request: no two requests of a test share a row."""
+    random = np.random.default_rng(np.random.SeedSequence([seed, request]))
+    return random.standard_normal((rows, width)).astype(np.float32)

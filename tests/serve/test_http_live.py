@@ -1,0 +1,248 @@
+"""tritonclient, as it is, against the live engine: every feature of the protocol that it can ask for."""
+
+import asyncio
+import json
+import time
+
+import numpy as np
+import pytest
+import tritonclient.http as http
+import tritonclient.http.aio as aio
+from tritonclient.utils import InferenceServerException
+
+from tests.serve import models
+from tests.serve.protocol.client import Client, request
+from tests.serve.protocol.live import Direct, address_of, distinct_rows, port_of, serving
+
+pytestmark = pytest.mark.live
+
+SERVED = {
+    "affine": models.affine,
+    "pair": models.two_in_two_out,
+    "echo": models.text,
+    "mlp": models.mlp,
+    "gather": models.gather,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("live")
+
+
+@pytest.fixture(scope="module")
+def live(folder):
+    with serving(folder, SERVED, replicas={"count": 1, "threads": 1}) as engine:
+        yield engine
+
+
+@pytest.fixture
+def client(live):
+    with http.InferenceServerClient(address_of(live), concurrency=4) as found:
+        yield found
+
+
+def tensor(name, array, datatype, binary=True):
+    found = http.InferInput(name, list(array.shape), datatype)
+    found.set_data_from_numpy(array, binary_data=binary)
+    return found
+
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+def test_health_metadata_and_config(client):
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("affine")
+    assert client.is_model_ready("affine", "1")
+    assert not client.is_model_ready("nobody")
+    server = client.get_server_metadata()
+    assert server["name"] == "forebay"
+    assert "binary_tensor_data" in server["extensions"]
+    metadata = client.get_model_metadata("pair", "1")
+    assert [(t["name"], t["datatype"], t["shape"]) for t in metadata["inputs"]] == [
+        ("a", "FP32", [-1, 3]),
+        ("k", "INT64", [-1, 2]),
+    ]
+    config = client.get_model_config("pair")
+    assert (config["max_batch_size"], config["platform"]) == (8, "onnxruntime_onnx")
+    assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 2000
+
+
+def test_repository_index_load_and_unload(client):
+    index = client.get_model_repository_index()
+    assert {(m["name"], m["state"]) for m in index} == {(name, "READY") for name in SERVED}
+    client.load_model("affine")
+    with pytest.raises(InferenceServerException, match="cannot be unloaded"):
+        client.unload_model("affine")
+    with pytest.raises(InferenceServerException, match="unknown model 'nobody'"):
+        client.load_model("nobody")
+
+
+@pytest.mark.parametrize("send_binary", [True, False])
+@pytest.mark.parametrize("receive_binary", [True, False, None])
+def test_json_and_binary_in_every_combination(client, send_binary, receive_binary):
+    outputs = None if receive_binary is None else [http.InferRequestedOutput("y", binary_data=receive_binary)]
+    result = client.infer("affine", [tensor("x", X, "FP32", send_binary)], outputs=outputs, request_id="a id/ü")
+    np.testing.assert_array_equal(result.as_numpy("y"), 2 * X + 1)
+    assert result.get_response()["id"] == "a id/ü"
+    assert result.get_response()["model_version"] == "1"
+
+
+def test_several_inputs_and_outputs_of_mixed_forms_in_the_order_asked(client):
+    a = np.array([[1, 2, 3]], np.float32)
+    k = np.array([[2**40, 5]], np.int64)
+    inputs = [tensor("k", k, "INT64", binary=False), tensor("a", a, "FP32", binary=True)]
+    outputs = [
+        http.InferRequestedOutput("total", binary_data=True),
+        http.InferRequestedOutput("doubled", binary_data=False),
+    ]
+    result = client.infer("pair", inputs, model_version="1", outputs=outputs)
+    assert [o["name"] for o in result.get_response()["outputs"]] == ["total", "doubled"]
+    assert result.as_numpy("total").tolist() == [[2**40 + 5]]
+    np.testing.assert_array_equal(result.as_numpy("doubled"), 2 * a)
+    only = client.infer("pair", inputs, outputs=outputs[:1])
+    assert only.as_numpy("doubled") is None
+
+
+@pytest.mark.parametrize("send_binary", [True, False])
+@pytest.mark.parametrize("receive_binary", [True, False])
+def test_bytes_tensors_both_ways(client, send_binary, receive_binary):
+    x = np.array([[b"", "grüß".encode()], [b"x" * 5000, b"2"]], dtype=object)
+    outputs = [http.InferRequestedOutput("y", binary_data=receive_binary)]
+    result = client.infer("echo", [tensor("x", x, "BYTES", send_binary)], outputs=outputs)
+    found = [s if isinstance(s, bytes) else s.encode() for s in result.as_numpy("y").ravel()]
+    assert found == x.ravel().tolist()
+
+
+@pytest.mark.parametrize("parameters", [{"priority": 3}, {"timeout": 10_000_000}, {"parameters": {"colour": "red"}}])
+def test_parameters_are_taken(client, parameters):
+    result = client.infer("affine", [tensor("x", X, "FP32")], **parameters)
+    np.testing.assert_array_equal(result.as_numpy("y"), 2 * X + 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "text"),
+    [
+        ({"model_name": "nobody"}, "404", "unknown model"),
+        ({"model_version": "2"}, "404", "no version 2"),
+        ({"inputs": [("z", X, "FP32")]}, "400", "unknown input 'z'"),
+        ({"inputs": []}, "400", "missing input 'x'"),
+        ({"inputs": [("x", X.astype(np.float64), "FP64")]}, "400", "takes FP32, got FP64"),
+        ({"inputs": [("x", X[:, :3], "FP32")]}, "400", "shape must be"),
+        ({"inputs": [("x", np.zeros((9, 4), np.float32), "FP32")]}, "400", "1 to 8 rows"),
+        ({"priority": 4}, "400", "at most 3"),
+        ({"timeout": 0}, "400", "integer > 0"),
+        ({"outputs": [http.InferRequestedOutput("z")]}, "400", "unknown output 'z'"),
+        ({"outputs": [http.InferRequestedOutput("y", class_count=2)]}, "400", "not supported"),
+    ],
+)
+def test_what_is_wrong_is_told(client, change, status, text):
+    told = {"model_name": "affine", "inputs": [("x", X, "FP32")], **change}
+    told["inputs"] = [tensor(*item) for item in told["inputs"]]
+    with pytest.raises(InferenceServerException, match=text) as caught:
+        client.infer(**told)
+    assert caught.value.status() == status
+
+
+def test_a_request_on_which_the_model_fails_is_500_and_the_server_lives(client):
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer("gather", [tensor("x", np.array([[7]], np.int64), "INT64")])
+    assert caught.value.status() == "500"
+    good = client.infer("gather", [tensor("x", np.array([[2]], np.int64), "INT64")])
+    assert good.as_numpy("y").tolist() == [[30.0]]
+
+
+def test_statistics_move_by_what_was_asked(client):
+    def counts():
+        (stats,) = client.get_inference_statistics("affine")["model_stats"]
+        return stats
+
+    before = counts()
+    for _ in range(3):
+        client.infer("affine", [tensor("x", X, "FP32")])
+    after = counts()
+    assert after["inference_count"] - before["inference_count"] == 6
+    assert after["execution_count"] - before["execution_count"] == 3
+    success = [s["inference_stats"]["success"] for s in (before, after)]
+    assert success[1]["count"] - success[0]["count"] == 3
+    assert success[1]["ns"] > success[0]["ns"]
+    assert abs(after["last_inference"] / 1000 - time.time()) < 60
+    two = next(b for b in after["batch_stats"] if b["batch_size"] == 2)
+    assert two["compute_infer"]["ns"] > 0
+
+
+def test_metrics_of_the_live_engine(live, client):
+    client.infer("affine", [tensor("x", X, "FP32")])
+    with Client(port_of(live)) as raw:
+        page = raw.ask(request("/metrics")).body.decode()
+    assert 'forebay_replicas_up{model="affine"} 1.0' in page
+    ok = next(
+        line for line in page.splitlines() if line.startswith('forebay_requests_total{model="affine",outcome="ok"}')
+    )
+    assert float(ok.split()[1]) >= 1
+
+
+def test_a_raw_request_of_one_row(live):
+    row = np.arange(4, dtype="<f4")
+    with Client(port_of(live)) as raw:
+        reply = raw.ask(request("/v2/models/affine/infer", row.tobytes(), Inference_Header_Content_Length=0))
+    assert reply.status == 200
+    np.testing.assert_array_equal(np.frombuffer(reply.binary, "<f4"), 2 * row + 1)
+
+
+def test_a_thousand_distinct_requests_at_once_each_get_their_own_answer(live, folder):
+    """Rows 1 to 8, 64 outstanding, through the asyncio client; every answer against a direct call."""
+    direct = Direct(folder / "mlp.onnx")
+
+    async def run() -> list[str]:
+        gate = asyncio.Semaphore(64)
+        wrong: list[str] = []
+
+        async def one(client, i: int) -> None:
+            x = distinct_rows(1, i, 1 + i % 8)
+            async with gate:
+                result = await client.infer("mlp", [aio_tensor("x", x)], request_id=str(i))
+            if result.get_response()["id"] != str(i) or not np.allclose(
+                result.as_numpy("y"), direct(x=x)[0], rtol=1e-4, atol=1e-5
+            ):
+                wrong.append(f"request {i}")
+
+        async with aio.InferenceServerClient(address_of(live), conn_limit=64) as client:
+            await asyncio.gather(*(one(client, i) for i in range(1000)))
+        return wrong
+
+    assert asyncio.run(run()) == []
+
+
+def aio_tensor(name, array):
+    found = aio.InferInput(name, list(array.shape), "FP32")
+    found.set_data_from_numpy(array)
+    return found
+
+
+CORPUS = {
+    "empty": b"",
+    "not JSON": b"{",
+    "not UTF-8": b"\xff\xfe{}",
+    "nested": b"[" * 200_000,
+    "wrong shape": b'{"inputs":[{"name":"x","datatype":"FP32","shape":[2,2],"data":[1,2,3,4]}]}',
+    "negative shape": b'{"inputs":[{"name":"x","datatype":"FP32","shape":[-1,4],"data":[1,2,3,4]}]}',
+    "overflowing shape": b'{"inputs":[{"name":"x","datatype":"FP32","shape":[9223372036854775807,4],"data":[]}]}',
+    "lying size": b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"parameters":{"binary_data_size":99999}}]}',
+    "truncated": b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"parameters":{"binary_data_size":16}}]}abc',
+}
+
+
+@pytest.mark.parametrize("body", CORPUS.values(), ids=CORPUS)
+@pytest.mark.parametrize("header_length", [None, "whole", 1, 10**9, 10**30, -1, "x"], ids=str)
+def test_malformed_requests_get_400_and_the_server_keeps_serving(live, body, header_length):
+    fields = {} if header_length is None else {"Inference_Header_Content_Length": header_length}
+    if header_length == "whole":
+        fields = {"Inference_Header_Content_Length": body.rfind(b"}") + 1}
+    with Client(port_of(live)) as raw:
+        reply = raw.ask(request("/v2/models/affine/infer", body, method="POST", **fields))
+        assert reply.status == 400
+        assert json.loads(reply.body)["error"]
+        assert raw.ask(request("/v2/health/ready")).status == 200
