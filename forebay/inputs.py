@@ -15,6 +15,10 @@ from serve.faults import near_miss
 from serve.files import load, resolve
 from sim.expect import bounds_of, claims_of
 from sim.scenario import RequestClass, Scenario, Workload
+from sim.workload import rate_rps
+
+REQUESTS_MAX = 1e10
+"""Requests of one question, replications included: about an hour of simulation."""
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -23,7 +27,7 @@ def load_scenario(path: Path) -> Scenario:
     deployment, folder, faults = _deployment(path, scenario)
     classes = list(scenario.workload.classes)
     faults += claims_of(scenario.expect, classes, path)[1] + bounds_of(scenario.slo, classes, path)[1]
-    faults += trace_faults(path, scenario.workload)
+    faults += trace_faults(path, scenario.workload) + size_faults(path, scenario)
     if deployment is not None:
         prefix = "" if isinstance(scenario.deployment, str) else "deployment."
         faults += workload_faults(path, scenario.workload, deployment)
@@ -87,6 +91,16 @@ def trace_faults(path: Path, workload: Workload) -> list[Fault]:
         if class_.arrivals.trace is not None
     }
     return _missing(path, named.items())
+
+
+def size_faults(path: Path, scenario: Scenario) -> list[Fault]:
+    """A workload that would take hours to simulate, whatever it says."""
+    stated = [rate_rps(class_.arrivals) or 0.0 for class_ in scenario.workload.classes.values()]
+    requests = sum(stated) * scenario.workload.duration / 1e9 * scenario.replications
+    if requests <= REQUESTS_MAX:
+        return []
+    message = f"at these rates and {scenario.replications} replications makes {requests:.2g} requests"
+    return [Fault(str(path), "workload.duration", f"{message}; at most {REQUESTS_MAX:.0e} are simulated")]
 
 
 def profile_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:

@@ -118,6 +118,15 @@ def report_table(report: Report, metrics: Sequence[str] | None = None) -> Table:
     return table
 
 
+def cost_line(result: Result) -> str:
+    """What it costs, in a line."""
+    per_h, per_1k = (result.total.metrics.get(metric) for metric in ("cost_usd_per_h", "cost_usd_per_1k"))
+    return (
+        f"cost: {value('cost_usd_per_h', per_h.value if per_h else None)} USD/h, "
+        f"{value('cost_usd_per_1k', per_1k.value if per_1k else None)} USD per 1,000 requests"
+    )
+
+
 def run_table(run: Run, title: str) -> Table:
     """What one live run showed, classes below if there are several."""
     table = Table("metric", _right("measured"), title=title)

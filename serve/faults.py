@@ -74,8 +74,8 @@ def explain(file: object, kind: type[BaseModel], data: object, error: Validation
 
 
 def dotted(path: Iterable[str | int]) -> str:
-    """A path as users write it: parts joined by dots."""
-    return ".".join(str(part) for part in path)
+    """A path as users write it: parts joined by dots, each on one line whatever it contains."""
+    return ".".join(text if (text := str(part)).isprintable() else repr(text) for part in path)
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:

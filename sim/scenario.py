@@ -11,21 +11,21 @@ from serve.spec import Name, SchemaVersion, Spec
 from serve.units import DurationNs, RateRps
 
 
-PositiveRate = Annotated[RateRps, Field(gt=0)]
+PositiveRate = Annotated[RateRps, Field(ge=1e-6, le=1e9)]
 
 
 class Gamma(Spec):
     """Gaps with a Gamma law: cv 1 is Poisson, above it bursts."""
 
     rate: PositiveRate
-    cv: float = Field(gt=0, le=100, description="coefficient of variation of the gaps")
+    cv: float = Field(ge=0.01, le=100, description="coefficient of variation of the gaps")
 
 
 class Trace(Spec):
     """Arrival instants from a file: CSV or parquet with a column arrival_s and, optionally, rows."""
 
     file: str
-    scale: float = Field(1.0, gt=0, description="rate multiplier: gaps are divided by it")
+    scale: float = Field(1.0, ge=1e-6, le=1e6, description="rate multiplier: gaps are divided by it")
 
 
 class Closed(Spec):

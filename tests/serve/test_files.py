@@ -176,7 +176,7 @@ def test_every_fault_of_a_file_is_a_line_with_its_place(tmp_path: Path) -> None:
         ("rows: 16", "rows: {0: 1}", "workload.classes.nightly.rows.0: must be >= 1, got 0"),
         ("rows: 16", "rows: {2: 0}", "rows: needs a weight above 0, as in {1: 0.8, 4: 0.2}"),
         ("rows: 16", "rows: {2: -1}", "workload.classes.nightly.rows.2: must be >= 0, got -1"),
-        ("poisson: 400/s", "poisson: 0/s", "arrivals.poisson: must be > 0, got '0/s'"),
+        ("poisson: 400/s", "poisson: 0/s", "arrivals.poisson: must be >= 1e-06, got '0/s'"),
         ("poisson: 400/s", "poisson: ", "arrivals: must name exactly one of poisson, constant,"),
         (
             "poisson: 400/s",
@@ -213,6 +213,11 @@ def test_a_fault_says_where_it_is_what_was_found_and_what_would_do(
     assert old in SCENARIO_TEXT
     lines = faults_of(written(tmp_path, SCENARIO_TEXT.replace(old, new, 1)))
     assert any(line in found for found in lines), lines
+
+
+def test_a_key_that_cannot_be_printed_stays_on_its_line(tmp_path: Path) -> None:
+    lines = faults_of(written(tmp_path, SCENARIO_TEXT + '"a\\nb": 1\n'))
+    assert lines == [r"'a\nb': unknown key; known here: " + ", ".join(Scenario.model_fields)]
 
 
 @pytest.mark.parametrize("deployment", ["7", "[a]", "", "true"])
