@@ -150,7 +150,8 @@ def test_tally_and_rows_give_the_same_metrics(tmp_path: Path) -> None:
         assert one.keys() == other.keys()
         for name, value in one.items():
             if name != "front_busy":
-                tolerance = 0.03 if name in PERCENTILES else 1e-9  # samples lie far apart in the tail
+                # Two rules of interpolation part where samples lie far apart: the p99.9 of 300 is the worst.
+                tolerance = {"p99.9": 0.1, "p99": 0.05}.get(name, 0.02 if name in PERCENTILES else 1e-9)
                 assert value == pytest.approx(other[name], rel=tolerance), name
     assert 0 < tally_total["refused"] < 1
     assert tally_total["expired"] > 0
