@@ -1,0 +1,193 @@
+"""From fidelity rows to what they amount to: medians against the aims, and the tables of docs/fidelity.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+Row = Mapping[str, Any]
+
+LATENCIES = ("mean_ms", "p50_ms", "p95_ms", "p99_ms")
+AIMS = {"mean_ms": 0.03, "p50_ms": 0.03, "p95_ms": 0.05, "p99_ms": 0.05}
+EMULATED_AIM = 0.01
+CAPACITY_AIM = 0.03
+BATCH_TV_AIM = 0.05
+COVERAGE_AIM = (0.90, 0.99)
+HALF_WIDTH_AIM = 3.0
+"""Median half-width of `pi` in live-against-live differences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Cells whose medians are stated together."""
+
+    title: str
+    rows: list[Row]
+
+
+def groups(rows: Iterable[Row]) -> list[Group]:
+    """Cells that fit the cores (real, emulated), and those that do not."""
+    made = (
+        ("real replicas, all fits the cores", lambda r: not r["oversubscribed"] and not r["emulated"]),
+        ("emulated replicas, all fits the cores", lambda r: not r["oversubscribed"] and r["emulated"]),
+        ("oversubscribed", lambda r: r["oversubscribed"]),
+    )
+    known = list(rows)
+    return [Group(title, [r for r in known if belongs(r)]) for title, belongs in made]
+
+
+def error(row: Row, metric: str) -> float | None:
+    """|predicted - measured| / measured; None where one is missing."""
+    return _relative(row["predicted"].get(metric), row["measured"].get(metric))
+
+
+def noise(row: Row, metric: str) -> float | None:
+    """|repeat - measured| / measured: what two live runs differ by."""
+    return _relative(row["repeat"].get(metric), row["measured"].get(metric))
+
+
+def capacity_error(row: Row) -> float | None:
+    """|predicted - measured| / measured of the saturation throughput."""
+    return _relative(row["capacity_rps"]["predicted"], row["capacity_rps"]["measured"])
+
+
+def covered(row: Row, metric: str) -> bool | None:
+    """Whether the prediction interval holds the measured value."""
+    interval, value = row["interval"].get(metric), row["measured"].get(metric)
+    return None if interval is None or value is None else bool(interval[0] <= value <= interval[1])
+
+
+def half_width(row: Row, metric: str) -> float | None:
+    """Half the width of the prediction interval, as a share of the measured value."""
+    interval, value = row["interval"].get(metric), row["measured"].get(metric)
+    return None if interval is None or not value else float((interval[1] - interval[0]) / 2 / value)
+
+
+def _relative(value: float | None, of: float | None) -> float | None:
+    return None if value is None or not of else abs(value - of) / of
+
+
+def middle(rows: Sequence[Row], of: Callable[[Row], float | None]) -> float | None:
+    """Median over the rows that have a value; None if none has."""
+    values = [v for row in rows if (v := of(row)) is not None]
+    return median(values) if values else None
+
+
+def coverage(rows: Sequence[Row], metric: str) -> float | None:
+    """Share of the cells whose interval covers."""
+    values = [v for row in rows if (v := covered(row, metric)) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Per group and metric: median error, median noise, coverage, median half-width, the aim and whether it is met."""
+    out: list[dict[str, Any]] = []
+    for group in groups(rows):
+        if not group.rows:
+            continue
+        out += [_latency_line(group, metric) for metric in LATENCIES]
+        capacity = middle(group.rows, capacity_error)
+        aim = EMULATED_AIM if group.title.startswith("emulated") else CAPACITY_AIM
+        out.append(_line(group, "capacity", capacity, None, aim))
+        tv = middle(group.rows, lambda r: r["batch_tv"])
+        out.append(_line(group, "batch_tv", tv, None, BATCH_TV_AIM))
+    return out
+
+
+def _latency_line(group: Group, metric: str) -> dict[str, Any]:
+    floor = middle(group.rows, lambda r: noise(r, metric))
+    aim = EMULATED_AIM if group.title.startswith("emulated") else AIMS[metric]
+    if metric in ("p95_ms", "p99_ms"):
+        aim = max(aim, floor or 0.0)
+    line = _line(group, metric, middle(group.rows, lambda r: error(r, metric)), floor, aim)
+    return line | {
+        "coverage": coverage(group.rows, metric),
+        "half_width": middle(group.rows, lambda r: half_width(r, metric)),
+    }
+
+
+def _line(group: Group, metric: str, found: float | None, floor: float | None, aim: float) -> dict[str, Any]:
+    return {
+        "group": group.title,
+        "cells": len(group.rows),
+        "metric": metric,
+        "error": found,
+        "noise": floor,
+        "aim": aim,
+        "met": None if found is None else found <= aim,
+        "coverage": None,
+        "half_width": None,
+    }
+
+
+# -- markdown ------------------------------------------------------------------------------------
+
+
+def markdown(rows: Sequence[Row], head: Mapping[str, Any]) -> str:
+    """The generated part of docs/fidelity.md: provenance, medians against the aims, every cell."""
+    parts = [_head(rows, head), _summary_table(rows), _cells_table(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(rows: Sequence[Row], head: Mapping[str, Any]) -> str:
+    machine = head["machine"]
+    late = max((r["late_share"] for r in rows), default=0.0)
+    generator = middle(rows, lambda r: r["loadgen_cpu_share"])
+    return (
+        f"{len(rows)} cells on {head['date']}: {machine['cpu']}, {machine['cores']} cores, kernel {machine['kernel']}, "
+        f"Python {head['versions'].get('python', '?')}, "
+        f"onnxruntime-gpu {head['versions'].get('onnxruntime-gpu', '?')}. "
+        f"Each live run lasts {head['duration_s']:g} s and is replayed once more: that difference is the noise. "
+        f"The load generator took {_share(generator)} of a core (median) and sent at most {late:.2%} of a cell late."
+    )
+
+
+def _summary_table(rows: Sequence[Row]) -> str:
+    lines = [
+        "| cells | metric | median error | live against live | aim | met | `pi` covers | median half-width |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for line in summary(rows):
+        distance = line["metric"] == "batch_tv"
+        shown = _number if distance else _share
+        met = "-" if line["met"] is None else "yes" if line["met"] else "**no**"
+        lines.append(
+            f"| {line['group']} ({line['cells']}) | {line['metric'].removesuffix('_ms')} | {shown(line['error'])} "
+            f"| {_share(line['noise'])} | {shown(line['aim'])} | {met} | {_share(line['coverage'])} "
+            f"| {_share(line['half_width'])} |"
+        )
+    return "\n".join(lines)
+
+
+def _cells_table(rows: Sequence[Row]) -> str:
+    lines = [
+        "| model | window | replicas | arrivals | load | rate | mean: measured, error | p50 | p95 | p99 "
+        "| p99 live against live | batch tv | capacity error | cores |",
+        "| --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        replicas = f"{row['replicas']} {'emulated' if row['emulated'] else 'real'}"
+        latencies = " | ".join(_measured_and_error(row, metric) for metric in LATENCIES)
+        lines.append(
+            f"| {row['model']} | {row['window_ms']:g} ms | {replicas} | {row['arrivals']} | {row['load']:.0%} "
+            f"| {row['rate_rps']:.0f}/s | {latencies} | {_share(noise(row, 'p99_ms'))} | {_number(row['batch_tv'])} "
+            f"| {_share(capacity_error(row))} | {'over' if row['oversubscribed'] else 'fit'} |"
+        )
+    return "\n".join(lines)
+
+
+def _measured_and_error(row: Row, metric: str) -> str:
+    value, predicted = row["measured"].get(metric), row["predicted"].get(metric)
+    if value is None:
+        return "-"
+    return f"{value:.2f} ms" + ("" if predicted is None else f", {(predicted - value) / value:+.1%}")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
