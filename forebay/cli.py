@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from forebay.verbs.calibrate import calibrate
 from forebay.verbs.check import check
 from forebay.verbs.load import load
 from forebay.verbs.new import new
@@ -19,6 +20,7 @@ from forebay.verbs.plan import plan
 from forebay.verbs.schema import schema
 from forebay.verbs.serve import serve
 from forebay.verbs.simulate import simulate
+from forebay.verbs.tour import tour
 from forebay.verbs.verify import verify
 from serve.errors import ForebayError, SpecError
 
@@ -56,7 +58,7 @@ app = typer.Typer(
     help="What do I deploy so that the SLO holds and the bill stays small? Measure, simulate, plan, serve, verify.",
     epilog="Exit codes: 0 ok, 1 an expectation or SLO is not met, 2 bad input.",
 )
-for _verb in (new, simulate, plan, serve, load, verify, check, schema):
+for _verb in (tour, calibrate, new, simulate, plan, serve, load, verify, check, schema):
     app.command()(_verb)
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from planner.report import BoundCheck, Report, Run
 from planner.slo import Check
 from planner.slo import show as show_value
+from serve.profile import Profile
 from serve.vocabulary import METRICS
 from sim.expect import Judgement
 from sim.result import Estimate, Interval, Result
@@ -115,6 +116,21 @@ def report_table(report: Report, metrics: Sequence[str] | None = None) -> Table:
                 _percent(row.noise),
                 "" if row.ok is None else coloured(_outcome(row.ok)),
             )
+    return table
+
+
+def service_table(profile: Profile) -> Table:
+    """Measured service times by batch, and the throughput that each batch size gives one replica."""
+    table = Table("threads", "busy neighbours", title=f"Service times of {profile.name}")
+    for header in ("rows", "samples", "mean", "p50", "p99", "rows/s"):
+        table.add_column(header, justify="right")
+    for cell in profile.service:
+        times = [f"{time_ms:.3g}ms" for time_ms in (cell.mean_ms, cell.p50_ms, cell.p99_ms)]
+        pooled = "*" if cell.p99_pooled else ""
+        rate = f"{cell.rows / cell.mean_ms * 1e3:.0f}"
+        counts = (str(cell.threads), str(cell.busy), str(cell.rows), str(cell.samples))
+        table.add_row(*counts, *times[:2], times[2] + pooled, rate)
+    table.caption = "* tail pooled over batch sizes: fewer than 500 samples of its own"
     return table
 
 
