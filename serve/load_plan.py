@@ -35,14 +35,17 @@ class InputData:
     datatype: str
     data: npt.NDArray[Any]
     batch_axis: int = 0
+    whole: bool = False  # the model's batch is fixed: every request sends all of `data`, and counts as one row
 
     @property
     def rows(self) -> int:
         """Example rows."""
-        return int(self.data.shape[self.batch_axis])
+        return 1 if self.whole else int(self.data.shape[self.batch_axis])
 
     def take(self, rows: int) -> npt.NDArray[Any]:
         """The first `rows` rows, examples repeated as often as needed."""
+        if self.whole:
+            return self.data
         index = np.arange(rows) % self.rows
         return np.take(self.data, index, axis=self.batch_axis)
 

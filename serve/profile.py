@@ -70,6 +70,11 @@ class FrontCosts(Spec):
     refuse_us: float
     bytes_in_per_row: int
     bytes_out_per_row: int
+    unstamped_us_per_request: float = Field(
+        0.0,
+        description="CPU time of the front per request beyond its jobs (polling, messages): occupies, delays nobody",
+    )
+    unstamped_us_per_batch: float = Field(0.0, description="the same per batch")
     origin: Origin = "measured"
 
 

@@ -1,0 +1,337 @@
+"""Calibration's front door: measure a model on this machine into a Profile, and check one again in seconds.
+
+The parts are in `serve.calibration`; docs/calibration.md says how each number is measured and why.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from serve import machine
+from serve.calibration import design, fit, overheads
+from serve.calibration.rig import Logs, Rig, deployment_of, rig, write_null_profile
+from serve.calibration.samples import Columns, merge, samples_of, where
+from serve.calibration.subject import Subject, inspect
+from serve.calibration.write import save_profile
+from serve.errors import EngineError
+from serve.load_plan import Target
+from serve.profile import Noise, Profile, Samples, ServiceCell, Startup
+
+__all__ = ["calibrate"]
+
+Progress = Callable[[float, str], None]
+"""Told the share done, in [0, 1], and what is being measured."""
+
+MAX_BATCH_DEFAULT = 32
+GAIN_MIN = 1.03
+"""Doubling the batch must raise throughput by this factor to be worth measuring."""
+PROBE_BATCHES = 6
+"""Batches of each size in the first look that plans the rest."""
+MEASURE_MIN_S = 3.0
+"""Every number of threads is measured at least this long, even if start-up alone has used the budget."""
+CLOSING_SHARE = 0.06
+"""Share of the budget kept for stopping the engine and reading its logs."""
+STRANGERS_MAX = 0.15
+"""Cores that others may take before a run counts as disturbed."""
+LEVEL_STEP_MAX = 0.15
+"""A window farther than this from the whole, and than 5 robust deviations, counts as a disturbance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for, as the profile's settings record it."""
+
+    model_path: Path
+    out: Path
+    budget_s: float
+    threads: tuple[int, ...]
+    max_batch: int | None
+    seed: int
+    pin: bool
+
+
+def calibrate(
+    model_path: Path,
+    *,
+    out: Path,
+    budget_s: float = 60.0,
+    threads: Sequence[int] = (1,),
+    max_batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    data: Mapping[str, npt.NDArray[np.generic]] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    pin: bool = False,
+) -> Profile:
+    """Measure a model on this machine and write its profile to `out`, the samples beside it.
+
+    Parameters
+    ----------
+    model_path : a .onnx file.
+    budget_s : time for all of it, start-up included; below about 10 s it is overrun by up to MEASURE_MIN_S for
+        each number of threads, and what could not be measured is named in `warnings`.
+    threads : numbers of compute threads per replica; each is measured.
+    max_batch : largest batch; none: up to 32, or fewer where throughput stops growing.
+    shapes : sizes, without the batch axis, of inputs that vary: {name: sizes}.
+    data : example inputs, {name: array with rows along the first axis}; none: random, and recorded so.
+    pin : give each replica cores of its own.
+
+    Raises
+    ------
+    SpecError : the arguments do not fit the model, all faults at once. EngineError : it cannot be served.
+    """
+    asked = Request(Path(model_path), Path(out), budget_s, tuple(threads), max_batch, seed, pin)
+    subject = inspect(asked.model_path, max_batch or MAX_BATCH_DEFAULT, max_batch is not None, shapes, data, seed)
+    tell = progress or (lambda share, what: None)
+    begun_s = time.monotonic()
+    parts: list[Logs] = []
+    strangers: list[float] = []
+    grid = design.row_grid(subject.facts.max_batch)
+    with tempfile.TemporaryDirectory(prefix="forebay-") as temporary:
+        folder = Path(temporary)
+        write_null_profile(folder / "null.yaml", subject.facts, asked.threads)
+        for number, each in enumerate(asked.threads):
+            until_s = begun_s + budget_s * (1 - CLOSING_SHARE) * (number + 1) / len(asked.threads)
+            run = Run(asked, subject, folder, each, until_s, lambda share: tell(share, "measuring"), begun_s)
+            grid = run.measure(grid)
+            parts.append(run.logs)
+            strangers.append(run.strangers)
+    tell(1.0, "fitting")
+    return assemble(asked, subject, parts, grid, max(strangers))
+
+
+@dataclass(slots=True)
+class Run:
+    """The measurement of one number of threads."""
+
+    asked: Request
+    subject: Subject
+    folder: Path
+    threads: int
+    until_s: float
+    tell: Callable[[float], None]
+    begun_s: float
+    strangers: float = 0.0
+    _logs: Logs | None = None
+    _ids: int = 0
+
+    @property
+    def logs(self) -> Logs:
+        """What was measured."""
+        assert self._logs is not None, "measure() comes first"
+        return self._logs
+
+    def measure(self, grid: list[int]) -> list[int]:
+        """Run episodes until the time is up; returns the batch sizes that were worth measuring."""
+        cores = machine.cores()
+        replicas = max(2, min(cores // self.threads, 8))
+        deployment = deployment_of(
+            self.asked.model_path.resolve(),
+            self.folder / "null.yaml",
+            threads=self.threads,
+            replicas=replicas,
+            max_batch=self.subject.facts.max_batch,
+            cores=cores,
+        )
+        with rig(self.folder, deployment, self.threads, self.asked.pin) as bench, self._watch(bench):
+            self._logs = bench.logs
+            self.until_s = max(self.until_s, time.monotonic() + MEASURE_MIN_S)
+            times_s = self._probe(bench, grid)
+            grid = worthwhile(grid, times_s, self.asked.max_batch is not None)
+            left_s = self.until_s - time.monotonic()
+            levels = design.neighbour_levels(replicas)
+            grid = affordable(grid, times_s, levels, left_s)
+            self._episodes(bench, grid, times_s, levels)
+        return grid
+
+    @contextmanager
+    def _watch(self, bench: Rig) -> Iterator[None]:
+        pids = [*bench.pids, bench.generator.pid]
+        before = machine.cpu_times(time.monotonic(), pids)
+        yield
+        self.strangers = before.strangers_share(machine.cpu_times(time.monotonic(), pids))
+
+    def _probe(self, bench: Rig, grid: Sequence[int]) -> dict[int, float]:
+        """A first look: median client latency of a few lone requests of each size, in s."""
+        rows = np.repeat(np.asarray(grid, np.int64), PROBE_BATCHES)
+        episode = design.Episode(seconds=3600.0, solo=1)
+        client = bench.run(design.fixed_plan(episode, rows, self._targets(), self._take_ids(len(rows))))
+        ok = client.status == 200
+        if not ok.all():
+            raise EngineError(f"{self.asked.model_path}: {int((~ok).sum())} of {len(ok)} requests failed when probed")
+        spans_s = (client.received_ns - client.sent_ns) / 1e9
+        return {int(r): float(np.median(spans_s[rows == r])) for r in grid}
+
+    def _episodes(self, bench: Rig, grid: Sequence[int], times_s: Mapping[int, float], levels: Sequence[int]) -> None:
+        rng = np.random.Generator(
+            np.random.PCG64(np.random.SeedSequence(self.asked.seed, spawn_key=(0xCA11, self.threads)))
+        )
+        typical_s, fastest_s = float(np.mean([times_s[r] for r in grid])), times_s[grid[0]] / 3
+        full_s = self.until_s - time.monotonic()
+        while True:
+            for episode in design.cycle(levels, typical_s, grid[-1], full_s, rng):
+                if self.until_s - time.monotonic() < episode.seconds:
+                    return
+                seed = rng.integers(0, 2**63, 2)
+                plan = design.plan_of(episode, grid, self._targets(), self._ids, fastest_s, seed)
+                assert plan.closed is not None
+                self._take_ids(len(plan.closed.rows))
+                bench.run(plan)
+                self.tell(min(1.0, (time.monotonic() - self.begun_s) / self.asked.budget_s))
+
+    def _take_ids(self, count: int) -> int:
+        first = self._ids
+        self._ids += count
+        return first
+
+    def _targets(self) -> tuple[Target, ...]:
+        return tuple(Target(name, self.subject.inputs) for name in (design.SOLO, design.CROWD, design.NULL))
+
+
+def worthwhile(grid: Sequence[int], times_s: Mapping[int, float], told: bool) -> list[int]:
+    """The grid up to where doubling the batch no longer raises throughput; all of it if `max_batch` was told.
+
+    >>> worthwhile([1, 2, 4, 8], {1: 1.0, 2: 1.2, 4: 2.4, 8: 4.8}, False)
+    [1, 2]
+    """
+    if told:
+        return list(grid)
+    best = grid[0]
+    for rows in grid:
+        if rows / times_s[rows] >= GAIN_MIN * best / times_s[best] or rows < 2:
+            best = rows
+    return [r for r in grid if r <= best]
+
+
+def affordable(grid: Sequence[int], times_s: Mapping[int, float], levels: Sequence[int], left_s: float) -> list[int]:
+    """The grid, or its powers of two if the time left is too short for enough samples of each cell."""
+    need_s = fit.CELL_SAMPLES_MIN * len(levels) * sum(times_s[r] for r in grid) * 2
+    return list(grid) if need_s <= left_s else design.coarse(grid)
+
+
+# -- from logs to the profile --------------------------------------------------------------------------------
+
+
+def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequence[int], strangers: float) -> Profile:
+    """Fit everything and write it."""
+    samples = merge([samples_of(logs, seed=asked.seed) for logs in parts])
+    ones = where(samples, fit.single(samples))
+    cells = fit.service_cells(ones)
+    if not any(c.rows == 1 and c.busy == 0 for c in cells):
+        raise EngineError(
+            f"{asked.model_path}: {asked.budget_s:g} s were too short for {fit.CELL_SAMPLES_MIN} samples of a lone "
+            "row; give a larger budget"
+        )
+    kept = where(ones, fit.in_cells(ones, cells))
+    level = fit.level(kept["at_s"], fit.ratios(kept))
+    disturbed = disturbances(level, strangers)
+    facts = subject.facts.model_copy(update={"max_batch": max(c.rows for c in cells if c.busy == 0)})
+    wake_idle, wake_busy = fit.wake_us(kept)
+    profile = Profile(
+        name=profile_name(asked.out),
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        settings=settings_of(asked, parts, samples),
+        machine=machine.describe(),
+        model=facts,
+        service=cells,
+        fit=fit.curve(cells) | {"joining_us": fit.joining_us(samples)},
+        front=overheads.front_costs(parts, facts, subject.bytes_in, subject.bytes_out),
+        client=overheads.client_costs(parts),
+        startup=startup_of(parts),
+        noise=Noise(
+            timer_late_us=overheads.timer_late_us(parts),
+            wake_idle_us=wake_idle,
+            wake_busy_us=wake_busy,
+            loop_jitter_us=overheads.jitter_us(kept),
+            repeat_cv=level.repeat_cv,
+            level_series=level.series,
+            level_bin_s=level.bin_s,
+            disturbed=bool(disturbed),
+        ),
+        samples=Samples(file=asked.out.with_suffix(".parquet").name, sha256="", rows=len(kept["rows"])),
+        warnings=[*subject.warnings, *disturbed, *thin(cells, grid)],
+    )
+    return save_profile(asked.out, profile, kept)
+
+
+def disturbances(level: fit.Level, strangers: float) -> list[str]:
+    """Why this run was not as undisturbed as the machine can be, one sentence each."""
+    found = []
+    if strangers > STRANGERS_MAX:
+        found.append(
+            f"disturbed: other processes, or the hypervisor, took {strangers:.2f} cores while this was measured; "
+            "calibrate again on a quiet machine"
+        )
+    series = np.array(level.series)
+    usual = 1.4826 * float(np.median(np.abs(series - np.median(series))))
+    steps = np.abs(series - np.median(series)) > max(LEVEL_STEP_MAX, 5 * usual)
+    if steps.any():
+        found.append(
+            f"disturbed: in {int(steps.sum())} of {len(series)} windows of {level.bin_s:g} s the same work took more "
+            f"than {max(LEVEL_STEP_MAX, 5 * usual):.0%} longer or shorter than usual here"
+        )
+    return found
+
+
+def thin(cells: Sequence[ServiceCell], grid: Sequence[int]) -> list[str]:
+    """Which planned cells have too few samples to be used."""
+    have = {(c.threads, c.busy, c.rows) for c in cells}
+    found = []
+    for threads in sorted({c.threads for c in cells}):
+        for busy in sorted({c.busy for c in cells if c.threads == threads}):
+            missing = [r for r in grid if (threads, busy, r) not in have]
+            if missing:
+                found.append(
+                    f"threads {threads}, busy {busy}: fewer than {fit.CELL_SAMPLES_MIN} samples of {missing} rows, "
+                    "which are left out; a larger budget measures them"
+                )
+    return found
+
+
+def settings_of(asked: Request, parts: Sequence[Logs], samples: Columns) -> dict[str, str]:
+    """How it was measured, for whoever reads the file."""
+    return {
+        "budget": f"{asked.budget_s:g}s",
+        "threads": ",".join(str(t) for t in asked.threads),
+        "seed": str(asked.seed),
+        "replicas": str(
+            1 + max(len(p.started["models"].get(design.CROWD, {"replicas": []})["replicas"]) for p in parts)
+        ),
+        "pinned": "yes" if asked.pin else "no",
+        "load": "closed-loop clients over HTTP, binary tensors",
+        "batches": str(len(samples["rows"])),
+    }
+
+
+def startup_of(parts: Sequence[Logs]) -> Startup:
+    """Start-up of the replicas, means over all of them, and the memory of one."""
+    started = [
+        r
+        for p in parts
+        for n in (design.SOLO, design.CROWD)
+        for r in p.started["models"].get(n, {"replicas": []})["replicas"]
+    ]
+    return Startup(
+        **{key: fit.rounded(float(np.mean([r[key] for r in started]))) for key in ("spawn_s", "load_s", "warmup_s")},
+        memory_mib=fit.rounded(max(p.memory_mib for p in parts)),
+    )
+
+
+def profile_name(out: Path) -> str:
+    """A name by the rules of names, from the file's.
+
+    >>> profile_name(Path("out/My Model.yaml"))
+    'my-model'
+    """
+    name = re.sub(r"[^a-z0-9_-]+", "-", out.stem.lower()).strip("-_")
+    return name if name[:1].isalpha() else f"profile-{name}".rstrip("-")

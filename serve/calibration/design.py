@@ -1,0 +1,158 @@
+"""The experiment: which batch sizes, how many neighbours, and episodes of clients that visit them all.
+
+Pure. An *episode* is a spell of closed-loop clients. Each sends requests of random rows to a model
+that batches greedily and never finds two of them waiting, so that a request of k rows is a batch of
+k rows. Episodes of all kinds follow one another in random order, again and again, so that the
+machine's drift falls on all cells alike and does not pass for an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from serve.load_plan import CLOSED_FIRST_ID, ClosedLoad, Ints, LoadPlan, Target
+
+SOLO = "solo"
+"""The model under test as a single replica: what is driven at every load, up to saturation."""
+CROWD = "crowd"
+"""The same model on the replicas beside it: the busy neighbours."""
+NULL = "null"
+"""An emulated model that answers at once: what the front, the client and the timers cost."""
+
+NULL_WINDOW_NS = 2_000_000
+"""The null model's window: its timers show how late the front wakes, and let it fall asleep as real work does."""
+NULL_ROWS = 1
+"""Rows that the null model's queue (max_queue 1) takes; requests of more are refused."""
+
+EPISODE_S = 0.5
+EPISODE_BATCHES = 25
+"""An episode is at least this long in the largest batches, so that its start weighs little."""
+CYCLES_MIN = 2
+"""Every kind of episode comes at least this often, however short the time."""
+CLIENT_REQUESTS_MAX = 20_000
+NULL_THINK_S = 0.003
+SETTLE_NS = 10_000_000
+"""Clients begin within this time, each at its own instant."""
+
+
+def row_grid(max_batch: int) -> list[int]:
+    """Batch sizes that are measured: 1, 2, 3, 4, 6, 8, 12, 16, 24, ... and `max_batch` itself.
+
+    >>> row_grid(20)
+    [1, 2, 3, 4, 6, 8, 12, 16, 20]
+    """
+    grid = {1, 2, max_batch}
+    power = 2
+    while power <= max_batch:
+        grid |= {power, power * 3 // 2}
+        power *= 2
+    return sorted(r for r in grid if r <= max_batch)
+
+
+def coarse(grid: Sequence[int]) -> list[int]:
+    """The powers of two of a grid and its ends: what is left when time does not allow for more."""
+    return [r for r in grid if r in (grid[0], grid[-1]) or r & (r - 1) == 0]
+
+
+def neighbour_levels(replicas: int) -> list[int]:
+    """Numbers of crowd clients that are tried: all up to 4, then every power of two and the most there can be."""
+    most = replicas - 1
+    return sorted({0, most, *(c for c in range(most + 1) if c <= 4 or c & (c - 1) == 0)})
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """Clients of each model, how long they go on, and their mean think time.
+
+    `solo` clients above one keep a request waiting; `joined` > 0 replaces them by so many clients of
+    single rows, whose requests join into batches of half as many.
+    """
+
+    seconds: float
+    solo: int = 0
+    crowd: int = 0
+    null: int = 0
+    refused: int = 0
+    joined: int = 0
+    think_s: float = 0.0
+
+    @property
+    def clients(self) -> int:
+        """All of them."""
+        return self.solo + self.crowd + self.null + self.refused + self.joined
+
+
+def cycle(
+    levels: Sequence[int], typical_s: float, max_batch: int, left_s: float, rng: np.random.Generator
+) -> list[Episode]:
+    """One round of every kind of episode, in random order; service takes `typical_s` on average over the grid.
+
+    Episodes are shortened so that CYCLES_MIN rounds fit into the time that is left.
+    """
+    seconds = max(EPISODE_S, EPISODE_BATCHES * typical_s)
+    episodes = []
+    for crowd in levels:
+        # A lone client leaves the replica idle between its requests for a time about its own; two leave it idle
+        # seldom. Real loads lie between. With neighbours, one of their clients more keeps them all busy.
+        episodes.append(Episode(seconds, solo=1, crowd=crowd, think_s=typical_s * float(rng.uniform(0.2, 2.0))))
+        episodes.append(Episode(seconds, solo=2, crowd=crowd, think_s=typical_s * float(rng.uniform(0.0, 0.5))))
+    joined = int(rng.integers(2, max(2, max_batch) + 1))
+    episodes.append(Episode(seconds, joined=2 * joined))
+    episodes.append(Episode(EPISODE_S / 2, null=1, think_s=NULL_THINK_S))
+    episodes.append(Episode(EPISODE_S / 2, null=1, solo=1, think_s=NULL_THINK_S))
+    episodes.append(Episode(EPISODE_S / 5, refused=1))
+    scale = min(1.0, left_s / (CYCLES_MIN * sum(e.seconds for e in episodes)))
+    order = rng.permutation(len(episodes))
+    return [replace(episodes[i], seconds=episodes[i].seconds * scale) for i in order]
+
+
+def plan_of(
+    episode: Episode, grid: Sequence[int], targets: Sequence[Target], first_id: int, fastest_s: float, seed: Ints
+) -> LoadPlan:
+    """What an episode sends. `targets` are solo, crowd and null; wire ids start at `first_id`.
+
+    `fastest_s` is the shortest service time known: it bounds how many requests a client can need.
+    """
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed.tolist())))
+    clients = episode.clients
+    turns = min(CLIENT_REQUESTS_MAX, 10 + int(2 * episode.seconds / max(fastest_s, 50e-6)))
+    shape = (turns, clients)
+    kinds = ((SOLO, episode.solo), (CROWD, episode.crowd), (NULL, episode.null), ("refused", episode.refused))
+    kind = np.array([name for name, count in (*kinds, ("joined", episode.joined)) for _ in range(count)])
+    rows = rng.choice(np.asarray(grid, np.int64), shape)
+    rows[:, kind == NULL] = NULL_ROWS
+    rows[:, kind == "joined"] = 1
+    rows[:, kind == "refused"] = rng.integers(NULL_ROWS + 1, max(grid[-1], NULL_ROWS + 1) + 1, shape)[
+        :, kind == "refused"
+    ]
+    thinks_ns = np.rint(rng.exponential(1.0, shape) * episode.think_s * 1e9).astype(np.int64)
+    target = np.select([kind == CROWD, (kind == NULL) | (kind == "refused")], [1, 2], 0).astype(np.int64)
+    closed = ClosedLoad(
+        first_ns=rng.integers(0, SETTLE_NS, clients),
+        think_ns=np.zeros(clients, np.int64),
+        rows=rows.reshape(-1).astype(np.int64),
+        until_ns=round(episode.seconds * 1e9),
+        thinks_ns=thinks_ns.reshape(-1),
+        target=np.tile(target, turns),
+        first_id=CLOSED_FIRST_ID + first_id,
+        retry_after_ns=1_000_000,
+    )
+    model, *others = targets
+    return LoadPlan(
+        model.model, model.inputs, closed=closed, others=tuple(others), connections=max(4, clients), grace_ns=60 * 10**9
+    )
+
+
+def fixed_plan(episode: Episode, rows: Ints, targets: Sequence[Target], first_id: int) -> LoadPlan:
+    """One solo client that sends these rows one after the other."""
+    closed = ClosedLoad(
+        first_ns=np.zeros(1, np.int64),
+        think_ns=np.zeros(1, np.int64),
+        rows=rows,
+        until_ns=round(episode.seconds * 1e9),
+        first_id=CLOSED_FIRST_ID + first_id,
+    )
+    return LoadPlan(targets[0].model, targets[0].inputs, closed=closed, connections=1, grace_ns=600 * 10**9)

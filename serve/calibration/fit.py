@@ -1,0 +1,175 @@
+"""From samples to the numbers of a profile: service cells, their curve, the machine's level, and waking.
+
+Pure. Nothing is trimmed: a slow sample is part of what the machine does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+
+from serve.calibration.samples import Bools, Columns, Ints
+from serve.profile import ServiceCell
+
+Floats = npt.NDArray[np.float64]
+
+CELL_SAMPLES_MIN = 30
+OWN_TAIL_SAMPLES = 500
+LEVEL_BIN_S = 1.0
+LEVEL_SAMPLES_MIN = 10
+
+
+# -- service times ----------------------------------------------------------------------------------------
+
+
+def single(samples: Columns) -> Bools:
+    """Batches of one request each: what the cells are made of."""
+    return np.asarray(samples["requests"] == 1)
+
+
+def cell_keys(samples: Columns) -> Ints:
+    """(threads, busy, rows) of each sample, shape (n, 3)."""
+    return np.stack([samples[name].astype(np.int64) for name in ("threads", "busy", "rows")], axis=1)
+
+
+def service_cells(samples: Columns, samples_min: int = CELL_SAMPLES_MIN) -> list[ServiceCell]:
+    """Every (threads, busy, rows) that has at least `samples_min` samples."""
+    keys, index, counts = np.unique(cell_keys(samples), axis=0, return_inverse=True, return_counts=True)
+    times_ms = samples["service_ns"].astype(np.float64) / 1e6
+    cells = []
+    for number, ((threads, busy, rows), count) in enumerate(zip(keys.tolist(), counts.tolist(), strict=True)):
+        if count < samples_min:
+            continue
+        own = times_ms[index.reshape(-1) == number]
+        cells.append(
+            ServiceCell(
+                threads=threads,
+                busy=busy,
+                rows=rows,
+                samples=count,
+                mean_ms=rounded(own.mean()),
+                p50_ms=rounded(np.quantile(own, 0.5)),
+                p99_ms=rounded(np.quantile(own, 0.99)),
+                p99_pooled=count < OWN_TAIL_SAMPLES,
+            )
+        )
+    return cells
+
+
+def in_cells(samples: Columns, cells: Sequence[ServiceCell]) -> Bools:
+    """Which samples belong to one of the cells."""
+    kept = np.array([(c.threads, c.busy, c.rows) for c in cells], np.int64).reshape(-1, 3)
+    base = np.int64(1 << 20)
+    code = kept @ np.array([base * base, base, 1])
+    return np.isin(cell_keys(samples) @ np.array([base * base, base, 1]), code)
+
+
+def curve(cells: Sequence[ServiceCell]) -> dict[str, float]:
+    """tau(rows) = base + row x rows through the means at the fewest threads and no neighbour, least squares of
+    relative error; `error` is its root mean square."""
+    threads = min(c.threads for c in cells)
+    own = [c for c in cells if c.threads == threads and c.busy == 0]
+    rows, means = np.array([c.rows for c in own], float), np.array([c.mean_ms for c in own])
+    (base_ms, row_ms), _ = optimize.nnls(np.stack([1 / means, rows / means], axis=1), np.ones(len(own)))
+    error = float(np.sqrt(np.mean(((base_ms + row_ms * rows) / means - 1) ** 2)))
+    return {"base_ms": rounded(base_ms), "row_ms": rounded(row_ms), "error": rounded(error)}
+
+
+def joining_us(samples: Columns) -> float:
+    """What each further request of a batch adds to its service time, beyond its rows; 0 if that is not to be seen.
+
+    Compares batches of several single-row requests with batches of the same rows that are one request.
+    """
+    busy0 = samples["busy"] == 0
+    one = where_mean(samples, busy0 & single(samples))
+    known = np.array(sorted(one))
+    joined = busy0 & (samples["requests"] > 1) & (samples["requests"] == samples["rows"])
+    if len(known) < 2 or not joined.any():
+        return 0.0
+    rows = samples["rows"][joined].astype(np.float64)
+    expected_ns = np.interp(rows, known, [one[r] for r in known])
+    extra_ns = samples["service_ns"][joined] - expected_ns
+    return rounded(max(0.0, float(np.sum(extra_ns * (rows - 1)) / np.sum((rows - 1) ** 2)) / 1000))
+
+
+def where_mean(samples: Columns, mask: Bools) -> dict[int, float]:
+    """Mean service time in ns by rows, at the fewest threads."""
+    mask = mask & (samples["threads"] == samples["threads"].min())
+    rows, service_ns = samples["rows"][mask], samples["service_ns"][mask]
+    return {int(r): float(service_ns[rows == r].mean()) for r in np.unique(rows)}
+
+
+# -- the machine's level -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The machine's drift: means of successive windows relative to the whole, without their sampling error."""
+
+    series: list[float]
+    bin_s: float
+    repeat_cv: float
+
+
+def ratios(samples: Columns) -> Floats:
+    """Each service time relative to its cell's mean: the same work, timed again and again."""
+    _, index, counts = np.unique(cell_keys(samples), axis=0, return_inverse=True, return_counts=True)
+    index = index.reshape(-1)
+    service_ns = samples["service_ns"].astype(np.float64)
+    means = np.bincount(index, service_ns) / counts
+    return np.asarray(service_ns / means[index])
+
+
+def level(at_s: Floats, ratio: Floats, bin_s: float = LEVEL_BIN_S) -> Level:
+    """Means of `ratio` in windows of `bin_s`.
+
+    A window's mean scatters by sampling alone; what is left of its variance is the machine's
+    (`repeat_cv`), and the series is shrunk to have just that. Windows with few samples take their
+    neighbours' level.
+    """
+    window = (at_s // bin_s).astype(np.int64)
+    count = np.bincount(window).astype(np.float64)
+    known = np.flatnonzero(count >= LEVEL_SAMPLES_MIN)
+    if len(known) < 2:
+        return Level([1.0], bin_s, 0.0)
+    sums, squares = np.bincount(window, ratio)[known], np.bincount(window, ratio**2)[known]
+    n = count[known]
+    means = sums / n
+    sampling = np.maximum(squares / n - means**2, 0) / (n - 1)
+    total = float(np.var(means, ddof=1))
+    excess = max(0.0, total - float(sampling.mean()))
+    shrunk = 1 + (means - np.average(means, weights=n)) * np.sqrt(excess / total if total > 0 else 0.0)
+    series = np.interp(np.arange(len(count)), known, shrunk)
+    return Level([rounded(v) for v in series], bin_s, rounded(np.sqrt(excess)))
+
+
+# -- waking ----------------------------------------------------------------------------------------------------
+
+IDLE_LONG_NS = 5_000_000
+IDLE_SHORT_NS = 1_000_000
+
+
+def p50_p99_us(values_ns: npt.NDArray[np.generic]) -> list[float]:
+    """Median and 99th percentile in us; zeros if there are no values."""
+    if not len(values_ns):
+        return [0.0, 0.0]
+    return [rounded(v / 1000) for v in np.quantile(values_ns.astype(np.float64), [0.5, 0.99])]
+
+
+def wake_us(samples: Columns) -> tuple[list[float], list[float]]:
+    """Dispatch to begin: of replicas that slept for IDLE_LONG_NS or more, and of those that had just worked."""
+    idle_ns, wake_ns = samples["idle_ns"], samples["wake_ns"]
+    short = (idle_ns >= 0) & (idle_ns < IDLE_SHORT_NS)
+    return (
+        p50_p99_us(wake_ns[idle_ns >= IDLE_LONG_NS]),
+        p50_p99_us(wake_ns[short]),
+    )
+
+
+def rounded(value: float) -> float:
+    """Six significant digits: no measurement here has more, and files stay readable."""
+    return float(f"{float(value):.6g}")
