@@ -148,6 +148,8 @@ def check_node(node: Node, closed: Closed | None = None) -> None:
         < spec.max_batch,
         f"front must have {FRONT_PARAM_COUNT} entries": len(node.front) != FRONT_PARAM_COUNT,
         "front costs must not be negative": bool(np.any(node.front[:FRONT_BUDGET_NS] < 0)),
+        "replicas must be at least 1": node.replicas < 1,
+        "level_bin_ns must be positive": service.level_bin_ns < 1 or len(service.levels) < 1,
         "slots must be 1 or 2": spec.slots not in (1, 2),
         "service times and levels must not be negative": bool(np.any(service.table < 0) or np.any(service.levels < 0)),
         "closed.think_ns must have one entry a client": closed is not None
@@ -172,6 +174,13 @@ def check_requests(requests: Requests, node: Node, classes: int) -> None:
     }
     if found := [text for text, wrong in faults.items() if wrong]:
         raise ValueError("; ".join(found))
+
+
+def check_open(requests: Requests, now_ns: int) -> None:
+    """Refuse open arrivals that are out of order or lie in the past."""
+    arrival_ns = requests.arrival_ns
+    if len(arrival_ns) and (arrival_ns[0] < now_ns or np.any(arrival_ns[1:] < arrival_ns[:-1])):
+        raise ValueError(f"arrival_ns must be in order and not before now ({now_ns} ns)")
 
 
 class Plane(Protocol):

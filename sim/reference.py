@@ -40,7 +40,7 @@ from serve.policy.front import FRONT_BUDGET_NS, FRONT_TIMER_LATE_NS
 from serve.policy.service import service_ns
 from serve.records import Rows, empty_rows
 from serve.scheduler import Batch, Drop, Request, Scheduler
-from sim.plane import Closed, Ints, Node, Requests, Stop, StopCode, check_node, check_requests
+from sim.plane import Closed, Ints, Node, Requests, Stop, StopCode, check_node, check_open, check_requests
 from sim.tally import BATCH_WIDTH, Tally, tally_from_rows
 
 PRIORITY_STRIDE = 2**40  # SimPy priority of an event: (class + 1) * stride + index, index < stride
@@ -76,6 +76,7 @@ class _Stops:
     """What control has yet to be told, in the order in which it is told."""
 
     drained: set[int] = field(default_factory=set)
+    told: set[int] = field(default_factory=set)  # drained replicas that control knows of
     failed: int = -1
     homeless: int = -1
     starved: bool = False
@@ -132,6 +133,7 @@ class Reference:
     def feed(self, requests: Requests) -> None:
         """Hand over the next open arrivals."""
         check_requests(requests, self.node, self._classes)
+        check_open(requests, self.now_ns)
         if self._open_id < 0:
             self._open_id = requests.first_id
         self._open.extend(_requests_of(requests, self._open_id))
@@ -177,7 +179,7 @@ class Reference:
         while (stop := self._stop()) is None:
             self._env.step()
         # A marker of an advance that stopped early must not end a later one.
-        self._stops = _Stops(stops.drained, stops.failed, stops.homeless)
+        self._stops = _Stops(stops.drained, stops.told, stops.failed, stops.homeless)
         self._check()
         return stop
 
@@ -189,6 +191,7 @@ class Reference:
         if stops.drained:
             which = min(stops.drained)
             stops.drained.remove(which)
+            stops.told.add(which)
             return Stop(StopCode.DRAINED, now_ns, which)
         if stops.failed >= 0:
             which, stops.failed = stops.failed, -1
@@ -237,14 +240,16 @@ class Reference:
 
     def _note_drained(self, replica_id: int) -> None:
         replica = self.scheduler.replicas[replica_id]
-        if replica.draining and not replica.batches:
+        if replica.draining and not replica.batches and replica_id not in self._stops.told:
             self._stops.drained.add(replica_id)
 
     def _kill(self, replica_id: int) -> None:
         running = self.scheduler.replicas[replica_id].running
         if running is not None:
             self._batches[running.id][1] = self.now_ns
-        self._stops.drained.discard(replica_id)
+        if replica_id in self._stops.drained:
+            self._stops.drained.remove(replica_id)
+            self._stops.told.add(replica_id)
         undone = [r for b in self.scheduler.replicas[replica_id].batches if b.ended_ns < 0 for r in b.requests]
         for drop in self.scheduler.died(replica_id, self.now_ns):
             drop.request.batch = None

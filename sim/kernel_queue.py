@@ -1,0 +1,321 @@
+"""The kernel's waiting room: rings by priority, heaps of timers, in the arrays of `sim.layout`.
+
+Each helper does what `serve.scheduler` does with deques and heapq; the twin tests hold them to it.
+"""
+
+from serve.policy.codes import NEVER_NS
+from sim.compiled import helper, inlined
+from sim.layout import (
+    AT_FREE,
+    AT_RING,
+    CANCEL_NS,
+    CANCELS,
+    DEADLINE_NS,
+    DEADLINES,
+    ENQUEUE_NS,
+    FREE,
+    HEAP_BASE,
+    HEAP_ENTRY,
+    HEAP_SIZE,
+    HEAPED,
+    HEAPS,
+    ID,
+    LEVEL,
+    LEVEL_HEAD,
+    LEVEL_ROWS,
+    LEVEL_TAIL,
+    LEVEL_WIDTH,
+    LEVELS,
+    NOW_NS,
+    NOWHERE,
+    NUMBER,
+    NUMBERS,
+    OLDEST,
+    POOL_SHIFT,
+    POSITION,
+    PRIORITY,
+    RING_MASK,
+    RING_SHIFT,
+    ROWS,
+    UNKNOWN,
+    WAITING,
+    WAITING_ROWS,
+)
+
+# -- heaps of (instant, request id, slot), the smallest on top ---------------------------------------
+
+
+@helper
+def heap_push(s, q, heap, at_ns, id_, slot):
+    """Add an entry; what validates it later is the heap's user's own affair."""
+    base, hole = s[HEAPS + 2 * heap + HEAP_BASE], s[HEAPS + 2 * heap + HEAP_SIZE]
+    s[HEAPS + 2 * heap + HEAP_SIZE] = hole + 1
+    while hole > 0:
+        above = (hole - 1) >> 1
+        entry = base + HEAP_ENTRY * above
+        if q[entry] < at_ns or (q[entry] == at_ns and q[entry + 1] <= id_):
+            break
+        heap_move(q, base, above, hole)
+        hole = above
+    heap_write(q, base, hole, at_ns, id_, slot)
+
+
+@helper
+def heap_pop(s, q, heap):
+    """Remove the top entry."""
+    base, size = s[HEAPS + 2 * heap + HEAP_BASE], s[HEAPS + 2 * heap + HEAP_SIZE] - 1
+    s[HEAPS + 2 * heap + HEAP_SIZE] = size
+    last = base + HEAP_ENTRY * size
+    sift_down(q, base, size, 0, q[last], q[last + 1], q[last + 2])
+
+
+@helper
+def sift_down(q, base, size, hole, at_ns, id_, slot):
+    """Put an entry at `hole` or as far below as the heap's order asks."""
+    while True:
+        below = 2 * hole + 1
+        if below >= size:
+            break
+        a, b = base + HEAP_ENTRY * below, base + HEAP_ENTRY * (below + 1)
+        if below + 1 < size and (q[b] < q[a] or (q[b] == q[a] and q[b + 1] < q[a + 1])):
+            below, a = below + 1, b
+        if at_ns < q[a] or (at_ns == q[a] and id_ <= q[a + 1]):
+            break
+        heap_move(q, base, below, hole)
+        hole = below
+    if hole < size:
+        heap_write(q, base, hole, at_ns, id_, slot)
+
+
+@inlined
+def heap_move(q, base, source, target):
+    """Copy one entry over another."""
+    a, b = base + HEAP_ENTRY * source, base + HEAP_ENTRY * target
+    q[b], q[b + 1], q[b + 2] = q[a], q[a + 1], q[a + 2]
+
+
+@inlined
+def heap_write(q, base, index, at_ns, id_, slot):
+    """Write one entry."""
+    entry = base + HEAP_ENTRY * index
+    q[entry], q[entry + 1], q[entry + 2] = at_ns, id_, slot
+
+
+@inlined
+def heap_top_ns(s, q, heap):
+    """Instant of the top entry, NEVER_NS of an empty heap."""
+    if s[HEAPS + 2 * heap + HEAP_SIZE] == 0:
+        return NEVER_NS
+    return q[s[HEAPS + 2 * heap + HEAP_BASE]]
+
+
+# -- timers of waiting requests: deleted lazily ---------------------------------------------------------
+
+
+@inlined
+def timer_due_ns(s, pool, q, heap):
+    """Earliest instant among the timers of requests that still wait, NEVER_NS if none."""
+    if s[HEAPS + 2 * heap + HEAP_SIZE] == 0:
+        return NEVER_NS
+    return timer_top_ns(s, pool, q, heap)
+
+
+@helper
+def timer_top_ns(s, pool, q, heap):
+    """The same, of a heap that is not empty: entries of those that left are popped on the way."""
+    base = s[HEAPS + 2 * heap + HEAP_BASE]
+    while s[HEAPS + 2 * heap + HEAP_SIZE] > 0:
+        at = q[base + 2] << POOL_SHIFT
+        if pool[at + ID] == q[base + 1]:
+            if pool[at + POSITION] != NOWHERE:
+                return q[base]
+            pool[at + HEAPED] &= ~(1 << heap)
+        heap_pop(s, q, heap)
+    return NEVER_NS
+
+
+@helper
+def timer_push(s, pool, q, heap, at_ns, slot):
+    """Set a waiting request's timer, unless the heap still holds it from before a put-back."""
+    at = slot << POOL_SHIFT
+    if pool[at + HEAPED] & (1 << heap) != 0:
+        return
+    pool[at + HEAPED] |= 1 << heap
+    heap_push(s, q, heap, at_ns, pool[at + ID], slot)
+    if s[HEAPS + 2 * heap + HEAP_SIZE] > 2 * s[WAITING] + 64:
+        timer_compact(s, pool, q, heap)
+
+
+@helper
+def timer_compact(s, pool, q, heap):
+    """Forget the timers of requests that no longer wait, so that the heap stays bounded."""
+    base, size, kept = s[HEAPS + 2 * heap + HEAP_BASE], s[HEAPS + 2 * heap + HEAP_SIZE], 0
+    for i in range(size):
+        entry = base + HEAP_ENTRY * i
+        at = q[entry + 2] << POOL_SHIFT
+        if pool[at + ID] != q[entry + 1]:
+            continue
+        if pool[at + POSITION] != NOWHERE:
+            heap_move(q, base, i, kept)
+            kept += 1
+        else:
+            pool[at + HEAPED] &= ~(1 << heap)
+    s[HEAPS + 2 * heap + HEAP_SIZE] = kept
+    for i in range((kept >> 1) - 1, -1, -1):
+        entry = base + HEAP_ENTRY * i
+        sift_down(q, base, kept, i, q[entry], q[entry + 1], q[entry + 2])
+
+
+# -- rings: those waiting at each priority, by enqueue number --------------------------------------------
+
+
+@inlined
+def ring_at(s, level, position):
+    """Index in q of a position of a level's ring."""
+    return s[AT_RING] + (level << s[RING_SHIFT]) + (position & s[RING_MASK])
+
+
+@inlined
+def enqueue(s, pool, q, slot):
+    """A newcomer waits, last of its level, under the next enqueue number; its timers are set."""
+    at = slot << POOL_SHIFT
+    pool[at + NUMBER] = s[NUMBERS]
+    s[NUMBERS] += 1
+    pool[at + ENQUEUE_NS] = s[NOW_NS]
+    level = pool[at + PRIORITY]
+    block = LEVEL + LEVEL_WIDTH * level
+    if s[block + LEVEL_TAIL] - s[block + LEVEL_HEAD] > s[RING_MASK]:
+        ring_compact(s, pool, q, level)
+    tail = s[block + LEVEL_TAIL]
+    q[ring_at(s, level, tail)] = slot
+    s[block + LEVEL_TAIL] = tail + 1
+    pool[at + POSITION] = tail
+    count_in(s, pool, slot)
+    if s[OLDEST] == NOWHERE:
+        s[OLDEST] = slot
+    if pool[at + DEADLINE_NS] != NEVER_NS:
+        pool[at + DEADLINE_NS] += s[NOW_NS]
+        timer_push(s, pool, q, DEADLINES, pool[at + DEADLINE_NS], slot)
+    if pool[at + CANCEL_NS] < NEVER_NS:
+        timer_push(s, pool, q, CANCELS, pool[at + CANCEL_NS], slot)
+
+
+@inlined
+def count_in(s, pool, slot):
+    """Count a request among those that wait."""
+    at = slot << POOL_SHIFT
+    s[WAITING] += 1
+    s[WAITING_ROWS] += pool[at + ROWS]
+    s[LEVEL + LEVEL_WIDTH * pool[at + PRIORITY] + LEVEL_ROWS] += pool[at + ROWS]
+
+
+@inlined
+def count_out(s, pool, slot):
+    """Count a request out; who is the oldest may change."""
+    at = slot << POOL_SHIFT
+    pool[at + POSITION] = NOWHERE
+    s[WAITING] -= 1
+    s[WAITING_ROWS] -= pool[at + ROWS]
+    s[LEVEL + LEVEL_WIDTH * pool[at + PRIORITY] + LEVEL_ROWS] -= pool[at + ROWS]
+    if s[OLDEST] == slot:
+        s[OLDEST] = UNKNOWN if s[WAITING] > 0 else NOWHERE
+
+
+@helper
+def leave_queue(s, pool, q, slot):
+    """Take a request out of the middle of its ring: a hole stays, but never at the head or the tail."""
+    level, position = pool[(slot << POOL_SHIFT) + PRIORITY], pool[(slot << POOL_SHIFT) + POSITION]
+    block = LEVEL + LEVEL_WIDTH * level
+    q[ring_at(s, level, position)] = NOWHERE
+    if position == s[block + LEVEL_HEAD]:
+        skip_holes(s, q, level)
+    while s[block + LEVEL_TAIL] > s[block + LEVEL_HEAD] and q[ring_at(s, level, s[block + LEVEL_TAIL] - 1)] == NOWHERE:
+        s[block + LEVEL_TAIL] -= 1
+    count_out(s, pool, slot)
+
+
+@inlined
+def skip_holes(s, q, level):
+    """Move a level's head to the first request that still waits."""
+    block = LEVEL + LEVEL_WIDTH * level
+    head, tail = s[block + LEVEL_HEAD], s[block + LEVEL_TAIL]
+    while head < tail and q[ring_at(s, level, head)] == NOWHERE:
+        head += 1
+    s[block + LEVEL_HEAD] = head
+
+
+@helper
+def ring_compact(s, pool, q, level):
+    """Close the holes of a level's ring; the pool's bound on those present leaves half of it free."""
+    block = LEVEL + LEVEL_WIDTH * level
+    end = s[block + LEVEL_HEAD]
+    for position in range(s[block + LEVEL_HEAD], s[block + LEVEL_TAIL]):
+        slot = q[ring_at(s, level, position)]
+        if slot != NOWHERE:
+            q[ring_at(s, level, end)] = slot
+            pool[(slot << POOL_SHIFT) + POSITION] = end
+            end += 1
+    s[block + LEVEL_TAIL] = end
+
+
+@helper
+def put_back(s, pool, q, slot):
+    """A request waits again under its old number: before all younger ones of its level (rule 8)."""
+    at = slot << POOL_SHIFT
+    level, number = pool[at + PRIORITY], pool[at + NUMBER]
+    block = LEVEL + LEVEL_WIDTH * level
+    if s[block + LEVEL_TAIL] - s[block + LEVEL_HEAD] > s[RING_MASK]:
+        ring_compact(s, pool, q, level)
+    place = s[block + LEVEL_HEAD] - 1
+    s[block + LEVEL_HEAD] = place
+    while place + 1 < s[block + LEVEL_TAIL]:
+        other = q[ring_at(s, level, place + 1)]
+        if other != NOWHERE and pool[(other << POOL_SHIFT) + NUMBER] > number:
+            break
+        q[ring_at(s, level, place)] = other
+        if other != NOWHERE:
+            pool[(other << POOL_SHIFT) + POSITION] = place
+        place += 1
+    q[ring_at(s, level, place)] = slot
+    pool[at + POSITION] = place
+    count_in(s, pool, slot)
+    s[OLDEST] = UNKNOWN
+    if pool[at + DEADLINE_NS] < NEVER_NS:
+        timer_push(s, pool, q, DEADLINES, pool[at + DEADLINE_NS], slot)
+    if pool[at + CANCEL_NS] < NEVER_NS:
+        timer_push(s, pool, q, CANCELS, pool[at + CANCEL_NS], slot)
+
+
+@inlined
+def oldest(s, pool, q):
+    """Slot of the waiting request with the lowest enqueue number at any priority; something must wait."""
+    if s[OLDEST] < 0:
+        find_oldest(s, pool, q)
+    return s[OLDEST]
+
+
+@helper
+def find_oldest(s, pool, q):
+    """Look among the heads of all levels."""
+    best, best_number = NOWHERE, NEVER_NS
+    for level in range(s[LEVELS]):
+        block = LEVEL + LEVEL_WIDTH * level
+        if s[block + LEVEL_HEAD] < s[block + LEVEL_TAIL]:
+            slot = q[ring_at(s, level, s[block + LEVEL_HEAD])]
+            if pool[(slot << POOL_SHIFT) + NUMBER] < best_number:
+                best, best_number = slot, pool[(slot << POOL_SHIFT) + NUMBER]
+    s[OLDEST] = best
+
+
+@inlined
+def take_slot(s, q):
+    """A free slot of the pool; there must be one."""
+    s[FREE] -= 1
+    return q[s[AT_FREE] + s[FREE]]
+
+
+@inlined
+def free_slot(s, q, slot):
+    """Give a slot back."""
+    q[s[AT_FREE] + s[FREE]] = slot
+    s[FREE] += 1

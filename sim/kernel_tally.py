@@ -1,0 +1,154 @@
+"""The kernel's tally: histograms and sums by class and time bin, and rows where they are kept."""
+
+import numpy as np
+
+from serve import records
+from serve.policy.codes import OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
+from sim.compiled import helper, inlined
+from sim.layout import (
+    ARRIVAL_NS,
+    B_DISPATCH_NS,
+    B_DONE_NS,
+    B_ID,
+    B_REPLICA,
+    B_START_NS,
+    BIN,
+    BIN_LOW_NS,
+    BIN_NS,
+    CLASS,
+    CLIENT_NS,
+    DEATHS,
+    ENQUEUE_NS,
+    ID,
+    KEEP_ROWS,
+    KEEP_TALLY,
+    MAX_BATCH,
+    NOWHERE,
+    POOL_SHIFT,
+    PRIORITY,
+    ROWS,
+    ROWS_OUT,
+    T_BATCH_REASONS,
+    T_BATCH_ROWS,
+    T_DROPS,
+    T_GOOD,
+    T_OUTCOMES,
+    T_SLO,
+    TIME_BINS,
+    X_IN_SYSTEM,
+)
+from sim.tally import HISTOGRAM_BINS, HISTOGRAM_SUB_BITS, SUM_COUNT
+
+_SHIFT = 52 - HISTOGRAM_SUB_BITS
+_ZERO_OCTAVE = 1023 << HISTOGRAM_SUB_BITS
+
+
+@inlined
+def bin_of(s, at_ns):
+    """Time bin of an instant; instants come nearly in order, so the last bin is tried first."""
+    if s[TIME_BINS] == 1:
+        return 0
+    if at_ns < s[BIN_LOW_NS] or at_ns - s[BIN_LOW_NS] >= s[BIN_NS]:
+        s[BIN] = at_ns // s[BIN_NS]
+        s[BIN_LOW_NS] = s[BIN] * s[BIN_NS]
+    return min(s[BIN], s[TIME_BINS] - 1)
+
+
+@inlined
+def spread(s, x, base, start_ns, end_ns):
+    """Add the seconds of a span to the time bins in which they pass."""
+    if s[KEEP_TALLY] == 0:
+        return
+    bin_ = bin_of(s, start_ns)
+    if bin_ == s[TIME_BINS] - 1 or end_ns <= (bin_ + 1) * s[BIN_NS]:
+        x[base + bin_] += (end_ns - start_ns) * 1e-9
+    else:
+        spread_far(s, x, base, bin_, start_ns, end_ns)
+
+
+@helper
+def spread_far(s, x, base, bin_, start_ns, end_ns):
+    """The same for a span that leaves its first bin."""
+    while bin_ < s[TIME_BINS] - 1 and end_ns > (bin_ + 1) * s[BIN_NS]:
+        edge_ns = (bin_ + 1) * s[BIN_NS]
+        x[base + bin_] += (edge_ns - start_ns) * 1e-9
+        start_ns, bin_ = edge_ns, bin_ + 1
+    x[base + bin_] += (end_ns - start_ns) * 1e-9
+
+
+@inlined
+def tally_batch(s, t, rows, reason, at_ns):
+    """A batch starts."""
+    if s[KEEP_TALLY] != 0:
+        bin_ = bin_of(s, at_ns)
+        t[s[T_BATCH_ROWS] + bin_ * (s[MAX_BATCH] + 1) + rows] += 1
+        t[s[T_BATCH_REASONS] + bin_ * REASON_COUNT + reason] += 1
+
+
+@inlined
+def tally_answer(s, pool, q, t, x, slot, batch, at_ns):
+    """An ok answer has left at `at_ns`: latency, its parts, goodput."""
+    at = slot << POOL_SHIFT
+    arrival_ns, client_ns = pool[at + ARRIVAL_NS], pool[at + CLIENT_NS]
+    latency_ns = at_ns - arrival_ns + client_ns
+    cell = pool[at + CLASS] * s[TIME_BINS] + bin_of(s, arrival_ns)
+    index = (np.float64(latency_ns).view(np.int64) >> _SHIFT) - _ZERO_OCTAVE
+    t[cell * HISTOGRAM_BINS + min(max(index, 0), HISTOGRAM_BINS - 1)] += 1
+    t[s[T_OUTCOMES] + cell * OUTCOME_COUNT + OUTCOME_OK] += 1
+    if latency_ns <= t[s[T_SLO] + pool[at + CLASS]]:
+        t[s[T_GOOD] + cell] += 1
+    latency_s, sums = latency_ns * 1e-9, cell * SUM_COUNT
+    x[sums] += latency_s
+    x[sums + 1] += latency_s * latency_s
+    x[sums + 2] += (pool[at + ENQUEUE_NS] - arrival_ns) * 1e-9
+    x[sums + 3] += (q[batch + B_DISPATCH_NS] - pool[at + ENQUEUE_NS]) * 1e-9
+    x[sums + 4] += (q[batch + B_START_NS] - q[batch + B_DISPATCH_NS]) * 1e-9
+    x[sums + 5] += (q[batch + B_DONE_NS] - q[batch + B_START_NS]) * 1e-9
+    x[sums + 6] += (at_ns - q[batch + B_DONE_NS]) * 1e-9
+    x[sums + 7] += client_ns * 1e-9
+
+
+@inlined
+def tally_drop(s, pool, t, slot, outcome, reason):
+    """A request left without an ok answer."""
+    at = slot << POOL_SHIFT
+    cell = pool[at + CLASS] * s[TIME_BINS] + bin_of(s, pool[at + ARRIVAL_NS])
+    t[s[T_OUTCOMES] + cell * OUTCOME_COUNT + outcome] += 1
+    t[s[T_DROPS] + cell * REASON_COUNT + reason] += 1
+
+
+@inlined
+def keep(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns):
+    """A request has left at `at_ns`, riding `batch` (offset in q, or NOWHERE): count it, write its row."""
+    if s[KEEP_TALLY] != 0:
+        if outcome == OUTCOME_OK:
+            tally_answer(s, pool, q, t, x, slot, batch, at_ns)
+        else:
+            tally_drop(s, pool, t, slot, outcome, reason)
+        spread(s, x, s[X_IN_SYSTEM], pool[(slot << POOL_SHIFT) + ARRIVAL_NS], at_ns)
+    if s[KEEP_ROWS] != 0:
+        write_row(s, pool, q, out, slot, batch, outcome, reason, at_ns)
+
+
+@helper
+def write_row(s, pool, q, out, slot, batch, outcome, reason, at_ns):
+    """Append a request's row to `out`, which was filled with -1."""
+    at, row = slot << POOL_SHIFT, s[ROWS_OUT] * records.ROW_WIDTH
+    s[ROWS_OUT] += 1
+    out[row + records.REQUEST] = pool[at + ID]
+    out[row + records.ATTEMPT], out[row + records.CAUSE] = 0, 0
+    out[row + records.DEATHS] = pool[at + DEATHS]
+    out[row + records.CLASS] = pool[at + CLASS]
+    out[row + records.ROWS] = pool[at + ROWS]
+    out[row + records.PRIORITY] = pool[at + PRIORITY]
+    out[row + records.NODE], out[row + records.QUEUE] = 0, 0
+    out[row + records.REASON], out[row + records.OUTCOME] = reason, outcome
+    out[row + records.ARRIVAL_NS] = pool[at + ARRIVAL_NS]
+    out[row + records.ENQUEUE_NS] = pool[at + ENQUEUE_NS]
+    out[row + records.ANSWERED_NS] = at_ns
+    if batch != NOWHERE:
+        out[row + records.REPLICA] = q[batch + B_REPLICA]
+        out[row + records.BATCH] = q[batch + B_ID]
+        out[row + records.DISPATCH_NS] = q[batch + B_DISPATCH_NS]
+        out[row + records.START_NS] = q[batch + B_START_NS]
+        out[row + records.DONE_NS] = q[batch + B_DONE_NS]
