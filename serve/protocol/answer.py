@@ -49,12 +49,19 @@ def inference(signature: ModelSignature, plan: Plan, request_id: str, outputs: A
             tensor = signature.outputs[wanted.index]
             blobs.append(to_binary(tensor.datatype, outputs[tensor.name]))
     before, after = _json(signature, plan, outputs, blobs)
-    middle = f'"id":{json.dumps(request_id)},'.encode() if request_id else b""
+    middle = _id(request_id) if request_id else b""
     if not blobs:
         return JSON_TYPE, [before, middle, after]
     length = len(before) + len(middle) + len(after)
     fields = b"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n" % length
     return fields, [before, middle, after, *blobs]
+
+
+def _id(request_id: str) -> bytes:
+    """The id's member of the answer; letters and digits need no escapes, and are what most ids are made of."""
+    if request_id.isascii() and request_id.isalnum():
+        return b'"id":"%s",' % request_id.encode()
+    return f'"id":{json.dumps(request_id)},'.encode()
 
 
 def _json(signature: ModelSignature, plan: Plan, outputs: Arrays, blobs: list[Buffer]) -> tuple[bytes, bytes]:

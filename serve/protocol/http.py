@@ -331,7 +331,8 @@ class Connection(asyncio.Protocol):
             self._header_length = _count(name, value)
 
     def _on_content_length(self, name: bytes, value: bytes) -> None:
-        if name == b"content-length" and _count(name, value) > self.front.body_bytes_max:
+        short = len(value) < self.front.length_digits  # the parser has seen to it that it is a number
+        if not short and name == b"content-length" and _count(name, value) > self.front.body_bytes_max:
             raise self.front.too_large()
 
     def _on_content_encoding(self, name: bytes, value: bytes) -> None:
@@ -443,6 +444,7 @@ class HttpFront:
         self.metrics = Metrics(engine, self)
         self.site = routes.Site(engine, version(PACKAGE), self.metrics.render)
         self.body_bytes_max = body_bytes_max
+        self.length_digits = len(str(body_bytes_max))
         self.connections: set[Connection] = set()
         self.loop = asyncio.get_running_loop()
         self.port = 0

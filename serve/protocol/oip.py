@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from serve.policy.codes import NEVER_NS, REASON_ROWS
 from serve.protocol.errors import RequestError, invalid
 from serve.protocol.signature import ModelSignature, TensorSignature
@@ -30,12 +32,18 @@ _LEADING_ID = re.compile(rb'\{"id": ?"([\w.-]*)", ?', re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class InputPlan:
-    """Where one input comes from: `array` from the JSON, or `size` bytes at `offset` of the body's binary part."""
+    """Where one input comes from: `array` from the JSON, or `size` bytes at `offset` of the body's binary part.
 
+    With `dtype` those bytes need no look: their number is right and any bits will do (not so of
+    BYTES and BOOL).
+    """
+
+    name: str
     shape: Shape
     offset: int = 0
     size: int = 0
     array: Array | None = None
+    dtype: np.dtype[np.generic] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +136,21 @@ def read(cache: PlanCache, body: bytes, header_length: int | None) -> Inference:
             f"the inputs' binary_data_size add up to {plan.binary_bytes} bytes, but "
             f"{len(body) - header_length} follow the JSON header"
         )
-    return Inference(plan, request_id, _arrays(cache.signature, plan, memoryview(body), header_length))
+    return Inference(plan, request_id, _arrays(cache.signature, plan, body, header_length))
 
 
-def _arrays(signature: ModelSignature, plan: Plan, view: memoryview, start: int) -> dict[str, Array]:
+def _arrays(signature: ModelSignature, plan: Plan, body: bytes, start: int) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
-    for tensor, piece in zip(signature.inputs, plan.inputs, strict=True):
-        if piece.array is not None:
-            arrays[tensor.name] = piece.array
-            continue
+    for i, piece in enumerate(plan.inputs):
         begin = start + piece.offset
-        data = view[begin : begin + piece.size]
-        arrays[tensor.name] = from_binary(tensor.datatype, piece.shape, data, f"input {tensor.name!r}")
+        if piece.dtype is not None:
+            count = piece.size // piece.dtype.itemsize
+            arrays[piece.name] = np.frombuffer(body, piece.dtype, count, begin).reshape(piece.shape)
+        elif piece.array is not None:
+            arrays[piece.name] = piece.array
+        else:
+            data = memoryview(body)[begin : begin + piece.size]
+            arrays[piece.name] = from_binary(signature.inputs[i].datatype, piece.shape, data, f"input {piece.name!r}")
     return arrays
 
 
@@ -265,7 +276,7 @@ def _read_input(signature: ModelSignature, tensor: TensorSignature, item: dict[s
     if size is None:
         if "data" not in item:
             raise invalid(f"{where}: has neither data nor parameters.binary_data_size")
-        return InputPlan(shape, array=from_json(datatype, shape, item["data"], where))
+        return InputPlan(tensor.name, shape, array=from_json(datatype, shape, item["data"], where))
     if "data" in item:
         raise invalid(f"{where}: has both data and parameters.binary_data_size")
     if type(size) is not int or size < 0:
@@ -273,7 +284,8 @@ def _read_input(signature: ModelSignature, tensor: TensorSignature, item: dict[s
     wanted = element_count(shape) * datatype.width
     if datatype.width and size != wanted:
         raise invalid(f"{where}: shape {list(shape)} of {datatype.name} needs {wanted} bytes, got {size}")
-    return InputPlan(shape, offset, size)
+    plain = datatype.width and datatype.name != "BOOL" and size
+    return InputPlan(tensor.name, shape, offset, size, dtype=datatype.dtype if plain else None)
 
 
 def check_dims(signature: ModelSignature, tensor: TensorSignature, shape: Shape) -> None:
@@ -337,7 +349,7 @@ def _read_raw(signature: ModelSignature, body: bytes) -> Inference:
         rows=1,
         priority=signature.default_priority,
         timeout_ns=signature.default_timeout_ns,
-        inputs=(InputPlan(shape, array=array),),
+        inputs=(InputPlan(tensor.name, shape, array=array),),
         binary_bytes=len(body),
         outputs=tuple(OutputPlan(i, True) for i in range(len(signature.outputs))),
     )
