@@ -146,7 +146,7 @@ def _histograms(models: Iterable[Served]) -> Iterator[Metric]:
         "forebay_latency_seconds", "arrival to the answer written, of requests answered ok", labels=["model"]
     )
     queue = HistogramMetricFamily(
-        "forebay_queue_delay_seconds", "arrival to dispatch, of requests answered ok", labels=["model"]
+        "forebay_queue_delay_seconds", "enqueue to dispatch, of requests answered ok", labels=["model"]
     )
     compute = HistogramMetricFamily("forebay_compute_seconds", "start to end of a batch", labels=["model"])
     batch = HistogramMetricFamily("forebay_batch_rows", "rows of a batch", labels=["model"])

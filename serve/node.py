@@ -210,7 +210,7 @@ class Node:
             statistics.rows += request.rows
             statistics.success_ns += latency_ns
             statistics.latency_log2[latency_ns.bit_length()] += 1
-            queue_ns = batch.dispatch_ns - request.arrival_ns
+            queue_ns = batch.dispatch_ns - request.enqueue_ns
             statistics.queue_ns += queue_ns
             statistics.queue_log2[queue_ns.bit_length()] += 1
             self._leave(request, OUTCOME_OK, batch.reason, now_ns, start_ns, done.end_ns)

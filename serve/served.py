@@ -79,7 +79,7 @@ class Statistics:
     rows: int = 0  # rows answered ok
     batches: int = 0
     success_ns: int = 0  # arrival to answered, summed over ok
-    queue_ns: int = 0  # arrival to dispatch, summed over ok
+    queue_ns: int = 0  # enqueue to dispatch (the vocabulary's queue_delay), summed over ok
     input_ns: int = 0  # the parts of BatchStatistics, summed over ok requests
     infer_ns: int = 0
     output_ns: int = 0

@@ -7,7 +7,7 @@ there, so every field of Triton's replies that it reads is present.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from serve.policy.codes import OUTCOME_OK
@@ -121,12 +121,12 @@ def _batching_config(served: Served, window_ns: int) -> dict[str, Any]:
     }
 
 
-def statistics(models: Iterable[Served], now_ns: int) -> dict[str, Any]:
-    """GET /v2/models/stats: cumulative since load; `now_ns` is the engine's clock."""
-    return {"model_stats": [_model_statistics(served, now_ns) for served in models]}
+def statistics(models: Iterable[Served], now_ns: int, memory_bytes: Mapping[str, int]) -> dict[str, Any]:
+    """GET /v2/models/stats: cumulative since load; `now_ns` is the engine's clock, memory that of all replicas."""
+    return {"model_stats": [_model_statistics(s, now_ns, memory_bytes.get(s.name, 0)) for s in models]}
 
 
-def _model_statistics(served: Served, now_ns: int) -> dict[str, Any]:
+def _model_statistics(served: Served, now_ns: int, memory_bytes: int) -> dict[str, Any]:
     counts = served.statistics
     answered = counts.requests
     failed = sum(counts.outcomes) - counts.outcomes[OUTCOME_OK]
@@ -148,7 +148,7 @@ def _model_statistics(served: Served, now_ns: int) -> dict[str, Any]:
         },
         "response_stats": {},
         "batch_stats": [_batch_statistics(rows, counts.by_rows[rows]) for rows in sorted(counts.by_rows)],
-        "memory_usage": [],
+        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": memory_bytes}],
     }
 
 

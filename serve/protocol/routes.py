@@ -167,7 +167,9 @@ class Site:
 
     def _stats(self, route: Route, body: bytes) -> Page:
         models = [self.entry(route).served] if route.model else list(self.engine.models.values())
-        return _json(documents.statistics(models, self.engine.now_ns()))
+        started = self.engine.started
+        memory_bytes = {s.name: round(sum(r.memory_mib for r in started[s.name]) * 2**20) for s in models}
+        return _json(documents.statistics(models, self.engine.now_ns(), memory_bytes))
 
     def _index(self, route: Route, body: bytes) -> Page:
         ready_only = parse_object(body, "the request").get("ready", False) if body else False

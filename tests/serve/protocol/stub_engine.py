@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from serve.deployment import Batching, Model, Queue, Replicas
+from serve.handle import Started
 from serve.policy.codes import NEVER_NS, OUTCOME_OK, REASON_NONE
 from serve.profile import Tensor
 from serve.scheduler import Scheduler
@@ -67,6 +68,10 @@ class StubEngine:
         self.submitted: list[LiveRequest] = []
         self.cancelled: list[LiveRequest] = []
         self.refused: list[tuple[int, int, str]] = []
+
+    @property
+    def started(self) -> dict[str, list[Started]]:
+        return {name: [Started(pid=1, spawn_s=0, load_s=0, warmup_s=0, memory_mib=64)] for name in self.models}
 
     @property
     def ready(self) -> bool:

@@ -161,8 +161,9 @@ def test_statistics_count_what_the_engine_counted():
     counts.outcomes[OUTCOME_OK], counts.outcomes[OUTCOME_FULL] = 3, 4
     counts.success_ns, counts.fail_ns, counts.queue_ns, counts.infer_ns = 900, 40, 300, 500
     counts.by_rows = {4: BatchStatistics(1, 1, 2, 3), 3: BatchStatistics(1, 4, 5, 6)}
-    (stats,) = documents.statistics([served], 0)["model_stats"]
+    (stats,) = documents.statistics([served], 0, {"twice": 7})["model_stats"]
     assert (stats["inference_count"], stats["execution_count"], stats["last_inference"]) == (7, 2, 0)
+    assert stats["memory_usage"] == [{"type": "CPU", "id": 0, "byte_size": 7}]
     assert stats["inference_stats"]["success"] == {"count": 3, "ns": 900}
     assert stats["inference_stats"]["fail"] == {"count": 4, "ns": 40}
     assert stats["inference_stats"]["queue"] == {"count": 3, "ns": 300}
