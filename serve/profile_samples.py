@@ -7,6 +7,7 @@ measurement) and service_ns (from the dispatch decision to the completion seen b
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import pyarrow.parquet
 
 COLUMNS = ("threads", "busy", "rows", "at_s", "service_ns")
 
-Samples = dict[str, npt.NDArray[np.generic]]
+Samples = dict[str, npt.NDArray[Any]]
 
 
 def load_samples(path: Path) -> Samples:

@@ -17,7 +17,7 @@ from serve.files import save
 from serve.policy.codes import NEVER_NS
 from serve.served import Array, Arrays, LiveRequest
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 """How long a test waits for what must happen; no result depends on it."""
 
 
