@@ -9,6 +9,7 @@ Nothing here is random beside that seed: same scenario, same plan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,11 @@ STAGE_REQUESTS_MIN = 500
 """A round whose replications would see fewer requests is skipped: it could not tell anything."""
 REPLICATIONS_MIN = 20
 """`pi` rests on at least as many replications."""
+LATENCY_STEP = 0.01
+"""Latencies within the same step of one per cent count as equal: simulations tell no finer."""
+
+Key = tuple[int, float, float, int]
+"""Order of candidates, best first: cost step, latency step, capacity (more is better), place among the choices."""
 
 
 @dataclass(slots=True)
@@ -230,16 +236,18 @@ class Search:
 
     def _latency(self, entry: Entry) -> float:
         estimate = None if entry.result is None else estimate_of(latency_metric(self.bounds), entry.result)
-        return float("inf") if estimate is None or estimate.value is None else estimate.value
+        return math.inf if estimate is None or estimate.value is None else estimate.value
 
-    def _key(self, entry: Entry) -> tuple[int, float, int]:
-        return entry.step, self._latency(entry), entry.candidate.index
+    def _key(self, entry: Entry) -> Key:
+        candidate = entry.candidate
+        capacity = space.capacity_rows_per_s(candidate.deployment, self.profile)
+        return entry.step, latency_step(self._latency(entry)), -capacity, candidate.index
 
-    def _promise(self, entry: Entry) -> tuple[int, int, float, int]:
+    def _promise(self, entry: Entry) -> tuple[int, Key]:
         """Likely holders first, then cheap, then fast."""
         if entry.result is None:
-            return 0, entry.floor_step, 0.0, entry.candidate.index
-        return (0 if all(c.held for c in entry.checks) else 1, *self._key(entry))
+            return 0, (entry.floor_step, 0.0, 0.0, entry.candidate.index)
+        return 0 if all(c.held for c in entry.checks) else 1, self._key(entry)
 
     def _may_beat(self, entry: Entry, best: Entry) -> bool:
         """Whether a full simulation could still put it before `best`: cheaper, or as cheap and perhaps faster."""
@@ -250,7 +258,7 @@ class Search:
         estimate = estimate_of(latency_metric(self.bounds), entry.result)
         if estimate is None or estimate.ci is None:
             return True
-        return estimate.ci[0] <= self._latency(best)
+        return latency_step(estimate.ci[0]) <= latency_step(self._latency(best))
 
     def _usd(self, candidate: Candidate, front_cores: float) -> float:
         return cost.usd_per_h(candidate.deployment, front_cores)
@@ -258,7 +266,7 @@ class Search:
     def _standing(self, entry: Entry) -> str:
         metric = latency_metric(self.bounds).metric
         latency = self._latency(entry)
-        shown = "none" if latency == float("inf") else show(metric, latency)
+        shown = "none" if latency == math.inf else show(metric, latency)
         return f"{self._usd(entry.candidate, entry.front_cores):.4g} USD/h, {metric} {shown}"
 
     # -- what is told ------------------------------------------------------------------------------
@@ -311,14 +319,24 @@ class Search:
         holders = sorted((e for e in others if e.fate == "holds"), key=self._key)
         if holders:
             second = holders[0]
-            why = "dearer" if second.step > best.step else "as cheap, but slower"
-            reason = f"holds the SLO too, but is {why}: {self._standing(second)} against {self._standing(best)}"
+            reason = f"holds the SLO too, but {self._why_second(second, best)}"
             return RunnerUp(settings=dict(second.candidate.settings), reason=reason)
         losers = [e for e in others if e.fate in ("misses", "hopeless")]
         if not losers:
             return None
         nearest = min(losers, key=_nearness)
         return RunnerUp(settings=dict(nearest.candidate.settings), reason=f"misses {nearest.reason}")
+
+    def _why_second(self, second: Entry, best: Entry) -> str:
+        against = f"{self._standing(second)} against {self._standing(best)}"
+        if second.step > best.step:
+            return f"is dearer: {against}"
+        if latency_step(self._latency(second)) > latency_step(self._latency(best)):
+            return f"is slower at the same cost: {against}"
+        ours, theirs = (space.capacity_rows_per_s(e.candidate.deployment, self.profile) for e in (best, second))
+        if theirs < ours:
+            return f"has less capacity at the same cost and latency: {theirs:.4g} against {ours:.4g} rows/s at most"
+        return "comes later among the choices, at the same cost, latency and capacity"
 
     def _considered(self, entry: Entry) -> Considered:
         latency = self._latency(entry)
@@ -328,7 +346,7 @@ class Search:
             reason=entry.reason,
             replications=0 if entry.result is None else entry.result.replications,
             usd_per_h=None if entry.result is None else self._usd(entry.candidate, entry.front_cores),
-            latency_s=None if latency == float("inf") else latency,
+            latency_s=None if latency == math.inf else latency,
         )
 
     # -- nothing holds -----------------------------------------------------------------------------
@@ -392,7 +410,7 @@ class Search:
             limit=name,
             reason=f"{nearest.candidate}: {nearest.reason}{hint}",
             best_settings=dict(nearest.candidate.settings),
-            best_latency_s=None if latency == float("inf") else latency,
+            best_latency_s=None if latency == math.inf else latency,
             holds_rate_rps=None if reach is None else reach.rate_rps,
         )
 
@@ -407,6 +425,13 @@ class Search:
         if missed & set(LATENCIES):
             return "latency"
         return "refusals" if missed & {*LOSSES, "goodput", "throughput"} else "other"
+
+
+def latency_step(latency_s: float) -> float:
+    """The step of LATENCY_STEP that a latency falls into."""
+    if not 0 < latency_s < math.inf:
+        return latency_s
+    return math.floor(math.log(latency_s) / math.log1p(LATENCY_STEP))
 
 
 def _nearness(entry: Entry) -> tuple[float, int]:

@@ -9,7 +9,7 @@ import pytest
 
 from planner import cost, space
 from planner.plan import Plan
-from planner.search import Evaluate, plan
+from planner.search import Evaluate, latency_step, plan
 from planner.slo import check, estimate_of, latency_metric, parse_slo
 from serve.deployment import Deployment
 from serve.errors import SpecError
@@ -40,7 +40,7 @@ def exhaustive(question: Scenario, base: Path, evaluate: Evaluate) -> dict[str, 
     deployment, profile = question.deployment, load(base / "profile.yaml", Profile)
     assert isinstance(deployment, Deployment)
     bounds = parse_slo(question.slo, ("all",))
-    best: tuple[tuple[int, float, int], dict[str, Any]] | None = None
+    best: tuple[tuple[int, float, float, int], dict[str, Any]] | None = None
     choices = space.choices_of(question, deployment, profile, bounds)
     for candidate in space.candidates(deployment, choices, profile, bounds):
         outcome = evaluate(question.model_copy(update={"deployment": candidate.deployment}))
@@ -50,7 +50,9 @@ def exhaustive(question: Scenario, base: Path, evaluate: Evaluate) -> dict[str, 
             continue
         if candidate.replica_cores + front > 8 or not all(check(b, outcome).held for b in bounds):
             continue
-        key = (cost.cost_step(candidate.deployment, front), latency.value, candidate.index)
+        capacity = space.capacity_rows_per_s(candidate.deployment, profile)
+        step = cost.cost_step(candidate.deployment, front)
+        key = (step, latency_step(latency.value), -capacity, candidate.index)
         if best is None or key < best[0]:
             best = key, dict(candidate.settings)
     return None if best is None else best[1]
@@ -189,7 +191,7 @@ def test_the_runner_up_lost_for_a_stated_reason(base: Path) -> None:
     found = plan(scenario(400, {"p99": "20ms"}, SMALL), base=base, evaluate=World())
     assert found.runner_up is not None
     assert found.runner_up.settings != found.settings
-    assert "slower" in found.runner_up.reason or "dearer" in found.runner_up.reason
+    assert found.runner_up.reason.startswith("holds the SLO too, but ")
     alone = plan(scenario(400, choices={"models.m.replicas.count": [1]}), base=base, evaluate=World())
     assert alone.runner_up is None
 
