@@ -57,7 +57,7 @@ class DataPlane:
         self._pool, self._q = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._lay_out(pool, 1)
         if closed is not None:
-            self._s[ly.CLOSED_FIRST_ID] = closed.first_id
+            self._s[ly.CLOSED_FIRST_ID], self._s[ly.CLIENT_COUNT] = closed.first_id, self._clients
             self._part(ly.AT_THINK, self._clients)[:] = closed.think_ns
         self._table = _contiguous(node.service.table)
         self._levels = np.ascontiguousarray(node.service.levels, np.float64)
