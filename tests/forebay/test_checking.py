@@ -1,0 +1,168 @@
+"""`forebay check`: the lessons in scenarios/ hold and break when their point is taken away; exit codes and reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from forebay.checking import check_file, exit_code, files_of
+from forebay.cli import app
+from serve import files
+from sim.expect import claims_of, estimate_of, judge
+from sim.scenario import Scenario
+from sim.simulate import simulate
+from tests.examples import SCENARIO_TEXT, example
+from tests.profiles import Synthetic, write_profile
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+LESSONS = sorted(SCENARIOS.glob("*.yaml"))
+
+BATCHING = "models.digits.batching"
+QUEUE = "models.digits.queue"
+BROKEN = {
+    "window-none-low-load": {f"{BATCHING}.window": "10ms"},
+    "window-10ms-low-load": {f"{BATCHING}.window": "0ms"},
+    "batching-off": {f"{BATCHING}.max_batch": 16},
+    "batching-on": {f"{BATCHING}.max_batch": 1},
+    "capacity-half": {"workload.classes.requests.arrivals": {"poisson": "620/s"}},
+    "capacity-near": {"workload.classes.requests.arrivals": {"poisson": "330/s"}},
+    "bursts-none": {"workload.classes.requests.arrivals.gamma.cv": 6},
+    "bursts": {"workload.classes.requests.arrivals.gamma.cv": 1},
+    "priorities-none": {f"{QUEUE}.priority_levels": 2, "workload.classes.bulk.priority": 1},
+    "priorities": {"workload.classes.bulk.priority": 0},
+    "overload-bounded": {f"{QUEUE}.max_queue": 4096},
+    "overload-long-queue": {f"{QUEUE}.max_queue": 32},
+    "closed-loop": {"workload.classes.clients.arrivals": {"poisson": "2500/s"}},
+}
+"""What takes the point away, by lesson: its claims must then fail, or they claim nothing."""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["check", *(str(argument) for argument in arguments)])
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_lesson_holds(path: Path) -> None:
+    checked = check_file(path, named=True)
+    assert checked.outcome == "pass", (checked.errors, checked.judgements)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_lesson_begins_with_what_it_teaches(path: Path) -> None:
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# ") and len(first.split()) > 8
+
+
+@pytest.mark.parametrize("lesson", BROKEN)
+def test_a_lesson_without_its_point_fails(lesson: str) -> None:
+    path = SCENARIOS / f"{lesson}.yaml"
+    scenario = files.load(path, Scenario)
+    claims, _ = claims_of(scenario.expect, list(scenario.workload.classes), path)
+    result = simulate(scenario, base=SCENARIOS, replications=5, overrides=BROKEN[lesson])
+    assert "fail" in [judge(claim, estimate_of(claim, result)).outcome for claim in claims]
+
+
+def test_every_lesson_is_broken_once() -> None:
+    assert {path.stem for path in LESSONS} == set(BROKEN)
+
+
+# -- the verb --------------------------------------------------------------------------------------
+
+SMALL = SCENARIO_TEXT.replace("60s", "1s").replace("replications: 20", "replications: 4")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a scenario that passes, a scenario without claims, a profile and a file that is not ours."""
+    write_profile(tmp_path, Synthetic(samples=0), name="profile")
+    claims = "expect: [p50 < 1s, busy > 1%, interactive.refused <= 0%]\n"
+    (tmp_path / "a.yaml").write_text(SMALL.replace("expect:\n  - interactive.p99 < 50ms\n", claims))
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.json").write_text(files.to_json(example("deployment")))
+    (tmp_path / "sub" / "other.yaml").write_text("hello: world\n")
+    return tmp_path
+
+
+def variant(folder: Path, claim: str) -> Path:
+    path = folder / "variant.yaml"
+    path.write_text(SMALL.replace("interactive.p99 < 50ms", claim))
+    return path
+
+
+def test_folders_are_searched_and_every_file_of_ours_is_checked(folder: Path) -> None:
+    done = run(folder, "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["schema_version"] == 1
+    assert [(Path(f["file"]).name, f["format"], f["outcome"]) for f in told["files"]] == [
+        ("a.yaml", "scenario", "pass"),
+        ("profile.yaml", "profile", "valid"),
+        ("b.json", "deployment", "valid"),
+    ]
+    assert [claim["outcome"] for claim in told["files"][0]["expectations"]] == ["pass"] * 3
+
+
+def test_people_see_expected_beside_simulated(folder: Path) -> None:
+    done = run(folder)
+    assert "busy > 1%" in done.stdout and "1 pass, 2 valid" in done.stdout
+
+
+def test_a_claim_that_fails_exits_1_and_is_a_failure_in_junit(folder: Path) -> None:
+    junit = folder / "out" / "junit.xml"
+    assert run(variant(folder, "p50 > 1s"), folder / "profile.yaml", "--junit", junit).exit_code == 1
+    root = ElementTree.parse(junit).getroot()
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("2", "1", "0")
+
+
+def test_an_undecided_claim_warns_and_fails_only_under_strict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = files.load(variant(folder, "p50 > 0ms"), Scenario)
+    result = simulate(base, base=folder)
+    p50 = result.total.metrics["p50"].value
+    wide = result.total.metrics["p50"].model_copy(update={"ci": (0.0, 1.0)})
+    fake = result.model_copy(update={"total": result.total.model_copy(update={"metrics": {"p50": wide}})})
+    monkeypatch.setattr(
+        "forebay.checking.simulate",
+        lambda *_, replications, **__: fake.model_copy(update={"replications": replications}),
+    )
+    path = variant(folder, f"p50 < {p50 * 1e3:.6f}ms")
+    done = run(path)
+    assert done.exit_code == 0 and f"warning: {path}: undecided after 160 replications" in done.stderr
+    assert run(path, "--strict").exit_code == 1
+    run(path, "--junit", folder / "j.xml")
+    assert ElementTree.parse(folder / "j.xml").getroot().get("skipped") == "1"
+
+
+def test_bad_input_exits_2_after_everything_else_was_checked(folder: Path) -> None:
+    (folder / "0.yaml").write_text("workload: 7\nexpect: []\n")
+    done = run(folder, "--junit", folder / "j.xml")
+    assert done.exit_code == 2
+    assert f"{folder}/0.yaml: workload: must be a mapping of keys to values, got 7" in done.stderr
+    assert "1 error, 1 pass, 2 valid" in done.stdout
+    assert ElementTree.parse(folder / "j.xml").getroot().get("errors") == "1"
+
+
+def test_a_file_that_is_named_must_be_one_of_ours(folder: Path) -> None:
+    done = run(folder / "sub" / "other.yaml")
+    assert done.exit_code == 2 and "other.yaml: is none of profile, scenario, deployment, result, report" in done.stderr
+    empty = folder / "empty"
+    empty.mkdir()
+    assert run(empty).exit_code == 2
+
+
+def test_same_file_and_seed_same_verdict_and_bytes(folder: Path) -> None:
+    first, again = (run(folder / "a.yaml", "--json").stdout for _ in range(2))
+    assert first == again
+    assert run(folder / "a.yaml", "--json", "--seed", 8).stdout != first
+
+
+def test_files_come_in_the_order_of_their_names_within_each_argument(folder: Path) -> None:
+    found = [path.name for path, _ in files_of([folder / "sub", folder / "a.yaml"])]
+    assert found == ["b.json", "other.yaml", "a.yaml"]
+
+
+def test_the_exit_code_of_nothing_is_0() -> None:
+    assert exit_code([], strict=True) == 0
