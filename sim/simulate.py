@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,8 @@ def _result(
     window = _window(setup, done)
     judged = judge(setup, capacity, _in_system(done, window), window.span_s)
     unstable = judged.verdict == "unstable"
+    if unstable:
+        window = replace(window, first=0)  # there is no steady state to warm up to
     runs = [_run(setup, replication, window, unstable) for replication in done]
     shifts = Shifts(np.array([r.calibration_shift for r in done]), np.array([r.level_shift for r in done]))
     values = [metrics(one, usd_per_h(setup.deployment)) for one in runs]

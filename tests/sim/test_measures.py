@@ -100,8 +100,8 @@ def played(tmp_path: Path, spec: dict[str, Any], seconds: int = 4) -> tuple[Refe
         {
             "duration": f"{seconds}s",
             "classes": {
-                "a": {"arrivals": {"poisson": "300/s"}, "rows": {1: 3, 3: 1}, "timeout": "20ms"},
-                "b": {"arrivals": {"gamma": {"rate": "100/s", "cv": 3}}, "priority": 1, "patience": "50ms"},
+                "a": {"arrivals": {"poisson": "800/s"}, "rows": {1: 3, 3: 1}, "timeout": "3ms"},
+                "b": {"arrivals": {"gamma": {"rate": "100/s", "cv": 3}}, "priority": 1, "patience": "5ms"},
             },
         }
     )
@@ -125,7 +125,7 @@ def played(tmp_path: Path, spec: dict[str, Any], seconds: int = 4) -> tuple[Refe
 
 SPEC = {
     "batching": {"max_batch": 4, "window": "2ms"},
-    "queue": {"max_queue": 12, "priority_levels": 2},
+    "queue": {"max_queue": 8, "priority_levels": 2},
     "replicas": {"count": 2},
 }
 
