@@ -55,6 +55,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help needs half the time: rich's reads Markdown, whose parser is slow to import
     help="What do I deploy so that the SLO holds and the bill stays small? Measure, simulate, plan, serve, verify.",
     epilog="Exit codes: 0 ok, 1 an expectation or SLO is not met, 2 bad input.",
 )

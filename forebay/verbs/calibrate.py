@@ -28,7 +28,9 @@ def calibrate(
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
-    """Measure service times and overheads of a model into a profile, the raw samples beside it."""
+    """Measure a model on this machine.
+
+    Service times, overheads and noise go into a profile, the raw samples beside it."""
     from forebay.calibrating import budget_s_of, data_of, shapes_of, threads_of
     from forebay.console import bar, emit
     from forebay.options import flag

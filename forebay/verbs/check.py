@@ -22,9 +22,9 @@ def check(
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
-    """Run every scenario that has an `expect:`, validate the other files, and judge by the confidence interval.
+    """Run scenarios as tests.
 
-    Where an interval straddles a bound the replications are doubled, up to 160.
+    Runs every scenario that has an `expect:`, judged by the confidence interval, and validates the other files. Where an interval straddles a bound the replications are doubled, up to 160.
     """
     from forebay.checking import check_file, exit_code, files_of, suite_of
     from forebay.console import bar

@@ -24,9 +24,9 @@ def load(
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
-    """Send a workload at its instants, whatever the server does, and measure; exits 1 if the scenario's SLO is missed.
+    """Send load to a running server and measure.
 
-    Latency counts from the intended instant of a request, so that a slow server cannot slow its own clock.
+    Requests leave at their instants, whatever the server does. Exits 1 if the scenario's SLO is missed. Latency counts from the intended instant of a request, so that a slow server cannot slow its own clock.
     """
     from forebay.console import bar, emit
     from forebay.loading import send

@@ -18,7 +18,9 @@ def new(
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
-    """Write a commented scenario about a model at a rate, ready to simulate and to plan."""
+    """Write a commented scenario to start from.
+
+    It asks about a model at a rate, and is ready to simulate and to plan."""
     from forebay.console import emit, show
     from forebay.options import flag
     from forebay.starter import COMMENTS, slo_of, starter

@@ -21,7 +21,9 @@ def plan(
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
-    """Search the cheapest deployment that holds the SLO; exits 1 if none does."""
+    """Find the cheapest deployment that holds the SLO.
+
+    Exits 1 if none does, and says which limit is hit."""
     from forebay.console import bar, emit
     from forebay.inputs import load_scenario
     from planner.export import write

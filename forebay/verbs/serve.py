@@ -18,7 +18,9 @@ def serve(
     as_json: Json = False,
     seed: NoSeed = None,
 ) -> None:
-    """Serve a deployment. One line of JSON on stdout says when it is ready and where; SIGTERM or Ctrl-C drains."""
+    """Serve a deployment.
+
+    One line of JSON on stdout says when it is ready and where; SIGTERM or Ctrl-C drains."""
     from forebay.inputs import load_deployment
     from serve.run import run
 

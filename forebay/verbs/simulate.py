@@ -25,7 +25,9 @@ def simulate(
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
-    """Simulate a scenario; exits 1 if its SLO or an expectation is not met."""
+    """Predict what a deployment would do.
+
+    Exits 1 if the scenario's SLO or an expectation is not met."""
     from forebay.console import bar, emit
     from forebay.inputs import load_scenario
     from forebay.options import one_of

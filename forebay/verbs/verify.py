@@ -22,7 +22,9 @@ def verify(
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
-    """Replay the planned workload live, beside its prediction; exits 1 if the SLO or the prediction does not hold."""
+    """Hold the live engine against its prediction.
+
+    Replays the workload that the deployment was planned for. Exits 1 if the SLO or the prediction does not hold."""
     from forebay.console import bar, emit
     from forebay.inputs import load_deployment
     from planner.verify import verify as run
