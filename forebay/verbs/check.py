@@ -24,7 +24,8 @@ def check(
 ) -> None:
     """Run scenarios as tests.
 
-    Runs every scenario that has an `expect:`, judged by the confidence interval, and validates the other files. Where an interval straddles a bound the replications are doubled, up to 160.
+    Runs every scenario that has an `expect:`, judged by the confidence interval, and validates the other files.
+    Where an interval straddles a bound the replications are doubled, up to 160.
     """
     from forebay.checking import check_file, exit_code, files_of, suite_of
     from forebay.console import bar

@@ -26,7 +26,8 @@ def load(
 ) -> None:
     """Send load to a running server and measure.
 
-    Requests leave at their instants, whatever the server does. Exits 1 if the scenario's SLO is missed. Latency counts from the intended instant of a request, so that a slow server cannot slow its own clock.
+    Requests leave at their instants, whatever the server does. Exits 1 if the scenario's SLO is missed.
+    Latency counts from the intended instant of a request, so that a slow server cannot slow its own clock.
     """
     from forebay.console import bar, emit
     from forebay.loading import send
