@@ -55,9 +55,9 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
         plane.ready(replica)
     feed = _Feed(plane, setup, replication)
     feed.advance(setup.load.duration_ns)
-    in_time = plane.tally().outcomes[:, :, OUTCOME_OK].copy()
-    _drain(plane, feed, setup)
-    tally = plane.tally()
+    at_end = plane.tally()
+    in_time = at_end.outcomes[:, :, OUTCOME_OK].copy()
+    tally = _drained(plane, feed, setup, at_end)
     check(tally, feed.open_fed, setup.closed is None)
     first, kept = _compact(tally)
     return Replication(kept, first, in_time, feed.open_fed, drawn.calibration_shift, drawn.level_shift)
@@ -102,17 +102,19 @@ class _Feed:
             self.plane.feed_closed(next(self._closed))
 
 
-def _drain(plane: Plane, feed: _Feed, setup: Setup) -> None:
-    """Advance beyond the load until every open request has left.
+def _drained(plane: Plane, feed: _Feed, setup: Setup, tally: Tally) -> Tally:
+    """Advance beyond the load until every open request has left; the tally then, given the one at the load's end.
 
     Closed-loop clients go on meanwhile, so that the queue stays what it was for those still in it.
     """
     opened = [source.index for source in setup.load.open]
     until_ns, step_ns = setup.load.duration_ns, max(_DRAIN_NS, setup.load.duration_ns // TIME_BINS)
-    while int(plane.tally().outcomes[opened].sum()) < feed.open_fed:
+    while int(tally.outcomes[opened].sum()) < feed.open_fed:
         until_ns += step_ns
         step_ns *= 2
         feed.advance(until_ns)
+        tally = plane.tally()
+    return tally
 
 
 def check(tally: Tally, open_fed: int, open_only: bool) -> None:
