@@ -235,7 +235,9 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
     kept = where(ones, fit.in_cells(ones, cells))
     level = fit.level(kept["at_s"], fit.ratios(kept))
     disturbed = disturbances(level, strangers)
-    facts = subject.facts.model_copy(update={"max_batch": max(c.rows for c in cells if c.busy == 0)})
+    # As in all our files, a path is relative to the file that names it.
+    file = os.path.relpath(asked.model_path.resolve(), asked.out.resolve().parent)
+    facts = subject.facts.model_copy(update={"file": file, "max_batch": max(c.rows for c in cells if c.busy == 0)})
     wake_idle, wake_busy = fit.wake_us(kept)
     profile = Profile(
         name=profile_name(asked.out),
