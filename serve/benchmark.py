@@ -6,6 +6,7 @@ The parts are in `serve.calibration`; docs/calibration.md says how each number i
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import tempfile
 import time
