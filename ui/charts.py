@@ -40,7 +40,7 @@ def latency_against_load(points: Sequence[tuple[float, Result]], slo_ms: float, 
         scale=alt.Scale(domain=["p50", "p99"], range=[BLUE, ORANGE]),
         legend=alt.Legend(title=None, orient="top-left"),
     )
-    base = alt.Chart(data).encode(x=alt.X("rate:Q", title="offered rate, requests/s"))
+    base = alt.Chart(data).encode(x=alt.X("rate:Q", title="offered rate, requests/s", scale=alt.Scale(zero=True)))
     band = base.mark_area(opacity=0.2).encode(
         y=alt.Y("low:Q", scale=scale, title="latency, ms"), y2=alt.Y2("high:Q"), color=colour
     )
@@ -77,24 +77,25 @@ def breakdown(result: Result) -> Chart:
     values = [(label, metrics[name].value) for name, label in PARTS.items() if name in metrics]
     data = pd.DataFrame(
         [
-            {"part": label, "ms": value * 1e3, "order": i}
+            {"row": "", "part": label, "ms": value * 1e3, "order": i}
             for i, (label, value) in enumerate(values)
             if value is not None
         ],
-        columns=["part", "ms", "order"],
+        columns=["row", "part", "ms", "order"],
     )
     chart: Chart = (
         alt.Chart(data)
-        .mark_bar()
+        .mark_bar(size=36)
         .encode(
             x=alt.X("ms:Q", title="mean latency, ms", stack="zero"),
+            y=alt.Y("row:N", title=None, axis=None),
             color=alt.Color(
-                "part:N", sort=list(PARTS.values()), legend=alt.Legend(title=None, orient="top", columns=6)
+                "part:N", sort=list(PARTS.values()), legend=alt.Legend(title=None, orient="bottom", columns=6)
             ),
             order=alt.Order("order:Q"),
             tooltip=["part", alt.Tooltip("ms:Q", format=".3f")],
         )
-        .properties(height=120)
+        .properties(height=170)
     )
     return chart
 
