@@ -139,8 +139,8 @@ class Node:
         if not self.scheduler.waiting_requests:
             return
         decision = self.scheduler.run(now_ns)
-        for batch in decision.batches:
-            self._send(batch)
+        if decision.batches:
+            self._send(decision.batches)
         for drop in decision.drops:
             self._drop(drop)
 
@@ -188,12 +188,17 @@ class Node:
 
     # -- what leaves -------------------------------------------------------------------------------------
 
-    def _send(self, batch: Batch) -> None:
-        busy = self._port.busy() - 1
-        if batch.start_ns >= 0:
-            self._busy_at_start[batch.replica] = busy
-        self.statistics.dispatch_reasons[batch.reason] += 1
-        self._port.send(batch, busy)
+    def _send(self, batches: list[Batch]) -> None:
+        """Batches of one run of rule 3 start one after the other: each counts those before it as neighbours."""
+        busy = self._port.busy() - sum(1 for batch in batches if batch.start_ns >= 0)
+        for batch in batches:
+            self.statistics.dispatch_reasons[batch.reason] += 1
+            if batch.start_ns >= 0:
+                self._busy_at_start[batch.replica] = busy
+                self._port.send(batch, busy)
+                busy += 1
+            else:  # behind a running batch of the same replica, which is no neighbour
+                self._port.send(batch, busy - 1)
 
     def _answer(self, batch: Batch, start_ns: int, done: Completion) -> None:
         statistics = self.statistics
