@@ -15,7 +15,18 @@ from serve.records import ANSWERED_NS, REQUEST, ROW_WIDTH, Rows
 from sim import layout as ly
 from sim.compiled import tell_if_compiling
 from sim.kernel import advance
-from sim.plane import Closed, Ints, Node, Requests, Stop, StopCode, check_node, check_open, check_requests
+from sim.plane import (
+    Closed,
+    Ints,
+    Node,
+    Requests,
+    Stop,
+    StopCode,
+    check_first_closed,
+    check_node,
+    check_open,
+    check_requests,
+)
 from sim.tally import HISTOGRAM_BINS, SUM_COUNT, Tally, empty_tally
 
 Keep = Literal["tally", "rows", "both"]
@@ -68,7 +79,6 @@ class DataPlane:
         none = np.zeros(0, np.int64)
         self._open: list[Ints] = [none] * 7
         self._draw = np.zeros((1, 0), np.int64)
-        self._closed_started = 0
         self._told = False
 
     # -- what comes in -----------------------------------------------------------------------------
@@ -105,6 +115,9 @@ class DataPlane:
         check_requests(requests, self.node, self._classes)
         if self._closed is None:
             raise ValueError("this plane was built without closed-loop clients")
+        first = self._s[ly.CLOSED_FIRST_INDEX] + self._s[ly.CLOSED_COUNT] == 0
+        if first:
+            check_first_closed(requests, self._closed, self.now_ns)
         s, draw = self._s, self._fit_draws(requests.draw)
         held = self._closed_rows
         turns = self._part(ly.AT_TURNS, self._clients)
@@ -115,19 +128,15 @@ class DataPlane:
         self._closed_rows = np.concatenate([held[spent:], fresh])
         s[ly.CLOSED_FIRST_INDEX] += spent
         s[ly.CLOSED_COUNT] = len(self._closed_rows)
-        first = requests.arrival_ns[: max(self._clients - self._closed_started, 0)]
-        self._start_clients(first)
+        if first:
+            self._start_clients(requests.arrival_ns[: self._clients])
 
     def _start_clients(self, at_ns: Ints) -> None:
-        """The next clients' first requests enter the heap of clients: a sorted array is a heap."""
-        s = self._s
-        clients = np.arange(self._closed_started, self._closed_started + len(at_ns))
-        self._closed_started += len(at_ns)
-        old = self._heap(ly.CLIENTS)
-        new = np.column_stack([at_ns, s[ly.CLOSED_FIRST_ID] + clients, clients])
-        merged = np.concatenate([old, new])
-        s[ly.HEAPS + 2 * ly.CLIENTS + ly.HEAP_SIZE] = len(merged)
-        self._heap(ly.CLIENTS)[:] = merged[np.lexsort((merged[:, 1], merged[:, 0]))]
+        """Every client's first request enters the heap of clients: a sorted array is a heap."""
+        clients = np.arange(self._clients)
+        entries = np.column_stack([at_ns, self._s[ly.CLOSED_FIRST_ID] + clients, clients])
+        self._s[ly.HEAPS + 2 * ly.CLIENTS + ly.HEAP_SIZE] = self._clients
+        self._heap(ly.CLIENTS)[:] = entries[np.lexsort((clients, at_ns))]
 
     def end_feed(self) -> None:
         """No more open arrivals will come."""

@@ -183,6 +183,13 @@ def check_open(requests: Requests, now_ns: int) -> None:
         raise ValueError(f"arrival_ns must be in order and not before now ({now_ns} ns)")
 
 
+def check_first_closed(requests: Requests, closed: Closed, now_ns: int) -> None:
+    """Refuse a first chunk of closed-loop requests that lacks a client's first one, or starts in the past."""
+    clients = len(closed.class_)
+    if len(requests) < clients or np.any(requests.arrival_ns[:clients] < now_ns):
+        raise ValueError(f"the first closed-loop chunk must start each of {clients} clients, not before {now_ns} ns")
+
+
 class Plane(Protocol):
     """One node under simulated time. Replicas are down until `ready`."""
 

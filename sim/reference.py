@@ -40,7 +40,18 @@ from serve.policy.front import FRONT_BUDGET_NS, FRONT_TIMER_LATE_NS
 from serve.policy.service import service_ns
 from serve.records import Rows, empty_rows
 from serve.scheduler import Batch, Drop, Request, Scheduler
-from sim.plane import Closed, Ints, Node, Requests, Stop, StopCode, check_node, check_open, check_requests
+from sim.plane import (
+    Closed,
+    Ints,
+    Node,
+    Requests,
+    Stop,
+    StopCode,
+    check_first_closed,
+    check_node,
+    check_open,
+    check_requests,
+)
 from sim.tally import BATCH_WIDTH, Tally, tally_from_rows
 
 PRIORITY_STRIDE = 2**40  # SimPy priority of an event: (class + 1) * stride + index, index < stride
@@ -110,7 +121,6 @@ class Reference:
         clients = 0 if closed is None else len(closed.class_)
         self._clients: list[deque[Request]] = [deque() for _ in range(clients)]
         self._client_turn = [0] * clients
-        self._client_started = [False] * clients
         self._hungry: list[int] = []  # clients whose next request was due but not fed
         self._closed_fed = 0
         self._job: _Job | None = None
@@ -143,13 +153,15 @@ class Reference:
     def feed_closed(self, requests: Requests) -> None:
         """Hand over the next requests of the closed-loop clients, client by client."""
         check_requests(requests, self.node, self._classes)
-        assert self._closed is not None, "built without closed-loop clients"
+        if self._closed is None:
+            raise ValueError("this plane was built without closed-loop clients")
+        if self._closed_fed == 0:
+            check_first_closed(requests, self._closed, self.now_ns)
         for request in _requests_of(requests, self._closed.first_id + self._closed_fed):
             client = (request.id - self._closed.first_id) % len(self._clients)
             request.payload.client = client
             self._clients[client].append(request)
-            if not self._client_started[client]:
-                self._client_started[client] = True
+            if request.id - self._closed.first_id < len(self._clients):
                 self._send(client, request.payload.arrival_ns)
         self._closed_fed += len(requests)
 

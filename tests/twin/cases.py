@@ -1,0 +1,269 @@
+"""Random nodes and arrivals on coarse grids of time, and what two planes make of them.
+
+A case is drawn from (family, seed, size, features): the fewer and smaller these are, the simpler
+the case, which is how hypothesis shrinks one. Times are small multiples of a grid, so that events
+fall on the same instant all the time; each feature of the rulebook is a bit that can be switched off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve.policy.codes import NEVER_NS
+from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT, FRONT_TIMER_LATE_NS
+from serve.records import COLUMNS, Rows
+from serve.scheduler import SchedulerSpec
+from sim.dataplane import DataPlane
+from sim.plane import Closed, Ints, Node, Plane, Requests, Service, Stop, StopCode
+from sim.reference import Reference
+from sim.tally import Tally
+
+FEATURES = (
+    "rows",
+    "window",
+    "bound",
+    "priorities",
+    "slots",
+    "deadlines",
+    "patience",
+    "front",
+    "budget",
+    "late",
+    "closed",
+    "deaths",
+    "drains",
+    "neighbours",
+    "levels",
+    "stops",
+)
+END_NS = 10**12
+
+
+@dataclass(frozen=True)
+class Case:
+    """A node, what arrives, and when control acts or the clock is stopped."""
+
+    node: Node
+    chunks: list[Requests]
+    closed: Closed | None
+    closed_chunks: list[Requests]
+    acts: list[tuple[int, str, int]]  # (instant, method of Plane or "", replica), in order
+    pool: int
+    time_bins: int
+    bin_ns: int
+    slo_ns: Ints
+
+
+def draw_case(family: int, seed: int, size: int, features: int) -> Case:
+    """The case of these four numbers."""
+    rng = np.random.default_rng([family, seed])
+    on = {name: bool(features >> i & 1) for i, name in enumerate(FEATURES)}
+    grid_ns = int(rng.choice([1, 10, 1000]))
+    node = _node(rng, on, grid_ns)
+    arrivals = _arrivals(rng, on, grid_ns, size)
+    closed, closed_chunks = _closed(rng, on, grid_ns, size) if on["closed"] else (None, [])
+    return Case(
+        node=node,
+        chunks=_chunks(rng, arrivals),
+        closed=closed,
+        closed_chunks=closed_chunks,
+        acts=_acts(rng, on, node, grid_ns, size),
+        pool=int(rng.integers(1, 9)),
+        time_bins=int(rng.integers(1, 4)),
+        bin_ns=int(rng.integers(3, 40)) * grid_ns,
+        slo_ns=rng.integers(0, 30, 2) * grid_ns,
+    )
+
+
+def _node(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Node:
+    max_batch = int(rng.integers(1, 7))
+    spec = SchedulerSpec(
+        max_batch=max_batch,
+        window_ns=int(rng.integers(1, 9)) * grid_ns if on["window"] else 0,
+        max_queue=int(rng.integers(0, 8)) if on["bound"] else -1,
+        priority_levels=3 if on["priorities"] else 1,
+        slots=2 if on["slots"] else 1,
+        max_deaths=int(rng.choice([-1, 1, 2, 3])),
+    )
+    bits, pressure_max, rows_max = int(rng.integers(0, 3)), int(rng.integers(1, 4)), max_batch + int(rng.integers(0, 2))
+    shape = (pressure_max + 1, rows_max + 1, 1 << bits)
+    # A service of no time ends within its own instant; closed loops could then spin on the spot.
+    table = rng.integers(1 if on["closed"] else 0, 9, shape)
+    table += rng.integers(0, 3, (pressure_max + 1, 1, 1)) if on["neighbours"] else 0
+    if not on["neighbours"]:
+        table[:] = table[0]
+    levels = rng.choice([0.5, 1.0, 1.37, 3.0], 4) if on["levels"] else np.ones(1)
+    service = Service((table * grid_ns).ravel(), bits, rows_max, pressure_max, levels, 13 * grid_ns)
+    return Node(spec, int(rng.integers(1, 5)), service, _front(rng, on, grid_ns), int(rng.integers(1, 20)) * grid_ns)
+
+
+def _front(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Ints:
+    front = np.zeros(FRONT_PARAM_COUNT, np.int64)
+    if on["front"]:
+        front[:6] = rng.integers(0, 3, 6) * rng.integers(0, 2, 6) * grid_ns
+        front[[7, 8]] = rng.choice([0, 1024, 700], 2)
+    front[FRONT_BUDGET_NS] = int(rng.integers(0, 5)) * grid_ns if on["budget"] else -1
+    front[FRONT_TIMER_LATE_NS] = int(rng.integers(1, 4)) * grid_ns if on["late"] else 0
+    return front
+
+
+def _asked(rng: np.random.Generator, on: dict[str, bool], grid_ns: int, arrival_ns: Ints) -> Requests:
+    count = len(arrival_ns)
+    never = np.full(count, NEVER_NS)
+
+    def some(feature: str, low: int, high: int) -> Ints:
+        values = rng.integers(low, high, count) * grid_ns
+        return np.where(rng.random(count) < 0.7, values, never) if on[feature] else never
+
+    return Requests(
+        arrival_ns=arrival_ns,
+        rows=rng.integers(1, 5, count) if on["rows"] else np.ones(count, np.int64),
+        class_=rng.integers(0, 2, count),
+        priority=rng.integers(0, 3, count) if on["priorities"] else np.zeros(count, np.int64),
+        timeout_ns=some("deadlines", 0, 15),
+        patience_ns=some("patience", 0, 25),
+        client_ns=rng.integers(0, 3, count) * grid_ns,
+        draw=rng.integers(0, 2**62, (int(rng.integers(1, 4)), count)),
+    )
+
+
+def _arrivals(rng: np.random.Generator, on: dict[str, bool], grid_ns: int, size: int) -> Requests:
+    gaps = rng.choice([0, 0, 1, 2, 5], size) if rng.random() < 0.7 else rng.integers(0, 12, size)
+    return _asked(rng, on, grid_ns, np.cumsum(gaps, dtype=np.int64) * grid_ns)
+
+
+def _chunks(rng: np.random.Generator, requests: Requests, first: int = 1) -> list[Requests]:
+    """The same requests in chunks of random sizes, the first one of at least `first`."""
+    chunks, at = [], 0
+    while at < len(requests):
+        upto = at + max(int(rng.integers(1, len(requests) + 1)), 0 if at else first)
+        columns = {
+            f.name: getattr(requests, f.name)[..., at:upto]
+            for f in dataclasses.fields(Requests)
+            if f.name != "first_id"
+        }
+        chunks.append(Requests(**columns, first_id=at))
+        at = upto
+    return chunks
+
+
+def _closed(rng: np.random.Generator, on: dict[str, bool], grid_ns: int, size: int) -> tuple[Closed, list[Requests]]:
+    clients = int(rng.integers(1, 5))
+    think_ns = rng.integers(0, 6, clients) * grid_ns
+    count = clients * int(rng.integers(1, 2 + size // 4))
+    requests = _asked(rng, on, grid_ns, rng.integers(0, 9, count) * grid_ns)
+    return Closed(requests.class_[:clients], think_ns), _chunks(rng, requests, clients)
+
+
+def _acts(
+    rng: np.random.Generator, on: dict[str, bool], node: Node, grid_ns: int, size: int
+) -> list[tuple[int, str, int]]:
+    replicas, last = node.replicas, 2 * size + 10
+
+    def when() -> int:
+        return int(rng.integers(0, last)) * grid_ns
+
+    late = rng.random() < 0.2  # replicas that come up one after another
+    acts = [(when() if late else 0, "ready", r) for r in range(replicas)]
+    if on["deaths"]:
+        for _ in range(int(rng.integers(1, 6))):
+            at, replica = when(), int(rng.integers(0, replicas))
+            acts.append((at, "kill", replica))
+            acts.append((at + int(rng.integers(0, 15)) * grid_ns, "ready", replica))
+    if on["drains"]:
+        acts += [(when(), "drain_replica", int(rng.integers(0, replicas))) for _ in range(int(rng.integers(0, 3)))]
+        acts += [(when(), "drain", 0)] * int(rng.integers(0, 2))
+    if on["stops"]:
+        acts += [(when(), "", 0) for _ in range(6)]
+    order = rng.permutation(len(acts))
+    return sorted((acts[i] for i in order), key=lambda act: act[0])
+
+
+def stuck_head_case(count: int = 200) -> Case:
+    """A request that waits at the head while those behind it come and cancel: its ring fills with holes."""
+    instants = np.arange(count, dtype=np.int64) * 10
+    ones, never = np.ones(count, np.int64), np.full(count, NEVER_NS)
+    patience_ns = np.full(count, 15)
+    patience_ns[::9] = NEVER_NS
+    draw = np.zeros((1, count), np.int64)
+    requests = Requests(instants, ones, ones * 0, ones * 0, never, patience_ns, ones * 0, draw)
+    node = Node(SchedulerSpec(max_batch=2), 1, Service(np.full(3, 7), 0, 2, 0))
+    acts = [(10 * count, "ready", 0)]
+    return Case(node, [requests], None, [], acts, 4, 1, 10**6, np.zeros(2, np.int64))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that can be seen of a plane that was taken through a case."""
+
+    stops: list[Stop]
+    rows: list[Rows]  # at every instant at which control acts, and at the end
+    tally: Tally
+    ended: bool  # nothing was left to do
+
+
+def run(plane: Plane, case: Case) -> Outcome:
+    """Take a plane through a case."""
+    chunks, closed_chunks = iter(case.chunks), iter(case.closed_chunks)
+    stops: list[Stop] = []
+    rows: list[Rows] = []
+    if case.closed is not None:
+        plane.feed_closed(next(closed_chunks))
+    open_ended = False
+    for at_ns, act, replica in [*case.acts, (END_NS, "", 0)]:
+        while (stop := plane.advance(at_ns)).code != StopCode.UNTIL:
+            stops.append(stop)
+            if stop.code != StopCode.STARVED:
+                continue
+            chunk, closed_chunk = next(chunks, None), None
+            if chunk is not None:
+                plane.feed(chunk)
+            elif not open_ended:
+                plane.end_feed()
+                open_ended = True
+            elif (closed_chunk := next(closed_chunks, None)) is not None:
+                plane.feed_closed(closed_chunk)
+            else:
+                return Outcome(stops, [*rows, plane.rows()], plane.tally(), False)
+        stops.append(stop)
+        rows.append(plane.rows())
+        if act in ("ready", "kill", "drain_replica"):
+            getattr(plane, act)(replica)
+        elif act == "drain":
+            plane.drain()
+    return Outcome(stops, rows, plane.tally(), True)
+
+
+def both(case: Case) -> tuple[Outcome, Outcome]:
+    """The case's outcome on the reference and on the data plane."""
+    bins = {"time_bins": case.time_bins, "bin_ns": case.bin_ns, "slo_ns": case.slo_ns}
+    slow = run(Reference(case.node, 2, case.closed, **bins), case)  # type: ignore[arg-type]
+    fast = run(DataPlane(case.node, 2, case.closed, keep="both", pool=case.pool, **bins), case)  # type: ignore[arg-type]
+    return slow, fast
+
+
+def difference(slow: Outcome, fast: Outcome) -> str:
+    """The first thing in which two outcomes differ, in words; empty if nothing."""
+    for i, (a, b) in enumerate(zip(slow.rows, fast.rows, strict=False)):
+        if a.shape != b.shape:
+            return f"rows at stop {i}: reference {a[:, 0].tolist()}, data plane {b[:, 0].tolist()}"
+        if wrong := np.argwhere(a != b).tolist():
+            row, column = wrong[0]
+            what = f"request {a[row, 0]}, {COLUMNS[column]}"
+            return f"{what}: reference {a[row, column]}, data plane {b[row, column]} ({len(wrong)} fields differ)"
+    if slow.stops != fast.stops or slow.ended != fast.ended:
+        pairs = zip(slow.stops, fast.stops, strict=False)
+        return f"stops: {next((p for p in pairs if p[0] != p[1]), (len(slow.stops), len(fast.stops)))}"
+    return _tally_difference(slow.tally, fast.tally) if slow.ended else ""
+
+
+def _tally_difference(slow: Tally, fast: Tally) -> str:
+    for f in dataclasses.fields(Tally):
+        a, b = np.asarray(getattr(slow, f.name)), np.asarray(getattr(fast, f.name))
+        same = np.allclose(a, b, rtol=1e-9, atol=1e-18) if a.dtype.kind == "f" else np.array_equal(a, b)
+        if not same:
+            return f"tally.{f.name}: reference {a[a != b]}, data plane {b[a != b]}"
+    return ""

@@ -1,0 +1,123 @@
+"""Run by test_mutants in a process with NUMBA_DISABLE_JIT=1: the kernel as plain Python, whole and mutated.
+
+Prints one JSON object: cases that disagreed unmutated, and of each mutant the number of cases it
+took to catch it (0: not caught).
+"""
+
+import importlib
+import json
+import random
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import sim.dataplane
+from tests.twin.cases import FEATURES, Case, both, difference, draw_case, stuck_head_case
+
+CASES = 300
+KERNEL = ("sim.kernel_queue", "sim.kernel_tally", "sim.kernel")
+SOURCES = {name: Path(str(importlib.import_module(name).__file__)) for name in KERNEL}
+HANGS_AFTER_S = 5.0  # a mutant may loop for ever; a case takes some milliseconds
+
+MUTANTS = {
+    "rule 2: one row too many fits": (
+        "fits = inlined(batching.fits)",
+        "fits = lambda a, b, c: batching.fits(a, b, c + 1)",
+    ),
+    "rule 4: the highest id wins a tie": ("occupied < best_occupied and", "occupied <= best_occupied and"),
+    "rule 5: the second slot takes any reason": (
+        "slot_takes = inlined(batching.slot_takes)",
+        "slot_takes = lambda occupied, slots, reason: 1",
+    ),
+    "rule 1: the newcomer's own level does not count": ("+ ly.PRIORITY] + 1):", "+ ly.PRIORITY]):"),
+    "rule 6: a request leaves one instant too late": (
+        "expired = inlined(admission.expired)",
+        "expired = lambda deadline_ns, now_ns: admission.expired(deadline_ns + 1, now_ns)",
+    ),
+    "rule 7: an answer is cancelled at the instant it begins": (
+        "pool[at + ly.CANCEL_NS] < at_ns:",
+        "pool[at + ly.CANCEL_NS] <= at_ns:",
+    ),
+    "rule 8: a batch in the second slot dies too": (
+        "undo(s, pool, q, t, x, out, second, 0)",
+        "undo(s, pool, q, t, x, out, second, 1)",
+    ),
+    "rule 8: put back behind its level": ("+ NUMBER] > number:", "+ NUMBER] < 0:"),
+    "rule 8: a finish frees the successor's slot": ("!= q[batch + ly.B_INCARNATION]:", "< 0:"),
+    "rule 10: the budget's very end is too late": (
+        "over_budget = inlined(front.over_budget)",
+        "over_budget = lambda a, n, b: front.over_budget(a - 1, n, b)",
+    ),
+    "rule 10: a timer acts while the station is busy": ("if s[ly.FRONT_END_NS] == NEVER_NS:", "if True:"),
+    "rule 11: the batch counts itself as its neighbour": ("min(s[ly.RUNNING], ", "min(s[ly.RUNNING] + 1, "),
+    "order: the highest replica ends first": (
+        "if s[base + i] < end_ns:",
+        "if s[base + i] <= end_ns and s[base + i] < NEVER_NS:",
+    ),
+    "order: control before a batch that ends": ("event >= EVENT_CONTROL):", "event >= EVENT_ENDED):"),
+    "the oldest is the first in order": ("best_number = slot,", "best_number = slot, -1 - level +"),
+    "draws are not keyed by deaths": ("death = min(", "death = 0 * min("),
+    "a full pool's ring forgets its holes": (
+        "q[ring_at(s, level, end)] = slot",
+        "q[ring_at(s, level, position)] = slot",
+    ),
+    "a refused client does not wait": ("pause_ns = max(pause_ns, s[ly.RETRY_AFTER_NS])", "pass"),
+    "the tally's parts are mixed up": ("x[sums + 3]", "x[sums + 4]"),
+}
+"""What is changed in the kernel's source: each must change a decision that some case shows."""
+
+
+def load(old: str, new: str) -> bool:
+    """Load the kernel afresh with one change to its source; whether the change was found, once."""
+    found = 0
+    for name, path in SOURCES.items():
+        source = path.read_text()
+        found += source.count(old) if old else 0
+        sys.modules[name] = module = ModuleType(name)
+        module.__file__ = str(path)
+        exec(compile(source.replace(old, new) if old else source, str(path), "exec"), module.__dict__)
+    sim.dataplane.advance = sys.modules["sim.kernel"].advance  # type: ignore[attr-defined]
+    return found == 1
+
+
+def cases() -> list[Case]:
+    """The same cases for every mutant, most of them with most features."""
+    bits = random.Random(4)
+    full = (1 << len(FEATURES)) - 1
+    masks = [full & (bits.getrandbits(16) | bits.getrandbits(16)) for _ in range(CASES)]
+    return [*(draw_case(50, i, 5 + i % 40, mask) for i, mask in enumerate(masks)), stuck_head_case()]
+
+
+def disagrees(case: Case) -> bool:
+    """Whether the two planes differ; a mutant may also run into an error, or hang."""
+    signal.setitimer(signal.ITIMER_REAL, HANGS_AFTER_S)
+    try:
+        return difference(*both(case)) != ""
+    except (AssertionError, IndexError, ValueError, OverflowError, TimeoutError):
+        return True
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def hang(number: int, frame: object) -> None:
+    """What the alarm does."""
+    raise TimeoutError
+
+
+def main() -> None:
+    """Print what was found."""
+    signal.signal(signal.SIGALRM, hang)
+    drawn = cases()
+    load("", "")
+    report = {"disagreed": sum(disagrees(case) for case in drawn), "missing": [], "caught_after": {}}
+    for name, (old, new) in MUTANTS.items():
+        if not load(old, new):
+            report["missing"].append(name)  # type: ignore[attr-defined]
+        caught = next((i for i, case in enumerate(drawn, 1) if disagrees(case)), 0)
+        report["caught_after"][name] = caught  # type: ignore[index]
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
