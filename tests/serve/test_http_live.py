@@ -11,7 +11,7 @@ import tritonclient.http.aio as aio
 from tritonclient.utils import InferenceServerException
 
 from tests.serve import models
-from tests.serve.protocol.client import Client, request
+from tests.serve.protocol.client import Client, binary_request, infer, request
 from tests.serve.protocol.live import Direct, address_of, distinct_rows, port_of, serving
 
 pytestmark = pytest.mark.live
@@ -22,6 +22,7 @@ SERVED = {
     "echo": models.text,
     "mlp": models.mlp,
     "gather": models.gather,
+    "slow": models.affine,
 }
 
 
@@ -32,7 +33,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def live(folder):
-    with serving(folder, SERVED, replicas={"count": 1, "threads": 1}) as engine:
+    slow = {"batching": {"max_batch": 8, "window": "1h"}}  # a request waits there until it is cancelled
+    with serving(folder, SERVED, {"slow": slow}, replicas={"count": 1, "threads": 1}) as engine:
         yield engine
 
 
@@ -246,3 +248,87 @@ def test_malformed_requests_get_400_and_the_server_keeps_serving(live, body, hea
         assert reply.status == 400
         assert json.loads(reply.body)["error"]
         assert raw.ask(request("/v2/health/ready")).status == 200
+
+
+def test_the_call_sequence_of_perf_analyzer_finds_every_field_it_indexes(live):
+    """Its C++ client always sends the header length and an id, possibly empty; two windows of four requests."""
+    with Client(port_of(live)) as raw:
+        assert raw.ask(request("/v2/health/live")).status == 200
+        metadata = raw.ask(request("/v2/models/affine")).json
+        assert {"name", "versions", "platform", "inputs", "outputs"} <= set(metadata)
+        config = raw.ask(request("/v2/models/affine/config")).json
+        assert {i["name"] for i in config["input"]} <= {i["name"] for i in metadata["inputs"]}
+        assert type(config["max_batch_size"]) is int
+        assert type(config["model_transaction_policy"]["decoupled"]) is bool
+        assert type(config["response_cache"]["enable"]) is bool
+        server = raw.ask(request("/v2")).json
+        assert type(server["extensions"]) is list
+        assert "statistics" in server["extensions"]
+        for _ in range(2):
+            before = perf_statistics(raw)
+            for _ in range(2):
+                perf_binary(raw)
+                perf_json(raw)
+            after = perf_statistics(raw)
+            assert after["inference_count"] - before["inference_count"] == 4
+            assert after["inference_stats"]["success"]["count"] - before["inference_stats"]["success"]["count"] == 4
+        assert raw.ask(request("/metrics")).status == 200
+
+
+def perf_statistics(raw):
+    """A statistics request, indexed as perf_analyzer's parser does, without looking whether a field is there."""
+    (stats,) = raw.ask(request("/v2/models/affine/stats")).json["model_stats"]
+    parts = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+    found = [stats["inference_stats"][part][key] for part in parts for key in ("count", "ns")]
+    found += [stats["inference_count"], stats["execution_count"], stats["last_inference"]]
+    for batch in stats["batch_stats"]:
+        found.append(batch["batch_size"])
+        found += [batch[part][key] for part in parts[3:6] for key in ("count", "ns")]
+    assert all(type(n) is int and n >= 0 for n in found)
+    assert (stats["name"], stats["version"]) == ("affine", "1")
+    return stats
+
+
+def perf_binary(raw):
+    """A binary inference as perf_analyzer sends it."""
+    outputs = [{"name": "y", "parameters": {"binary_data": True}}]
+    reply = raw.ask(infer(*binary_request(X[:1], id="", outputs=outputs), model="affine"))
+    assert reply.status == 200
+    np.testing.assert_array_equal(np.frombuffer(reply.binary, "<f4"), 2 * X[0] + 1)
+
+
+def perf_json(raw):
+    """A JSON inference as perf_analyzer sends it: with a header length, and no parameters on a JSON output."""
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": X[0].tolist()}]
+    text = json.dumps({"id": "", "inputs": inputs, "outputs": [{"name": "y"}]}).encode()
+    reply = raw.ask(infer(text, model="affine", Inference_Header_Content_Length=len(text)))
+    assert reply.status == 200
+    (output,) = reply.json["outputs"]
+    assert "parameters" not in output
+    assert output["data"] == (2 * X[0] + 1).tolist()
+    assert "id" not in reply.json
+
+
+def test_a_client_that_hangs_up_is_counted_as_cancelled(live):
+    """Behind a queue held back by its window; the count appears in the metrics."""
+
+    def cancelled(raw):
+        page = raw.ask(request("/metrics")).body.decode().splitlines()
+        line = next(x for x in page if x.startswith('forebay_requests_total{model="slow",outcome="cancelled"}'))
+        return float(line.split()[1])
+
+    with Client(port_of(live)) as raw:
+        before = cancelled(raw)
+        leaving = Client(port_of(live))
+        leaving.send(infer(*binary_request(X), model="slow"))
+        until(lambda: b'forebay_queue_rows{model="slow"} 2.0' in raw.ask(request("/metrics")).body)
+        leaving.socket.close()
+        until(lambda: cancelled(raw) > before)
+        assert cancelled(raw) == before + 1
+
+
+def until(condition, patience_s=30.0):
+    """Ask the server again and again until `condition` holds; how long that takes decides nothing."""
+    given_up_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < given_up_s, "it did not come about"

@@ -16,8 +16,14 @@ from serve.launch import Live, launch
 WIDTH = 64
 
 
-def write_deployment(folder: Path, models: Mapping[str, Callable[[Path], Path]], **settings: Mapping[str, Any]) -> Path:
-    """A deployment of `models` (name to builder) in `folder`; `settings` are merged into every model's."""
+Builder = Callable[[Path], Path]
+Settings = Mapping[str, Any]
+
+
+def write_deployment(
+    folder: Path, models: Mapping[str, Builder], own: Mapping[str, Settings] | None = None, **settings: Settings
+) -> Path:
+    """A deployment of `models` (name to builder) in `folder`: `settings` for every model, `own` for each by name."""
     entries = {}
     for name, build in models.items():
         build(folder / f"{name}.onnx")
@@ -27,6 +33,7 @@ def write_deployment(folder: Path, models: Mapping[str, Callable[[Path], Path]],
             "batching": {"max_batch": 8, "window": "2ms"},
             "queue": {"max_queue": 4096, "priority_levels": 3, "default_priority": 1},
             **settings,
+            **(own or {}).get(name, {}),
         }
     path = folder / "deployment.yaml"
     pools = {"here": {"nodes": 1, "cores": 2, "price": "0.35 USD/h"}}
@@ -36,10 +43,10 @@ def write_deployment(folder: Path, models: Mapping[str, Callable[[Path], Path]],
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, models: Mapping[str, Callable[[Path], Path]], **settings: Mapping[str, Any]
+    folder: Path, models: Mapping[str, Builder], own: Mapping[str, Settings] | None = None, **settings: Settings
 ) -> Iterator[Live]:
     """Serve `models` while the block runs."""
-    with launch(write_deployment(folder, models, **settings)) as live:
+    with launch(write_deployment(folder, models, own, **settings)) as live:
         yield live
 
 

@@ -1,7 +1,5 @@
 """Paths and the documents behind them, as perf_analyzer and tritonclient index them."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -171,47 +169,6 @@ def test_statistics_count_what_the_engine_counted():
         (3, {"count": 1, "ns": 5}),
         (4, {"count": 1, "ns": 2}),
     ]
-
-
-def test_the_call_sequence_of_perf_analyzer_finds_every_field_it_indexes(start):
-    """Its C++ client always sends the header length and an id, possibly empty."""
-    running = start(StubEngine(served_model()))
-    with Client(running.port) as client:
-        assert client.ask(request("/v2/health/live")).status == 200
-        metadata = client.ask(request("/v2/models/twice")).json
-        config = client.ask(request("/v2/models/twice/config")).json
-        assert {i["name"] for i in config["input"]} <= {i["name"] for i in metadata["inputs"]}
-        assert isinstance(config["max_batch_size"], int)
-        assert isinstance(config["model_transaction_policy"]["decoupled"], bool)
-        assert isinstance(config["response_cache"]["enable"], bool)
-        assert "statistics" in client.ask(request("/v2")).json["extensions"]
-        for _ in range(2):  # before and after a window
-            (stats,) = client.ask(request("/v2/models/twice/stats")).json["model_stats"]
-            assert {"name", "version", "inference_count", "execution_count"} <= set(stats)
-            for part in ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"):
-                assert all(type(stats["inference_stats"][part][k]) is int for k in ("count", "ns"))
-            assert all(
-                type(stats["inference_stats"][part][k]) is int
-                for part in ("cache_hit", "cache_miss")
-                for k in ("count", "ns")
-            )
-            header, data = binary_request(
-                np.ones((1, 4), "f4"), id="", outputs=[{"name": "y", "parameters": {"binary_data": True}}]
-            )
-            assert client.ask(infer(header, data)).status == 200
-            text = json.dumps(
-                {
-                    "id": "",
-                    "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}],
-                    "outputs": [{"name": "y"}],
-                }
-            ).encode()
-            reply = client.ask(infer(text, Inference_Header_Content_Length=len(text)))
-            assert reply.status == 200
-            (output,) = reply.json["outputs"]
-            assert output["data"] == [2, 4, 6, 8]
-            assert "parameters" not in output
-            assert "id" not in reply.json
 
 
 def test_the_front_serves_prometheus_its_page(start):
