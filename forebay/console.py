@@ -21,15 +21,16 @@ def stdout() -> Console:
     """The console for people; as wide as the terminal, or 120 columns in a pipe."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120)
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=120)
 
 
 def show(*renderables: RenderableType) -> None:
     """Print tables and lines for people, on stdout."""
     console = stdout()
     for renderable in renderables:
-        console.print(renderable)
+        # Lines are left for the terminal to wrap, so that a command can be copied whole.
+        console.print(renderable, soft_wrap=isinstance(renderable, str))
 
 
 def emit(payload: dict[str, Any]) -> None:

@@ -63,9 +63,8 @@ def breakdown_table(result: Result) -> Table:
 
 def result_lines(result: Result) -> list[str]:
     """The verdict and what it rests on."""
-    capacity = "" if result.capacity_rps is None else f"; capacity {show_value('throughput', result.capacity_rps)}"
     return [
-        f"{result.verdict}: {result.verdict_reason}{capacity}",
+        f"{result.verdict}: {result.verdict_reason}",
         f"{result.replications} replications, {result.requests:,} requests, seed {result.seed}; "
         f"the weakest number is {result.origin}",
         f"batches by reason: {_shares(result.reasons)}",

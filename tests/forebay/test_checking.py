@@ -36,6 +36,7 @@ BROKEN = {
     "priorities": {"workload.classes.bulk.priority": 0},
     "overload-bounded": {f"{QUEUE}.max_queue": 4096},
     "overload-long-queue": {f"{QUEUE}.max_queue": 32},
+    "tour": {f"{BATCHING}.window": "5ms"},
     "closed-loop": {"workload.classes.clients.arrivals": {"poisson": "2500/s"}},
 }
 """What takes the point away, by lesson: its claims must then fail, or they claim nothing."""
