@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MODEL ?=
 FIDELITY ?= full
 
-.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine clean
+.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine show clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +46,10 @@ bench-engine: $(STAMP)
 
 bench-fidelity: $(STAMP)
 	$(BIN)/python -m bench.fidelity --set $(FIDELITY)
+
+# 20,000 checked requests while replicas are killed; CI runs the same test with fewer.
+show: $(STAMP)
+	FOREBAY_SHOW_REQUESTS=20000 $(BIN)/python -m pytest tests/serve/test_show_kills.py
 
 clean:
 	rm -rf $(VENV) out

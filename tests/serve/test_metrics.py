@@ -1,5 +1,8 @@
 """The Prometheus page: what the counters say, under names that last."""
 
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -80,3 +83,12 @@ def test_bounds_of_the_batch_histogram_are_powers_of_two_and_the_largest_batch()
     buckets, total = rows_buckets({1: 5, 3: 1, 12: 2}, 12)
     assert buckets == [("1.0", 5), ("2.0", 5), ("4.0", 6), ("8.0", 6), ("12.0", 8), ("+Inf", 8)]
     assert total == 32
+
+
+def test_every_metric_is_in_the_docs_and_every_one_in_the_docs_exists():
+    text, _ = Metrics(StubEngine(served_model()), Front()).render()
+    families = [f for f in text_string_to_metric_families(text.decode()) if f.name.startswith("forebay_")]
+    shown = {f.name.removeprefix("forebay_") + ("_total" if f.type == "counter" else "") for f in families}
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text().partition("## Metrics")[2]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([a-z_]+)", " ".join(rows))) == shown

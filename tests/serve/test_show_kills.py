@@ -1,6 +1,6 @@
 """The show: replicas are killed while hundreds of distinct requests are under way, and nobody notices.
 
-FOREBAY_SHOW_REQUESTS sets the number of requests (`make bench-engine` shows 20,000), half through
+FOREBAY_SHOW_REQUESTS sets the number of requests (`make show` sends 20,000), half through
 tritonclient's blocking client, half through its asyncio one, 256 outstanding at any time in all.
 """
 
