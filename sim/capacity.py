@@ -13,7 +13,7 @@ from sim.planes import build_plane
 from sim.rng import stream, uniform_bits
 from sim.scenario import Engine
 from sim.setup import Setup
-from sim.workload import Source, rate_rps
+from sim.workload import Source
 
 BATCHES = 2400
 """Batches in all, about (fewer on one replica): the batch times' own noise is then below a per cent."""
@@ -67,8 +67,8 @@ class _Mix:
 
     def __init__(self, setup: Setup) -> None:
         self._sources = setup.load.sources
-        weights = np.array([_rate(setup, source) for source in self._sources])
-        self._edges = np.cumsum(weights / weights.sum())
+        weights = np.array([source.weight for source in self._sources])
+        self._edges = np.cumsum(weights) / max(weights.sum(), 1e-300)
         self._rng = stream(setup.seed, 0, "capacity", "mix")
 
     def requests(self, count: int) -> Requests:
@@ -93,11 +93,3 @@ def _rows(source: Source, rng: np.random.Generator, count: int) -> Ints:
     if source.given_rows is None:
         return source.rows(rng, count)
     return source.given_rows[rng.integers(0, len(source.given_rows), count)]
-
-
-def _rate(setup: Setup, source: Source) -> float:
-    """Requests per second of an open class; of fixed instants, those within the load."""
-    if source.instants is not None:
-        within = np.searchsorted(source.instants, setup.load.duration_ns)
-        return max(float(within), 1e-9) / (setup.load.duration_ns * 1e-9)
-    return rate_rps(setup.workload.classes[source.name].arrivals) or 1.0

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from serve.errors import ProfileError, SpecError
 from serve.files import resolve, sha256
-from serve.profile import Profile, ServiceCell
+from serve.profile import Noise, Profile, ServiceCell
 
 Floats = npt.NDArray[np.float64]
 Cells = Mapping[tuple[int, int, int], Floats]
@@ -22,8 +22,11 @@ ASSUMED_SAMPLES = 1024
 """Size of the sample that stands for a cell of a profile without samples: its quantiles at even steps."""
 
 
-def load_cells(profile: Profile, path: Path) -> Cells:
-    """The samples of the profile read from `path`.
+def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells]:
+    """The samples of the profile read from `path`: as measured, and freed of the machine's level.
+
+    A sample's service time is divided by the level of the window in which it was taken, so that what
+    is left scatters around one and the same machine; a simulated run then gets a level of its own.
 
     Raises
     ------
@@ -31,32 +34,43 @@ def load_cells(profile: Profile, path: Path) -> Cells:
     ProfileError : it is not the file that the profile was written with, or lacks a cell.
     """
     if profile.samples.rows == 0:
-        return {(c.threads, c.busy, c.rows): assumed(c) for c in profile.service}
+        cells: Cells = {(c.threads, c.busy, c.rows): assumed(c) for c in profile.service}
+        return cells, cells
     file = resolve(path, profile.samples.file)
     if not file.is_file():
         raise SpecError.of(path, "samples.file", f"must name the samples' file beside the profile, found no {file}")
     if sha256(file) != profile.samples.sha256:
         raise ProfileError(f"{path}: samples.sha256: {file.name} is not the file that was measured with this profile")
-    cells = _grouped(file)
+    columns = _columns(file)
+    cells = _grouped(columns, columns["service_ns"])
     for cell in profile.service:
         if (cell.threads, cell.busy, cell.rows) not in cells:
             where = f"threads {cell.threads}, busy {cell.busy}, rows {cell.rows}"
             raise ProfileError(f"{path}: {file.name} holds no samples of {where}, which the profile lists")
-    return cells
+    return cells, _grouped(columns, columns["service_ns"] / levels_at(columns["at_s"], profile.noise))
 
 
-def _grouped(file: Path) -> Cells:
-    """Cells of a parquet file, by one sort over (threads, busy, rows, service time)."""
+def _columns(file: Path) -> dict[str, Floats]:
     from pyarrow import parquet  # slow to import, and synthetic profiles do without
 
-    names = ["threads", "busy", "rows", "service_ns"]
+    names = ["threads", "busy", "rows", "at_s", "service_ns"]
     table = parquet.read_table(file, columns=names, use_threads=False)
-    threads, busy, rows, service_ns = (table[name].to_numpy().astype(np.int64) for name in names)
-    order = np.lexsort((service_ns, rows, busy, threads))
-    keys = np.stack([threads, busy, rows], axis=1)[order]
+    return {name: table[name].to_numpy().astype(np.float64) for name in names}
+
+
+def levels_at(at_s: Floats, noise: Noise) -> Floats:
+    """The machine's level in the window of each instant; the last window lasts."""
+    series = np.array(noise.level_series or [1.0])
+    window = (at_s // noise.level_bin_s).astype(np.int64)
+    return series[np.clip(window, 0, len(series) - 1)]
+
+
+def _grouped(columns: Mapping[str, Floats], service_ns: Floats) -> Cells:
+    """Service times by cell, by one sort over (threads, busy, rows, service time)."""
+    order = np.lexsort((service_ns, columns["rows"], columns["busy"], columns["threads"]))
+    keys = np.stack([columns[name].astype(np.int64) for name in ("threads", "busy", "rows")], axis=1)[order]
     starts = np.flatnonzero(np.any(np.diff(keys, axis=0, prepend=-1), axis=1))
-    values = service_ns[order].astype(np.float64)
-    parts = np.split(values, starts[1:])
+    parts = np.split(service_ns[order], starts[1:])
     return {(int(t), int(b), int(r)): part for (t, b, r), part in zip(keys[starts], parts, strict=True)}
 
 

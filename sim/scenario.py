@@ -10,7 +10,6 @@ from serve.deployment import Deployment
 from serve.spec import Name, SchemaVersion, Spec
 from serve.units import DurationNs, RateRps
 
-
 PositiveRate = Annotated[RateRps, Field(ge=1e-6, le=1e9)]
 
 

@@ -57,7 +57,8 @@ class Measured:
     """A profile with its samples, ready to be drawn from."""
 
     profile: Profile
-    cells: Cells
+    raw: Cells
+    cells: Cells  # freed of the machine's level
 
     @classmethod
     def load(cls, path: Path) -> Measured:
@@ -65,11 +66,20 @@ class Measured:
         from serve.files import load
 
         profile = load(path, Profile)
-        return cls(profile, load_cells(profile, path))
+        return cls(profile, *load_cells(profile, path))
 
-    def law(self, threads: int, replicas: int, max_batch: int, backend: str = "onnx") -> Law:
-        """What replicas of so many threads draw from; ProfileError if that was not measured."""
-        return Law(self, *coverage(self.profile, threads, replicas, max_batch), exact=backend == "emulated")
+    def law(
+        self, threads: int, replicas: int, max_batch: int, backend: str = "onnx", request_rows: float = math.inf
+    ) -> Law:
+        """What replicas of so many threads draw from; ProfileError if that was not measured.
+
+        `request_rows` is the mean number of rows of a request: calibration times batches that are
+        one request, and putting several together takes its own time (`fit.joining_us`).
+        """
+        covered = coverage(self.profile, threads, replicas, max_batch)
+        exact = backend == "emulated"
+        joining_ns = 0.0 if exact else self.profile.fit.get("joining_us", 0.0) * 1000
+        return Law(self, *covered, exact=exact, row_ns=joining_ns / request_rows, request_ns=joining_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +96,12 @@ class Law:
     max_batch: int
     warnings: tuple[str, ...] = ()
     exact: bool = False
+    row_ns: float = 0.0  # a batch of r rows takes r x row_ns - request_ns longer, if that is positive
+    request_ns: float = 0.0
 
     def expected(self) -> Drawn:
         """The samples as they are, on a machine whose level never moves."""
-        return Drawn(self._service(self.measured.cells, 1.0, np.ones(1), 2**62))
+        return Drawn(self._service(self._own(), 1.0, np.ones(1), 2**62))
 
     def bootstrap(self, rng: np.random.Generator, duration_ns: int) -> Drawn:
         """Samples drawn again with replacement, and one path of the machine's level as calibration saw it."""
@@ -103,15 +115,22 @@ class Law:
         return Drawn(drawn, math.log(calibration) + self._shift(cells), math.log(float(levels.mean())))
 
     def _own(self) -> Cells:
-        return {key: own for key, own in self.measured.cells.items() if key[0] == self.threads}
+        cells = self.measured.raw if self.exact else self.measured.cells
+        return {key: own for key, own in cells.items() if key[0] == self.threads}
 
     def _shift(self, cells: Cells) -> float:
         """Mean over cells of the log ratio of resampled to original means."""
         own = self._own()
         return float(np.mean([math.log(cells[key].mean() / own[key].mean()) for key in cells]))
 
+    def _joining_ns(self) -> Floats:
+        """By rows: what putting together the requests of such a batch adds, as many as there are on average."""
+        added: Floats = np.maximum(np.arange(self.max_batch + 1) * self.row_ns - self.request_ns, 0.0)
+        return added
+
     def _service(self, cells: Cells, factor: float, levels: Floats, bin_ns: int) -> Service:
-        table = quantile_table(cells, self.threads, self.pressure_max, self.max_batch, not self.exact) * factor
+        table = quantile_table(cells, self.threads, self.pressure_max, self.max_batch, not self.exact)
+        table = (table + self._joining_ns()[:, np.newaxis]) * factor
         whole = np.maximum(np.rint(table), 1).astype(np.int64)
         return Service(whole.reshape(-1), BITS, self.max_batch, self.pressure_max, levels, bin_ns)
 

@@ -79,9 +79,9 @@ def prepare(
     model = deployment.models[name]
     path = resolve(deployment_base / "deployment.yaml", model.profile)
     measured = Measured.load(path)
-    law = measured.law(model.replicas.threads, model.replicas.count, model.batching.max_batch, model.backend)
-    client = client_draw(measured.profile.client)
-    load = build(workload, model, base, client, given)
+    load = build(workload, model, base, client_draw(measured.profile.client), given)
+    replicas = model.replicas
+    law = measured.law(replicas.threads, replicas.count, model.batching.max_batch, model.backend, load.rows_mean)
     classes = tuple(workload.classes)
     limits = bounds(slo, classes)
     budget_ns = front_budget_ns(deployment, limits)

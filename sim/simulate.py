@@ -20,6 +20,7 @@ import numpy as np
 
 from serve.deployment import Deployment
 from serve.files import load, plain, resolve
+from serve.profile import FrontCosts
 from serve.vocabulary import METRICS
 from sim import paths
 from sim.capacity import capacity_rps
@@ -198,7 +199,15 @@ def _run(setup: Setup, replication: Replication, window: Window, unstable: bool)
     in_time = None
     if unstable:
         in_time = tuple(int(n) for n in replication.in_time[:, window.first : window.last].sum(axis=1))
-    return run_of_tally(replication.tally, window, setup.replicas, in_time, replication.latency_first)
+    one = run_of_tally(replication.tally, window, setup.replicas, in_time, replication.latency_first)
+    front_busy_s = one.node.front_busy_s + _unstamped_s(setup.measured.profile.front, one)
+    return replace(one, node=replace(one.node, front_busy_s=front_busy_s))
+
+
+def _unstamped_s(costs: FrontCosts, one: Run) -> float:
+    """CPU time of the front outside its jobs: it occupies a core, but delays nobody."""
+    requests, batches = int(one.total.outcomes.sum()), int(one.node.batch_rows.sum())
+    return (requests * costs.unstamped_us_per_request + batches * costs.unstamped_us_per_batch) * 1e-6
 
 
 def _estimates(values: Sequence[Mapping[str, float]], shifts: Shifts, unstable: bool) -> ClassResult:

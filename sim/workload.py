@@ -6,7 +6,7 @@ Laws only; `sim.drawing` turns them into arrays of requests.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,9 @@ class Source:
     given_rows: Ints | None = None
     clients: int = 0
     think_ns: int = 0
+    rows_mean: float = 1.0
+    weight: float = 1.0
+    """Its share of the mix: requests per second; of a closed loop, which has no rate of its own, clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,12 @@ class Load:
     sources: tuple[Source, ...]
     duration_ns: int
     client_ns: Draw = field(default=lambda rng, count: np.zeros(count, np.int64))
+
+    @property
+    def rows_mean(self) -> float:
+        """Mean rows of a request, over the mix of classes."""
+        total = sum(s.weight for s in self.sources)
+        return sum(s.rows_mean * s.weight for s in self.sources) / total if total else 1.0
 
     @property
     def open(self) -> tuple[Source, ...]:
@@ -94,28 +103,49 @@ def build(
     SpecError : a trace that cannot be used.
     """
     sources = tuple(
-        _source(name, index, class_, model, base, (given or {}).get(name))
+        _source(name, index, class_, model, base, workload.duration, (given or {}).get(name))
         for index, (name, class_) in enumerate(workload.classes.items())
     )
     load = Load(sources, workload.duration)
     return load if client_ns is None else Load(sources, workload.duration, client_ns)
 
 
-def _source(name: str, index: int, class_: RequestClass, model: Model, base: Path, given: Given | None) -> Source:
-    timeout = class_.timeout if class_.timeout is not None else model.timeout_ns
-    priority = class_.priority if "priority" in class_.model_fields_set else model.queue.default_priority
-    shared = (name, index, rows_draw(class_.rows), priority, timeout, class_.patience)
-    if given is not None:
-        return Source(*shared, instants=given.arrival_ns, given_rows=given.rows)
+def _source(
+    name: str, index: int, class_: RequestClass, model: Model, base: Path, duration_ns: int, given: Given | None
+) -> Source:
     arrivals = class_.arrivals
-    if arrivals.closed is not None:
-        return Source(*shared, clients=arrivals.closed.clients, think_ns=arrivals.closed.think)
+    shared = _shared(name, index, class_, model)
+    if given is not None:
+        return _fixed(shared, given.arrival_ns, given.rows, duration_ns)
     if arrivals.trace is not None:
-        instants, rows = traces.load(base / arrivals.trace.file, arrivals.trace.scale)
-        return Source(*shared, instants=instants, given_rows=rows)
+        return _fixed(shared, *traces.load(base / arrivals.trace.file, arrivals.trace.scale), duration_ns)
+    if arrivals.closed is not None:
+        clients = arrivals.closed.clients
+        return replace(shared, clients=clients, think_ns=arrivals.closed.think, weight=float(clients))
+    weight = rate_rps(arrivals) or 0.0
     if arrivals.constant is not None:
-        return Source(*shared, period_ns=1e9 / arrivals.constant)
-    return Source(*shared, gaps=gap_draw(arrivals))
+        return replace(shared, period_ns=1e9 / arrivals.constant, weight=weight)
+    return replace(shared, gaps=gap_draw(arrivals), weight=weight)
+
+
+def _shared(name: str, index: int, class_: RequestClass, model: Model) -> Source:
+    """What does not depend on how the class arrives."""
+    return Source(
+        name=name,
+        index=index,
+        rows=rows_draw(class_.rows),
+        priority=class_.priority if "priority" in class_.model_fields_set else model.queue.default_priority,
+        timeout_ns=class_.timeout if class_.timeout is not None else model.timeout_ns,
+        patience_ns=class_.patience,
+        rows_mean=rows_mean(class_.rows),
+    )
+
+
+def _fixed(shared: Source, instants: Ints, rows: Ints | None, duration_ns: int) -> Source:
+    within = int(np.searchsorted(instants, duration_ns))
+    mean = shared.rows_mean if rows is None or not within else float(rows[:within].mean())
+    weight = within / (duration_ns * 1e-9)
+    return replace(shared, instants=instants, given_rows=rows, rows_mean=mean, weight=weight)
 
 
 # -- laws ------------------------------------------------------------------------------------------
@@ -148,6 +178,13 @@ def rows_draw(rows: int | Mapping[int, float]) -> Draw:
     edges /= edges[-1]
     edges[-1] = 1.0
     return lambda rng, count: values[np.searchsorted(edges, rng.random(count), side="right")]
+
+
+def rows_mean(rows: int | Mapping[int, float]) -> float:
+    """Mean rows of a request."""
+    if isinstance(rows, int):
+        return float(rows)
+    return sum(r * weight for r, weight in rows.items()) / sum(rows.values())
 
 
 def whole_ns(gaps: npt.NDArray[np.float64]) -> Ints:

@@ -40,11 +40,13 @@ class Synthetic:
     finish_batch_us: float = 0.0
     finish_request_us: float = 0.0
     refuse_us: float = 0.0
+    unstamped_us: float = 0.0  # CPU of the front beside its jobs, per request and again per batch
     send_us: Sequence[float] = (0.0,)
     receive_us: Sequence[float] = (0.0,)
-    level_series: Sequence[float] = (1.0,)
+    level_series: Sequence[float] = (1.0,)  # the machine's level by window; samples taken in one are as much slower
     level_bin_s: float = 1.0
     timer_late_us: float = 0.0
+    joining_us: float = 0.0  # what each further request of a batch adds
 
     def tau_ms(self, threads: int, busy: int, rows: int) -> float:
         """Mean service time of a cell."""
@@ -70,13 +72,15 @@ def _columns(made: Synthetic) -> dict[str, np.ndarray]:
     cells = [(t, b, r) for t in made.threads for b in made.busy for r in made.rows]
     count = made.samples or 2000
     times = [made.tau_ms(*cell) * 1e6 * rng.lognormal(-(sigma**2) / 2, sigma, count) for cell in cells]
+    at_s = rng.permutation(np.linspace(0.0, 0.999 * len(made.level_series) * made.level_bin_s, count * len(cells)))
+    levels = np.array(made.level_series)[(at_s // made.level_bin_s).astype(int)]
     threads, busy, rows = (np.repeat([cell[i] for cell in cells], count).astype(np.int64) for i in range(3))
     return {
         "threads": threads,
         "busy": busy,
         "rows": rows,
-        "at_s": rng.permutation(np.linspace(0.0, 60.0, count * len(cells))),
-        "service_ns": np.rint(np.concatenate(times)).astype(np.int64),
+        "at_s": at_s,
+        "service_ns": np.rint(np.concatenate(times) * levels).astype(np.int64),
     }
 
 
@@ -123,7 +127,7 @@ def _profile(made: Synthetic, name: str, columns: dict[str, np.ndarray], file: P
             data="random",
         ),
         service=[_cell(made, columns, t, b, r) for t in made.threads for b in made.busy for r in made.rows],
-        fit={"base_ms": made.base_ms, "row_ms": made.row_ms, "error": 0.0},
+        fit={"base_ms": made.base_ms, "row_ms": made.row_ms, "error": 0.0, "joining_us": made.joining_us},
         front=FrontCosts(
             parse_us=made.parse_us,
             parse_us_per_kib=0.0,
@@ -133,6 +137,8 @@ def _profile(made: Synthetic, name: str, columns: dict[str, np.ndarray], file: P
             refuse_us=made.refuse_us,
             bytes_in_per_row=16,
             bytes_out_per_row=8,
+            unstamped_us_per_request=made.unstamped_us,
+            unstamped_us_per_batch=made.unstamped_us,
             origin="assumed",
         ),
         client=ClientCosts(

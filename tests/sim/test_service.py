@@ -134,6 +134,20 @@ def test_equal_quantiles_mean_a_constant_time(tmp_path: Path) -> None:
     assert set(law.tolist()) == {4_000_000}
 
 
+def test_samples_are_freed_of_the_level_that_a_run_gets_anew(tmp_path: Path) -> None:
+    profile = measured(tmp_path, Synthetic(samples=600, rows=(1,), level_series=(0.5, 1.5), level_bin_s=10.0))
+    assert np.ptp(profile.raw[1, 0, 1]) / 2.5e6 == pytest.approx(1.0, abs=1e-3), "half of it was measured at each level"
+    assert np.ptp(profile.cells[1, 0, 1]) < 10, "freed of it, it is the constant that it was made of"
+    assert set(table_of(profile, max_batch=1)[0, 1] // 1000) <= {2499, 2500}
+
+
+@pytest.mark.parametrize(("request_rows", "added_ns"), [(1.0, 7 * 20_000), (2.0, 3 * 20_000), (16.0, 0)])
+def test_putting_requests_together_takes_its_time(tmp_path: Path, request_rows: float, added_ns: int) -> None:
+    profile = measured(tmp_path, Synthetic(joining_us=20))
+    service = profile.law(1, 1, 16, request_rows=request_rows).expected().service
+    assert service.table.reshape(17, ENTRIES)[8].mean() == pytest.approx(6_000_000 + added_ns, rel=1e-6)
+
+
 # -- what was not measured -----------------------------------------------------------------------------------
 
 
@@ -199,7 +213,7 @@ def test_an_emulated_replica_is_certain_and_borrows_no_tail(tmp_path: Path) -> N
     drawn = law.bootstrap(np.random.default_rng(0), 10**10)
     assert drawn.calibration_shift == drawn.level_shift == 0
     assert drawn.service.levels.tolist() == [1.0]
-    own = profile.cells[1, 0, 8]
+    own = profile.raw[1, 0, 8]
     assert table_of(profile, backend="emulated")[0, 8].max() <= own[-1] + 1
 
 

@@ -156,6 +156,16 @@ def test_front_and_client_are_in_the_latency(tmp_path: Path) -> None:
     assert value(result, "front_busy") == pytest.approx(175e-6 * 10, rel=0.06)
 
 
+def test_work_of_the_front_beside_its_jobs_occupies_it_and_delays_nobody(tmp_path: Path) -> None:
+    question = scenario({"a": {"arrivals": {"constant": "10/s"}}}, batching={})
+    write_profile(tmp_path, Synthetic(parse_us=100))
+    lean = simulate(question, base=tmp_path)
+    write_profile(tmp_path, Synthetic(parse_us=100, unstamped_us=40))
+    fat = simulate(question, base=tmp_path)
+    assert value(fat, "front_busy") - value(lean, "front_busy") == pytest.approx(80e-6 * 9.5)
+    assert value(fat, "mean") == value(lean, "mean")
+
+
 def test_cost_is_the_nodes_price_over_what_was_answered(folder: Path) -> None:
     result = simulate(scenario(), base=folder)
     assert value(result, "cost_usd_per_h") == 1.0
