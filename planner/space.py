@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -279,11 +279,14 @@ def most_rows(workload: Workload) -> int:
     return max(c.rows if isinstance(c.rows, int) else max(c.rows) for c in workload.classes.values())
 
 
+Ruling = Literal["rows", "cores", "capacity", "latency floor"]
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """Why a candidate is ruled out without simulating it."""
 
-    limit: str  # cores, capacity, latency floor, rows
+    limit: Ruling
     reason: str
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from planner import cost, space
 from planner.plan import Plan
-from planner.search import Evaluate, latency_step, plan
+from planner.race import Evaluate, latency_step
+from planner.search import plan
 from planner.slo import check, estimate_of, latency_metric, parse_slo
 from serve.deployment import Deployment
 from serve.errors import SpecError
@@ -147,12 +148,15 @@ def infeasible(base: Path, question: Scenario, evaluate: Evaluate | None = None)
     return found
 
 
-def test_a_rate_beyond_all_replicas_names_the_capacity_without_simulating(base: Path) -> None:
+def test_a_rate_beyond_all_replicas_names_the_capacity_and_races_nobody(base: Path) -> None:
     world = World()
-    found = infeasible(base, scenario(1e5, choices={**SMALL, "models.m.replicas.count": [1, 2]}), world)
+    found = infeasible(base, scenario(8000, choices={**SMALL, "models.m.replicas.count": [1, 2]}, cores=16), world)
     assert found.limit is not None
-    assert found.limit.limit in ("capacity", "cores")
-    assert world.calls == []
+    assert found.limit.limit == "capacity"
+    assert "8000 rows/s arrive" in found.limit.reason
+    assert len({repr(s.deployment) for s in world.calls}) == 1
+    assert found.limit.holds_rate_rps is not None
+    assert found.limit.holds_rate_rps < 8000
 
 
 def test_too_few_cores_name_the_cores(base: Path) -> None:

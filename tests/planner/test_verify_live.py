@@ -1,0 +1,81 @@
+"""The closed loop on a live engine of emulated replicas: verify starts it, replays, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from planner.report import Prediction
+from planner.verify import verify
+from serve import files
+from serve.deployment import Deployment
+from serve.launch import launch
+from tests.profiles import Synthetic, write_profile
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Path:
+    """A deployment of one emulated replica, planned for 1.5 s at 100/s and a second class in a closed loop."""
+    write_profile(tmp_path, Synthetic(noise_cv=0.1))
+    classes = {
+        "open": {"arrivals": {"poisson": "100/s"}},
+        "looped": {"arrivals": {"closed": {"clients": 2, "think": "50ms"}}},
+    }
+    deployment = Deployment.model_validate(
+        {
+            "models": {"toy": {"profile": "toy.yaml", "backend": "emulated", "batching": {"max_batch": 8}}},
+            "pools": {"here": {"cores": 2, "price": "1 USD/h"}},
+            "planned_for": {
+                "workload": {"duration": "1500ms", "classes": classes},
+                "slo": {"p99": "10s", "throughput": "10/s"},
+                "seed": 1,
+            },
+        }
+    )
+    files.save(tmp_path / "d.yaml", deployment)
+    return tmp_path / "d.yaml"
+
+
+def test_verify_starts_the_engine_replays_twice_and_leaves_nothing(deployed: Path, tmp_path: Path) -> None:
+    told: list[float] = []
+    report = verify(deployed, progress=lambda _, share: told.append(share), log_dir=tmp_path / "logs")
+    assert [run.requests for run in report.runs] == [run.answered for run in report.runs]
+    assert set(report.runs[0].classes) == {"open", "looped"}
+    assert report.runs[0].classes["open"]["arrival_rate"] == report.runs[1].classes["open"]["arrival_rate"]
+    assert sum(report.runs[0].batch_rows.values()) == pytest.approx(1.0)
+    assert set(report.runs[0].reasons) <= {"idle", "full"}
+    assert report.slo_met
+    assert report.started == "launched"
+    assert told == sorted(told) and told[-1] == 1.0
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_the_prediction_is_written_down_before_the_engine_starts(
+    deployed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Started(Exception):
+        """Raised where the engine would start."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise Started
+
+    monkeypatch.setattr("planner.verify.launch", refuse)
+    with pytest.raises(Started):
+        verify(deployed)
+    written = files.load(deployed.with_name("d.prediction.yaml"), Prediction)
+    assert written.result.total.metrics["p99"].value is not None
+    assert written.deployment_sha256 == files.sha256(deployed)
+
+
+def test_a_running_engine_is_joined_and_goes_on(deployed: Path) -> None:
+    with launch(deployed) as live:
+        report = verify(deployed, url=live.url, repeats=1)
+        assert live.process.poll() is None
+    assert report.started == "joined"
+    assert sum(report.runs[0].batch_rows.values()) == pytest.approx(1.0)
+    assert "busy" not in report.runs[0].metrics
+    assert report.runs[0].requests == report.runs[0].answered
