@@ -298,13 +298,17 @@ def _ns(us: float) -> int:
 
 
 def client_draw(costs: ClientCosts) -> Draw:
-    """Draws what sending and receiving add to the server's latency, each from its measured quantiles."""
+    """Draws what sending and receiving add to the server's latency, each from its measured quantiles.
+
+    Receiving may be negative (the client can read an answer before the front has stamped it); the
+    two together are not.
+    """
     send, receive = (_equally_likely_ns(quantiles) for quantiles in (costs.send_us, costs.receive_us))
     mask, shift = len(send) - 1, BITS
 
     def draw(rng: np.random.Generator, count: int) -> Ints:
         bits = uniform_bits(rng, count)
-        return np.asarray(send[bits & mask] + receive[(bits >> shift) & mask])
+        return np.maximum(send[bits & mask] + receive[(bits >> shift) & mask], 0)
 
     return draw
 

@@ -255,3 +255,10 @@ def test_client_overhead_is_the_sum_of_both_ways(tmp_path: Path) -> None:
     assert drawn.max() <= 3100
     assert drawn.mean() == pytest.approx(50 + 1500, rel=0.01)
     assert drawn.var() == pytest.approx(100**2 / 12 + np.var([0] * 100_000) + 0.5 * 2000**2 / 3 - 500**2, rel=0.02)
+
+
+def test_an_answer_read_before_its_stamp_shortens_the_latency_but_never_below_nothing(tmp_path: Path) -> None:
+    profile = measured(tmp_path, Synthetic(send_us=(50, 50), receive_us=(-500, -20))).profile
+    drawn = client_draw(profile.client)(np.random.default_rng(0), 10_000)
+    assert drawn.min() == 0
+    assert 0 < drawn.max() <= 30_000
