@@ -267,7 +267,7 @@ class Connection(asyncio.Protocol):
 
     def _route(self, exchange: Exchange, method: str) -> None:
         route = exchange.route = self.front.route(self._target)
-        if method != route.method:
+        if method != route.method and not (exchange.head_only and route.method == routes.GET):
             raise RequestError(405, f"{self._target.decode('latin-1'):.200} takes {route.method}, not {method}")
         if route.kind == "infer":
             engine = self.front.engine

@@ -23,6 +23,7 @@ SERVED = {
     "mlp": models.mlp,
     "gather": models.gather,
     "slow": models.affine,
+    "narrow": models.affine,
 }
 
 
@@ -33,8 +34,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def live(folder):
-    slow = {"batching": {"max_batch": 8, "window": "1h"}}  # a request waits there until it is cancelled
-    with serving(folder, SERVED, {"slow": slow}, replicas={"count": 1, "threads": 1}) as engine:
+    slow = {"batching": {"max_batch": 8, "window": "1h"}}  # what is asked there waits until eight rows have come
+    own = {"slow": slow, "narrow": slow | {"queue": {"max_queue": 2}}}
+    with serving(folder, SERVED, own, replicas={"count": 1, "threads": 1}) as engine:
         yield engine
 
 
@@ -307,6 +309,34 @@ def perf_json(raw):
     assert "parameters" not in output
     assert output["data"] == (2 * X[0] + 1).tolist()
     assert "id" not in reply.json
+
+
+def test_a_timeout_that_passes_in_the_queue_is_504(client):
+    with pytest.raises(InferenceServerException, match="timed out") as caught:
+        client.infer("slow", [tensor("x", X, "FP32")], timeout=2000)
+    assert caught.value.status() == "504"
+
+
+def test_a_full_queue_is_503_with_advice_when_to_come_back(live):
+    with Client(port_of(live)) as waiting, Client(port_of(live)) as late:
+        waiting.send(infer(*binary_request(X), model="narrow"))
+        until(lambda: b'forebay_queue_rows{model="narrow"} 2.0' in late.ask(request("/metrics")).body)
+        reply = late.ask(infer(*binary_request(X[:1]), model="narrow"))
+    assert reply.status == 503
+    assert "queue is full" in reply.json["error"]
+    assert (reply.fields["retry-after"], reply.fields["retry-after-ms"]) == ("0", "10")
+
+
+def test_rows_of_several_clients_leave_in_one_batch_as_soon_as_it_is_full(live):
+    """Four requests of two rows make the eight that the model waits an hour for."""
+
+    async def run():
+        async with aio.InferenceServerClient(address_of(live)) as client:
+            asked = [client.infer("slow", [aio_tensor("x", X + i)]) for i in range(4)]
+            return [r.as_numpy("y") for r in await asyncio.gather(*asked)]
+
+    for i, y in enumerate(asyncio.run(run())):
+        np.testing.assert_array_equal(y, 2 * (X + i) + 1)
 
 
 def test_a_client_that_hangs_up_is_counted_as_cancelled(live):
