@@ -22,13 +22,14 @@ from serve import machine
 from serve.calibration import design, fit, overheads
 from serve.calibration.rig import Logs, Rig, deployment_of, rig, write_null_profile
 from serve.calibration.samples import Columns, merge, samples_of, where
+from serve.calibration.spot import spot_check
 from serve.calibration.subject import Subject, inspect
 from serve.calibration.write import save_profile
 from serve.errors import EngineError
 from serve.load_plan import Target
 from serve.profile import Noise, Profile, Samples, ServiceCell, Startup
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "spot_check"]
 
 Progress = Callable[[float, str], None]
 """Told the share done, in [0, 1], and what is being measured."""
@@ -240,6 +241,7 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
     file = os.path.relpath(asked.model_path.resolve(), asked.out.resolve().parent)
     facts = subject.facts.model_copy(update={"file": file, "max_batch": max(c.rows for c in cells if c.busy == 0)})
     wake_idle, wake_busy = fit.wake_us(kept)
+    lines = overheads.front_lines(parts)
     profile = Profile(
         name=profile_name(asked.out),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -248,8 +250,8 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
         model=facts,
         service=cells,
         fit=fit.curve(cells) | {"joining_us": fit.joining_us(samples)},
-        front=overheads.front_costs(parts, facts, subject.bytes_in, subject.bytes_out),
-        client=overheads.client_costs(parts),
+        front=overheads.front_costs(parts, lines, subject.bytes_in, subject.bytes_out),
+        client=overheads.client_costs(parts, lines),
         startup=startup_of(parts),
         noise=Noise(
             timer_late_us=overheads.timer_late_us(parts),

@@ -36,7 +36,7 @@ class Machine(Spec):
 class ModelFacts(Spec):
     """The model that was measured."""
 
-    file: str
+    file: str = Field(description="relative to this file")
     sha256: str
     inputs: list[Tensor]
     outputs: list[Tensor]

@@ -170,6 +170,6 @@ def wake_us(samples: Columns) -> tuple[list[float], list[float]]:
     )
 
 
-def rounded(value: float) -> float:
-    """Six significant digits: no measurement here has more, and files stay readable."""
-    return float(f"{float(value):.6g}")
+def rounded(value: float, digits: int = 6) -> float:
+    """That many significant digits: no measurement here has more, and files stay readable."""
+    return float(f"{float(value):.{digits}g}")

@@ -1,10 +1,11 @@
 """What the front and the client cost, from one launch's logs.
 
-Pure. Two views of the front are kept. *Stamps* give what a job delays: parse from arrival to enqueue,
-finish from seeing the completion to the slot being free, and each answer from the stamp before it. The
-engine process's *CPU time*, regressed on how many of each job the replays held, gives what the front is
-occupied with in all; what exceeds the stamps (polling, the messages to and from replicas) delays
-nobody who is not queueing for the front, and is reported apart.
+Pure. A front that has been asleep does its first job slowly (caches are cold, a core has to wake, the next
+batch's tensors may have to be written first), and further jobs at once after it three to five times faster.
+What limits a busy front, and what requests queue for, is the latter: the *marginal* cost of a job that
+follows another. So the front's costs are marginal ones, and the client's are all the rest: `send` ends
+where a front with those costs would have begun the parse, `receive` begins where it would have
+answered. Their sum with the front's costs is exactly what was measured.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from serve import records
 from serve.calibration.design import NULL, NULL_WINDOW_NS
 from serve.calibration.fit import p50_p99_us, rounded
 from serve.calibration.rig import QUEUES, Logs
-from serve.calibration.samples import Columns, Intervals, Ints, column, finish_jobs, front_jobs
+from serve.calibration.samples import Columns, Ints, column, finish_jobs, front_jobs
 from serve.policy.codes import OUTCOME_FULL, OUTCOME_OK
-from serve.profile import ClientCosts, FrontCosts, ModelFacts
+from serve.profile import ClientCosts, FrontCosts
 from serve.records import Rows
 
 Floats = npt.NDArray[np.float64]
 QUANTILES = np.linspace(0.0, 1.0, 101)
+FOLLOWING_MIN = 30
+"""Fewer jobs that follow another than this say nothing."""
 
 
 # -- front --------------------------------------------------------------------------------------------------
@@ -34,24 +37,53 @@ QUANTILES = np.linspace(0.0, 1.0, 101)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """y = base + slope x."""
+    """y = base + slope x, in ns and rows."""
 
     base: float
     slope: float
 
+    def at(self, x: npt.NDArray[np.generic]) -> Floats:
+        """Its values."""
+        return self.base + self.slope * x.astype(np.float64)
 
-def mean_line(x: npt.NDArray[np.generic], y: npt.NDArray[np.generic]) -> Line:
-    """Least squares, neither part negative; a mean and not a median, since what is summed up is time."""
+
+def median_line(x: npt.NDArray[np.generic], y: npt.NDArray[np.generic]) -> Line:
+    """Through the medians of y at each x, weighted by their counts, neither part negative.
+
+    Medians, because a job that was preempted says nothing of what a row costs.
+    """
     if not len(x):
         return Line(0.0, 0.0)
-    matrix = np.stack([np.ones(len(x)), x.astype(np.float64)], axis=1)
-    (base, slope), _ = optimize.nnls(matrix, np.maximum(y.astype(np.float64), 0.0))
+    values, index, counts = np.unique(x, return_inverse=True, return_counts=True)
+    medians = np.array([np.median(y[index == i]) for i in range(len(values))], float)
+    weight = np.sqrt(counts)
+    matrix = np.stack([weight, values.astype(float) * weight], axis=1)
+    (base, slope), _ = optimize.nnls(matrix, np.maximum(medians, 0.0) * weight)
     return Line(float(base), float(slope))
 
 
-def parse_ns(logs: Logs) -> tuple[Ints, Ints]:
-    """(rows, arrival to enqueue) of requests that shared their loop iteration with no other request or completion."""
+def marginal_line(lone: tuple[Ints, Ints], following: tuple[Ints, Ints]) -> Line:
+    """Cost of a job that follows another: how it grows with rows from the lone jobs, its level from the following.
+
+    Each is (rows, ns). Too few following ones leave the lone jobs' line, which is an upper bound.
+    """
+    line = median_line(*lone)
+    rows, spans_ns = following
+    if len(rows) < FOLLOWING_MIN:
+        return line
+    base = float(np.mean(spans_ns - line.slope * rows.astype(np.float64)))
+    return Line(max(0.0, base), line.slope)
+
+
+def parsed(logs: Logs) -> Rows:
+    """The requests that were parsed and enqueued, in that order."""
     requests = logs.requests[logs.requests[:, records.ENQUEUE_NS] >= 0]
+    return requests[np.argsort(requests[:, records.ENQUEUE_NS], kind="stable")]
+
+
+def lone_parses(logs: Logs) -> tuple[Ints, Ints]:
+    """(rows, arrival to enqueue) of requests that shared their loop iteration with no other request or completion."""
+    requests = parsed(logs)
     arrivals, counts = np.unique(requests[:, records.ARRIVAL_NS], return_counts=True)
     alone = counts[np.searchsorted(arrivals, requests[:, records.ARRIVAL_NS])] == 1
     finishing = finish_jobs(logs).meeting(requests[:, records.ARRIVAL_NS], requests[:, records.ENQUEUE_NS])
@@ -59,28 +91,66 @@ def parse_ns(logs: Logs) -> tuple[Ints, Ints]:
     return own[:, records.ROWS], own[:, records.ENQUEUE_NS] - own[:, records.ARRIVAL_NS]
 
 
-def answers_ns(logs: Logs) -> tuple[Ints, Ints]:
-    """(rows, time from the stamp before) of every answer: of a batch's first from the slot's being free.
+def following_parses(logs: Logs) -> tuple[Ints, Ints]:
+    """(rows, time since the enqueue before) of requests read in one iteration with the one before them.
 
-    The first therefore also holds the dispatch of the next batch, if one was waiting: the engine
-    dispatches before it answers.
+    Nothing was dispatched in between, since writing a batch's tensors is no part of a parse.
     """
+    requests = parsed(logs)
+    enqueue_ns, arrival_ns = requests[:, records.ENQUEUE_NS], requests[:, records.ARRIVAL_NS]
+    dispatches = np.sort(column(logs.batches, "dispatch_ns"))
+    between = np.diff(np.searchsorted(dispatches, enqueue_ns, "left"))
+    chosen = (arrival_ns[1:] == arrival_ns[:-1]) & (between == 0)
+    return requests[1:, records.ROWS][chosen], np.asarray(np.diff(enqueue_ns)[chosen], np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Every answer that left: its row, its place in its batch, the batch's size and the instant its slot was free."""
+
+    requests: Rows
+    place: Ints
+    size: Ints
+    finished_ns: Ints
+
+    def lone(self) -> tuple[Ints, Ints]:
+        """(rows, slot free to answered) of batches of one request."""
+        own = self.size == 1
+        return self.requests[own, records.ROWS], (self.requests[:, records.ANSWERED_NS] - self.finished_ns)[own]
+
+    def following(self) -> tuple[Ints, Ints]:
+        """(rows, time since the answer before) of all but a batch's first."""
+        later = np.flatnonzero(self.place > 0)
+        gaps_ns: Ints = np.diff(self.requests[:, records.ANSWERED_NS])
+        return self.requests[later, records.ROWS], gaps_ns[later - 1]
+
+    def modelled_ns(self, line: Line) -> Ints:
+        """When a front of that cost would have answered."""
+        costs = line.at(self.requests[:, records.ROWS])
+        total = np.cumsum(costs)
+        before = (total - costs)[np.arange(len(costs)) - self.place]
+        modelled: Ints = np.rint(self.finished_ns + total - before).astype(np.int64)
+        return modelled
+
+
+def answers_of(logs: Logs) -> Answers:
+    """The answers of one launch, batch by batch in the order in which they left."""
     ok = logs.requests[logs.requests[:, records.OUTCOME] == OUTCOME_OK]
     ok = ok[np.lexsort((ok[:, records.ANSWERED_NS], ok[:, records.BATCH], ok[:, records.QUEUE]))]
     keys = ok[:, records.BATCH] * len(QUEUES) + ok[:, records.QUEUE]
+    first = np.diff(keys, prepend=-1) != 0
+    group = np.cumsum(first) - 1
+    place = np.arange(len(ok)) - np.flatnonzero(first)[group]
     batch_keys = column(logs.batches, "batch") * len(QUEUES) + column(logs.batches, "queue")
     order = np.argsort(batch_keys)
-    place = order[np.searchsorted(batch_keys[order], keys)]
-    before = column(logs.batches, "finished_ns")[place]
-    same = keys[1:] == keys[:-1]
-    before[1:][same] = ok[:-1, records.ANSWERED_NS][same]
-    return ok[:, records.ROWS], ok[:, records.ANSWERED_NS] - before
+    finished_ns = column(logs.batches, "finished_ns")[order[np.searchsorted(batch_keys[order], keys)]]
+    return Answers(ok, place, np.bincount(group, minlength=1)[group], finished_ns)
 
 
 def refuse_ns(requests: Rows) -> Ints:
     """Enqueue to answer of the requests that found the queue full."""
     full = requests[requests[:, records.OUTCOME] == OUTCOME_FULL]
-    return np.asarray(full[:, records.ANSWERED_NS] - full[:, records.ENQUEUE_NS])
+    return np.asarray(full[:, records.ANSWERED_NS] - full[:, records.ENQUEUE_NS], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +210,33 @@ def unstamped_us(works: Sequence[Work], costs: FrontCosts) -> tuple[float, float
     return rounded(request_us), rounded(batch_us)
 
 
-def front_costs(parts: Sequence[Logs], facts: ModelFacts, bytes_in: int, bytes_out: int) -> FrontCosts:
-    """The vector of rule 10, from the stamps of all launches, and what CPU time adds to it."""
-    parse = mean_line(*_joined([parse_ns(logs) for logs in parts]))
-    answer = mean_line(*_joined([answers_ns(logs) for logs in parts]))
+@dataclass(frozen=True, slots=True)
+class FrontLines:
+    """Marginal cost of a parse and of an answer, against rows."""
+
+    parse: Line
+    answer: Line
+
+
+def front_lines(parts: Sequence[Logs]) -> FrontLines:
+    """From all launches together."""
+    answers = [answers_of(logs) for logs in parts]
+    return FrontLines(
+        marginal_line(_joined([lone_parses(g) for g in parts]), _joined([following_parses(g) for g in parts])),
+        marginal_line(_joined([a.lone() for a in answers]), _joined([a.following() for a in answers])),
+    )
+
+
+def front_costs(parts: Sequence[Logs], lines: FrontLines, bytes_in: int, bytes_out: int) -> FrontCosts:
+    """The vector of rule 10, and the CPU time of the front that it leaves out."""
     finish_ns = np.concatenate([column(g.batches, "finished_ns") - column(g.batches, "seen_ns") for g in parts])
     refused_ns = np.concatenate([refuse_ns(g.requests) for g in parts])
     costs = FrontCosts(
-        parse_us=rounded(parse.base / 1000),
-        parse_us_per_kib=rounded(parse.slope / 1000 / (bytes_in / 1024)),
+        parse_us=rounded(lines.parse.base / 1000),
+        parse_us_per_kib=rounded(lines.parse.slope / 1000 / (bytes_in / 1024)),
         finish_batch_us=rounded(float(finish_ns.mean()) / 1000),
-        finish_request_us=rounded(answer.base / 1000),
-        finish_us_per_kib=rounded(answer.slope / 1000 / (bytes_out / 1024)),
+        finish_request_us=rounded(lines.answer.base / 1000),
+        finish_us_per_kib=rounded(lines.answer.slope / 1000 / (bytes_out / 1024)),
         refuse_us=rounded(float(refused_ns.mean()) / 1000) if len(refused_ns) else 0.0,
         bytes_in_per_row=bytes_in,
         bytes_out_per_row=bytes_out,
@@ -169,52 +254,59 @@ def _joined(parts: Sequence[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True, slots=True)
 class ClientParts:
-    """Of each request answered ok: what its client added, by model, and whether the front was busy as it came."""
+    """Of each request answered ok: what its client and a cold front added, and its weight, one per batch."""
 
     send_ns: Ints
     receive_ns: Ints
     queue: Ints
-    front_busy: npt.NDArray[np.bool_]
+    front_busy: npt.NDArray[np.bool_]  # the front was at work when the request came
+    weight: Floats
 
 
-def client_parts(logs: Logs) -> ClientParts:
+def client_parts(logs: Logs, lines: FrontLines) -> ClientParts:
     """The generator's rows joined with the engine's by request id."""
-    requests = logs.requests[logs.requests[:, records.OUTCOME] == OUTCOME_OK]
-    requests = requests[np.argsort(requests[:, records.REQUEST])]
+    answers = answers_of(logs)
+    requests = answers.requests
     spans = [span.client for span in logs.spans]
     ids, intended, received = (
         np.concatenate([getattr(c, name) for c in spans]) for name in ("request", "intended_ns", "received_ns")
     )
     order = np.argsort(ids)
     place = order[np.searchsorted(ids[order], requests[:, records.REQUEST])]
-    arrival_ns = requests[:, records.ARRIVAL_NS]
+    parse_ns = np.rint(lines.parse.at(requests[:, records.ROWS])).astype(np.int64)
     return ClientParts(
-        send_ns=arrival_ns - intended[place],
-        receive_ns=received[place] - requests[:, records.ANSWERED_NS],
+        send_ns=requests[:, records.ENQUEUE_NS] - parse_ns - intended[place],
+        receive_ns=received[place] - answers.modelled_ns(lines.answer),
         queue=requests[:, records.QUEUE],
-        front_busy=front_jobs(logs).meeting(intended[place], arrival_ns) > 0,
+        front_busy=front_jobs(logs).meeting(intended[place], requests[:, records.ARRIVAL_NS]) > 0,
+        weight=1.0 / answers.size,
     )
 
 
-def quantiles_us(values_ns: npt.NDArray[np.generic]) -> list[float]:
-    """Quantiles at 0, 1, ..., 100 %."""
-    return [rounded(v / 1000) for v in np.quantile(values_ns.astype(np.float64), QUANTILES)]
+def quantiles_us(values_ns: npt.NDArray[np.generic], weights: Floats) -> list[float]:
+    """Quantiles at 0, 1, ..., 100 %, in us; zeros if there are no values."""
+    if not len(values_ns):
+        return [0.0] * len(QUANTILES)
+    order = np.argsort(values_ns)
+    mass = np.cumsum(weights[order])
+    at = (mass - weights[order] / 2) / mass[-1]
+    return [rounded(v / 1000, 4) for v in np.interp(QUANTILES, at, values_ns[order].astype(np.float64))]
 
 
-def client_costs(parts: Sequence[Logs]) -> ClientCosts:
-    """What a client adds while the front is free: of the null model, and as a check of all under load.
+def client_costs(parts: Sequence[Logs], lines: FrontLines) -> ClientCosts:
+    """What clients add under the engine's own load; every batch counts once, however many it answers.
 
-    What a request waits for a busy front is the simulator's to find, so requests that met one are left
-    out of `send`.
+    Requests that came while the front was at work are left out of `send`: what they waited for is the
+    simulator's to find.
     """
-    found = [client_parts(logs) for logs in parts]
-    free = np.concatenate([p.send_ns[~p.front_busy] for p in found])
-    receive = np.concatenate([p.receive_ns for p in found])
+    found = [client_parts(logs, lines) for logs in parts]
+    send, send_weight = (np.concatenate([getattr(p, f)[~p.front_busy] for p in found]) for f in ("send_ns", "weight"))
+    receive, weight = (np.concatenate([getattr(p, f) for p in found]) for f in ("receive_ns", "weight"))
     cpu_s = sum(span.client.cpu_s for logs in parts for span in logs.spans)
     count = sum(len(span.client) for logs in parts for span in logs.spans)
     return ClientCosts(
-        send_us=quantiles_us(free),
-        receive_us=quantiles_us(receive),
+        send_us=quantiles_us(send, send_weight),
+        receive_us=quantiles_us(receive, weight),
         cpu_us_per_request=rounded(cpu_s * 1e6 / max(1, count)),
     )
 
@@ -237,6 +329,3 @@ def timer_late_us(parts: Sequence[Logs]) -> list[float]:
 def jitter_us(samples: Columns) -> list[float]:
     """How long the front takes to see a completed batch, whatever else it is doing: median and 99th percentile."""
     return p50_p99_us(samples["notice_ns"])
-
-
-__all__ = ["Intervals", "client_costs", "client_parts", "front_costs", "jitter_us", "timer_late_us", "work_of"]

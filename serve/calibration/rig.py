@@ -39,8 +39,8 @@ from serve.records import Rows
 from serve.request_log import read_batches, read_requests
 from serve.units import format_duration
 
-QUEUES = (CROWD, NULL, SOLO)
-"""The models as they stand in the deployment: a row's `queue` is the place in it."""
+QUEUES = (SOLO, NULL, CROWD)
+"""The models as they stand in the deployment: a row's `queue` is the place in it. The last may be absent."""
 
 LAUNCH_TIMEOUT_S = 600.0
 RETRY_AFTER_NS = 1_000_000

@@ -34,7 +34,7 @@ SAMPLE_COLUMNS = (
     "front_busy", "replica", "model",
 )  # fmt: skip
 """Columns of the samples' file; `idle_ns` is how long the replica had been idle (-1: never worked before), `requests`
-how many of them the batch held, `model` 0 for crowd and 2 for solo (`rig.QUEUES`)."""
+how many of them the batch held, `model` 0 for solo and 2 for crowd (`rig.QUEUES`)."""
 
 NEAR_NS = 100_000
 """A front job that ended less than this before a batch's end counts as disturbing its notice: its tail is unstamped."""

@@ -55,7 +55,8 @@ def inspect(
     inputs = _inputs(facts, shapes or {}, data, seed)
     rows = 1 if fixed else min(2, facts.max_batch)
     feeds = {i.name: _feed(i, rows) for i in inputs}
-    outputs = backend.run(feeds, RunHead(0, 0, 0, rows, 0, 0, 0, 0, 1))
+    head = RunHead._make([0] * len(RunHead._fields))._replace(rows=rows, groups=1)
+    outputs = backend.run(feeds, head)
     model = ModelFacts(
         file=str(path),
         sha256=sha256(path),

@@ -1,0 +1,113 @@
+"""A few seconds of measurement, to tell whether an old profile still holds on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from serve import machine
+from serve.calibration import design, fit
+from serve.calibration.rig import Logs, deployment_of, rig, write_null_profile
+from serve.calibration.samples import Columns, samples_of, where
+from serve.calibration.subject import Subject, inspect
+from serve.files import load, resolve
+from serve.load_plan import Target
+from serve.profile import Profile
+
+TOLERANCE = 0.05
+"""Difference of medians that is put down to chance on the steadiest machine."""
+LEVELS_TOLERATED = 2.0
+"""How many of the profile's own standard deviations from window to window are tolerated beyond that."""
+EPISODE_S = 0.4
+
+
+def spot_check(path: Path, seconds: float = 5.0, seed: int = 0) -> tuple[bool, str]:
+    """Measure the smallest, a middle and the largest batch of the profile at `path` again.
+
+    Returns
+    -------
+    (agrees, why): whether median service times differ from the profile's by no more than its machine's
+    own noise, and the sentence that says so or says by how much they differ.
+
+    Raises
+    ------
+    SpecError : the profile or its model cannot be read. EngineError : the model cannot be served.
+    """
+    profile = load(path, Profile)
+    subject = subject_of(profile, path, seed)
+    with tempfile.TemporaryDirectory(prefix="forebay-") as temporary:
+        logs = _measure(profile, subject, Path(temporary), time.monotonic() + seconds, seed)
+    samples = samples_of(logs, seed=seed)
+    alone = where(samples, fit.single(samples) & (samples["busy"] == 0))
+    return compare(profile, medians_ms(alone))
+
+
+def subject_of(profile: Profile, path: Path, seed: int) -> Subject:
+    """The profile's model with random inputs of the shapes that it was measured with."""
+    model = profile.model
+    shapes = {t.name: t.shape for t in model.inputs}
+    return inspect(resolve(path, model.file), model.max_batch, model.batch_axis is not None, shapes, None, seed)
+
+
+def sizes(profile: Profile) -> list[int]:
+    """Smallest, middle and largest batch measured without neighbours, at the fewest threads."""
+    threads = min(c.threads for c in profile.service)
+    rows = sorted(c.rows for c in profile.service if c.threads == threads and c.busy == 0)
+    return sorted({rows[0], rows[len(rows) // 2], rows[-1]})
+
+
+def _measure(profile: Profile, subject: Subject, folder: Path, until_s: float, seed: int) -> Logs:
+    threads, grid = min(c.threads for c in profile.service), sizes(profile)
+    write_null_profile(folder / "null.yaml", subject.facts, [threads])
+    deployment = deployment_of(
+        Path(subject.facts.file).resolve(),
+        folder / "null.yaml",
+        threads=threads,
+        replicas=1,
+        max_batch=subject.facts.max_batch,
+        cores=machine.cores(),
+    )
+    typical_s = max(c.mean_ms for c in profile.service if c.threads == threads and c.busy == 0) / 1e3
+    targets = [Target(name, subject.inputs) for name in (design.SOLO, design.CROWD, design.NULL)]
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(0x5907,))))
+    first_id, turn = 0, 0
+    with rig(folder, deployment, threads) as bench:
+        while turn < 2 or time.monotonic() + EPISODE_S < until_s:
+            solo = 1 + turn % 2
+            episode = design.Episode(max(EPISODE_S, 20 * typical_s), solo=solo, think_s=typical_s / solo**2)
+            plan = design.plan_of(episode, grid, targets, first_id, typical_s / 10, rng.integers(0, 2**63, 2))
+            assert plan.closed is not None
+            first_id += len(plan.closed.rows)
+            bench.run(plan)
+            turn += 1
+    return bench.logs
+
+
+def medians_ms(samples: Columns) -> dict[int, float]:
+    """Median service time by rows, of sizes with samples enough to have one."""
+    rows, times_ms = samples["rows"], samples["service_ns"] / 1e6
+    values, counts = np.unique(rows, return_counts=True)
+    return {
+        int(r): float(np.median(times_ms[rows == r])) for r, n in zip(values, counts, strict=True) if n >= SAMPLES_MIN
+    }
+
+
+SAMPLES_MIN = 5
+
+
+def compare(profile: Profile, found_ms: Mapping[int, float]) -> tuple[bool, str]:
+    """Whether medians by rows agree with the profile's at the fewest threads and no neighbour."""
+    threads = min(c.threads for c in profile.service)
+    known = {c.rows: c.p50_ms for c in profile.service if c.threads == threads and c.busy == 0}
+    both = sorted(known.keys() & found_ms.keys())
+    if not both:
+        return False, "no batch size of the profile could be measured again in the time given"
+    ratio = float(np.exp(np.mean([np.log(found_ms[r] / known[r]) for r in both])))
+    allowed = TOLERANCE + LEVELS_TOLERATED * profile.noise.repeat_cv
+    shown = ", ".join(f"{r} rows {found_ms[r]:.3g} ms, was {known[r]:.3g}" for r in both)
+    verdict = f"service takes {ratio - 1:+.1%} of what was measured ({shown}); {allowed:.1%} is this machine's noise"
+    return abs(ratio - 1) <= allowed, verdict
