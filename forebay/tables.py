@@ -142,9 +142,9 @@ def cost_line(result: Result) -> str:
     )
 
 
-def run_table(run: Run, title: str) -> Table:
+def run_table(run: Run) -> Table:
     """What one live run showed, classes below if there are several."""
-    table = Table("metric", _right("measured"), title=title)
+    table = Table("metric", _right("measured"))
     parts = {
         "": run.metrics,
         **({f"{name}.": part for name, part in run.classes.items()} if len(run.classes) > 1 else {}),

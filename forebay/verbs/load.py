@@ -69,7 +69,7 @@ def _print(loaded: Loaded) -> None:
     from forebay.tables import bounds_table, run_table
 
     run = loaded.run
-    show(run_table(run, f"Measured at the client: {loaded.model}"))
+    show(f"{loaded.model}, measured at the client:", run_table(run))
     if loaded.bounds:
         show(bounds_table(loaded.bounds))
     cores = f"the load generator took {run.loadgen_cores:.2f} cores"
