@@ -40,6 +40,8 @@ PIPELINED_MAX = 256
 """Requests of one connection that may be unanswered before no more is read from it."""
 STALLED_S = 60.0
 """A request that began to arrive is given up when nothing came of it for so long."""
+LINGER_S = 5.0
+"""How long a client that sent what cannot be read may take to notice."""
 ROUTES_KEPT = 4096
 BACKLOG = 1024
 
@@ -120,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._pending: deque[Exchange] = deque()
         self._reading: Exchange | None = None  # the request whose bytes are arriving
         self._closing = False  # nothing more is read: an error ended the conversation
+        self._given_up = False  # that error was the client's, who may still be sending
         self._paused = False
         self._writable = True
         self._target = b""
@@ -194,6 +197,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
+        if self._closing:
+            return
         self._target = b""
         self._in_head = True
         self._head_bytes = 0
@@ -355,13 +360,25 @@ class Connection(asyncio.Protocol):
             transport.write(cast(bytes, exchange.data))
             if not exchange.keep_alive:
                 pending.clear()
-                self._closing = True
-                transport.close()
+                self._close(transport)
                 return
         if pending and pending[0].wants_continue:
             self._continue()
         if self._paused:
             self._regulate()
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """Close, once the client has had time to read why.
+
+        To close on a client that still sends would reset the connection, and take the answer with it.
+        So where an error ended the conversation, only our side is shut and what comes is thrown away.
+        """
+        self._closing = True
+        if self._given_up:
+            transport.write_eof()
+            self.front.loop.call_later(LINGER_S, transport.abort)
+        else:
+            transport.close()
 
     def _continue(self) -> None:
         """Tell a client that waits for it to send its body; only when no earlier answer is outstanding."""
@@ -374,7 +391,7 @@ class Connection(asyncio.Protocol):
         """Answer an error after which the bytes that follow cannot be understood: then close."""
         if self._closing:
             return
-        self._closing = True
+        self._closing = self._given_up = True
         exchange = self._reading or Exchange(self, self.front.engine.iteration_ns())
         self._reading = None
         self._body = []

@@ -36,6 +36,8 @@ class Tape:
     def close(self) -> None:
         self.closed = True
 
+    write_eof = abort = close
+
     def is_closing(self) -> bool:
         return self.closed
 
