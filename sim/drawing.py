@@ -67,11 +67,17 @@ def open_chunks(load: Load, seed: int, replication: int, chunk: int = CHUNK) -> 
 
     Ids count up from 0 over the chunks.
     """
-    feeds = [_class_chunks(source, load, seed, replication, chunk) for source in load.open]
+    feeds = [_class_chunks(source, load, seed, replication, _enough(source, load, chunk)) for source in load.open]
     first_id = 0
     for requests in feeds[0] if len(feeds) == 1 else _merged(feeds):
         yield replace(requests, first_id=first_id)
         first_id += len(requests)
+
+
+def _enough(source: Source, load: Load, chunk: int) -> int:
+    """A chunk no larger than what the class is likely to need in all: short runs are drawn many times."""
+    expected = source.weight * load.duration_ns * 1e-9
+    return min(chunk, int(expected + 4 * expected**0.5) + 16)
 
 
 def _class_chunks(source: Source, load: Load, seed: int, replication: int, chunk: int) -> Iterator[Requests]:

@@ -14,11 +14,13 @@ from sim.planes import build_plane
 from sim.scenario import Engine
 from sim.setup import Setup
 from sim.tally import SUM_ANSWER_S, SUM_FRONT_S, SUM_LATENCY_S, Floats, Ints, Tally
+from sim.verdict import unbounded
 
 TIME_BINS = 40
 """Time bins of the load; one more takes what is later."""
 
 _DRAIN_NS = 10**9
+_FOREVER_NS = 2**60
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,9 @@ class Replication:
 
     tally: Tally
     latency_first: int  # number of the first histogram bin kept
-    in_time: Ints  # (classes, time bins): ok requests that were answered before the load ended
+    in_time: Ints
+    """(classes, time bins): ok requests that were answered before the load ended; all of them where the queue is
+    bounded and none can be much later."""
     fed: int  # open requests that arrived
     calibration_shift: float
     level_shift: float
@@ -55,9 +59,9 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
         plane.ready(replica)
     feed = _Feed(plane, setup, replication)
     feed.advance(setup.load.duration_ns)
-    at_end = plane.tally()
-    in_time = at_end.outcomes[:, :, OUTCOME_OK].copy()
-    tally = _drained(plane, feed, setup, at_end)
+    at_end = plane.tally() if unbounded(setup) else None
+    tally = _drained(plane, feed, setup)
+    in_time = (at_end or tally).outcomes[:, :, OUTCOME_OK]
     check(tally, feed.open_fed, setup.closed is None)
     first, kept = _compact(tally)
     return Replication(kept, first, in_time, feed.open_fed, drawn.calibration_shift, drawn.level_shift)
@@ -102,18 +106,22 @@ class _Feed:
             self.plane.feed_closed(next(self._closed))
 
 
-def _drained(plane: Plane, feed: _Feed, setup: Setup, tally: Tally) -> Tally:
-    """Advance beyond the load until every open request has left; the tally then, given the one at the load's end.
+def _drained(plane: Plane, feed: _Feed, setup: Setup) -> Tally:
+    """Advance beyond the load until every open request has left; the tally then.
 
     Closed-loop clients go on meanwhile, so that the queue stays what it was for those still in it.
     """
+    if not setup.load.open:
+        return plane.tally()
+    if not setup.load.closed:
+        feed.advance(setup.load.duration_ns + _FOREVER_NS)
+        return plane.tally()
     opened = [source.index for source in setup.load.open]
     until_ns, step_ns = setup.load.duration_ns, max(_DRAIN_NS, setup.load.duration_ns // TIME_BINS)
-    while int(tally.outcomes[opened].sum()) < feed.open_fed:
+    while int((tally := plane.tally()).outcomes[opened].sum()) < feed.open_fed:
         until_ns += step_ns
         step_ns *= 2
         feed.advance(until_ns)
-        tally = plane.tally()
     return tally
 
 

@@ -308,7 +308,8 @@ def client_draw(costs: ClientCosts) -> Draw:
 
     def draw(rng: np.random.Generator, count: int) -> Ints:
         bits = uniform_bits(rng, count)
-        return np.maximum(send[bits & mask] + receive[(bits >> shift) & mask], 0)
+        total: Ints = np.maximum(send[bits & mask] + receive[(bits >> shift) & mask], 0)
+        return total
 
     return draw
 
