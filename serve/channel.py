@@ -51,6 +51,12 @@ class RunHead(NamedTuple):
     first_request: int  # id of the batch's first request; it and its deaths key the emulated service time
     first_deaths: int
     groups: int
+    heard_ns: int = 0  # when an engine that slept until then saw this replica's last batch end; 0: it was busy
+
+
+def warm_head(rows: int) -> RunHead:
+    """The head of a batch that no engine sent: to warm a model up."""
+    return RunHead(0, 0, 0, rows, 0, 0, 0, 0, 1)
 
 
 class DoneHead(NamedTuple):
@@ -171,6 +177,12 @@ def pack(kind: int, head: Sequence[int], groups: Sequence[Sequence[Place]]) -> b
     return array.array("q", words).tobytes()
 
 
+def fits_message(rows: int, ranks: Sequence[int]) -> bool:
+    """Whether a message can name the tensors of a batch of `rows` requests that all differ in shape."""
+    words = rows * sum(3 + rank for rank in ranks) + 1 + max(len(RunHead._fields), len(DoneHead._fields))
+    return 8 * words <= MESSAGE_MAX
+
+
 def unpack_places(words: Sequence[int], at: int, groups: int, tensors: int) -> list[list[Place]]:
     """The tensors of a message whose head ends at word `at`."""
     found = []
@@ -227,13 +239,16 @@ def send(end: socket.socket, message: bytes, fds: Sequence[int] = ()) -> None:
 
 _FDS_MAX = 8
 _ANCILLARY = socket.CMSG_SPACE(_FDS_MAX * 4)
+_packet = bytearray(MESSAGE_MAX)  # of this process, which receives one packet at a time
+_packet_view = memoryview(_packet)
 
 
 def receive(end: socket.socket) -> tuple[bytes, list[int]]:
     """The next packet and the descriptors on it; empty when the other end is gone."""
-    message, ancillary, _, _ = end.recvmsg(MESSAGE_MAX, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    size, ancillary, flags, _ = end.recvmsg_into([_packet], _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC), "a message is longer than MESSAGE_MAX"
     fds: list[int] = []
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds += array.array("i", data[: len(data) - len(data) % 4])
-    return message, fds
+    return bytes(_packet_view[:size]), fds

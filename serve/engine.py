@@ -83,8 +83,9 @@ class ModelEngine:
 
     def spawn(self, replica: int) -> None:
         """Start a process for this replica."""
+        engine = self._engine
         self.handles[replica] = Handle(
-            replica, self._settings, self.config.replicas.slots, self, self._engine.loop, self._engine.now_ns
+            replica, self._settings, self.config.replicas.slots, self, engine.loop, engine.now_ns, engine.iteration_ns
         )
 
     def replica_ready(self, handle: Handle) -> None:

@@ -57,6 +57,7 @@ class Handle:
         owner: Owner,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], int],
+        iteration: Callable[[], int],
     ) -> None:
         self.replica = replica
         self.facts: Facts | None = None
@@ -64,6 +65,8 @@ class Handle:
         self._owner = owner
         self._loop = loop
         self._clock = clock
+        self._iteration = iteration  # when the loop iteration that runs now began
+        self._heard_ns = 0
         self._buffers = slots + 1  # see serve.channel
         self._memory: BatchMemory | None = None
         self._flights: dict[int, Flight] = {}
@@ -121,6 +124,7 @@ class Handle:
             first.id,
             first.deaths,
             len(flight.groups),
+            self._heard_ns,
         )
         try:
             channel.send(self._end, channel.pack(channel.RUN, head, places), fds)
@@ -150,6 +154,8 @@ class Handle:
 
     def _done(self, words: list[int], fds: list[int]) -> None:
         assert self._memory is not None
+        seen_ns = self._clock()
+        self._heard_ns = seen_ns if self._iteration() >= seen_ns else 0
         head = DoneHead(*words[1 : 1 + _DONE_WORDS])
         for fd in fds:
             self._memory.adopt_output(head.buffer, fd)

@@ -45,7 +45,7 @@ def launch(
 ) -> Iterator[Live]:
     """Serve `deployment_path` while the block runs; on leaving it the engine has drained and written its logs.
 
-    The engine dies with the thread that entered the block.
+    The engine stops when this process dies, however it dies: it watches a pipe that only this process holds.
 
     Raises
     ------
@@ -64,12 +64,12 @@ def launch(
 
 def _spawn(path: Path, host: str, http_port: int, log_dir: Path | None, stderr: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "serve.engine", str(path), "--host", host, "--http-port", str(http_port)]
-    command += ["--parent", str(os.getpid())]
+    command += ["--while-stdin"]
     if log_dir is not None:
         command += ["--log-dir", str(log_dir)]
     # A session of its own: a Ctrl-C in the terminal is for the caller, who stops the engine in order.
     return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
     )
 
 
@@ -99,8 +99,9 @@ def _stop(process: subprocess.Popen[bytes], drain_s: float) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def _last_words(stderr: Any) -> str:

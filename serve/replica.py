@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from serve import backends, channel
-from serve.backends.contract import Array, Backend, LoadError, Settings
+from serve.backends.contract import Array, Backend, Facts, LoadError, Settings
 from serve.channel import DoneHead, Place, Region, RunHead
 from serve.clock import die_with_parent, set_timer_slack
 from serve.datatypes import NUMPY_OF_DATATYPE
@@ -117,6 +117,7 @@ def _load(settings: Settings) -> tuple[Backend, dict[str, Any]]:
     """The warm backend and what the engine is told of it."""
     started_ns = time.monotonic_ns()
     backend = backends.load(settings)
+    _check_message(backend.facts)
     loaded_ns = time.monotonic_ns()
     for rows in sizes_to_warm(backend.facts.max_batch):
         backend.warm_up(rows)
@@ -127,6 +128,16 @@ def _load(settings: Settings) -> tuple[Backend, dict[str, Any]]:
         "warmup_s": (warmed_ns - loaded_ns) / 1e9,
         "memory_mib": _resident_mib(),
     }
+
+
+def _check_message(facts: Facts) -> None:
+    for tensors in (facts.inputs, facts.outputs):
+        free = any(d < 0 for t in facts.inputs for d in t.shape)
+        if free and not channel.fits_message(facts.max_batch, [len(t.shape) + 1 for t in tensors]):
+            raise LoadError(
+                f"max_batch {facts.max_batch} is too large for a model whose inputs have free dimensions: a batch of "
+                f"unlike requests could not be described in one message; lower batching.max_batch"
+            )
 
 
 def _resident_mib() -> float:

@@ -20,7 +20,6 @@ from typing import Any
 
 import uvloop
 
-from serve.clock import die_with_parent
 from serve.deployment import Deployment
 from serve.engine import Engine
 from serve.errors import EngineError, ForebayError
@@ -36,8 +35,15 @@ EXIT_STOPPED = 130
 _logger = logging.getLogger(__name__)
 
 
-def run(path: Path, *, host: str = "127.0.0.1", http_port: int = 0, log_dir: Path | None = None) -> int:
-    """Serve the deployment at `path` until told to stop; the exit code.
+def run(
+    path: Path,
+    *,
+    host: str = "127.0.0.1",
+    http_port: int = 0,
+    log_dir: Path | None = None,
+    while_stdin: bool = False,
+) -> int:
+    """Serve the deployment at `path` until told to stop, or until stdin closes if `while_stdin`; the exit code.
 
     Raises
     ------
@@ -46,13 +52,17 @@ def run(path: Path, *, host: str = "127.0.0.1", http_port: int = 0, log_dir: Pat
     deployment = load(path, Deployment)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(deployment, path.parent, host, http_port, log_dir))
+        return runner.run(_serve(deployment, path.parent, host, http_port, log_dir, while_stdin))
 
 
-async def _serve(deployment: Deployment, folder: Path, host: str, http_port: int, log_dir: Path | None) -> int:
+async def _serve(
+    deployment: Deployment, folder: Path, host: str, http_port: int, log_dir: Path | None, while_stdin: bool
+) -> int:
     began_ns = time.monotonic_ns()
     engine = Engine(deployment, folder, log_dir)
     stop = _Stop(engine)
+    if while_stdin:
+        engine.loop.add_reader(0, stop.stdin_closed)
     try:
         if not await stop.unless_stopped(engine.start()):
             return EXIT_STOPPED
@@ -86,6 +96,12 @@ class _Stop:
             _logger.info("draining: what was admitted is answered, then the engine exits")
             self._engine.drain()
         else:
+            self._now.set()
+
+    def stdin_closed(self) -> None:
+        """Nobody writes to it, so it is readable when the other end is gone."""
+        if not os.read(0, 4096):
+            self._engine.loop.remove_reader(0)
             self._now.set()
 
     async def unless_stopped(self, work: Any) -> bool:
@@ -127,12 +143,19 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--http-port", type=int, default=0, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--log-dir", type=Path, help="write requests.parquet and batches.parquet there")
-    parser.add_argument("--parent", type=int, help="exit when this process, which started us, does")
+    parser.add_argument(
+        "--while-stdin", action="store_true", help="stop at once when stdin closes, as it does when who holds it dies"
+    )
     told = parser.parse_args()
-    if told.parent is not None:
-        die_with_parent(told.parent)
     try:
-        sys.exit(run(told.deployment, host=told.host, http_port=told.http_port, log_dir=told.log_dir))
+        code = run(
+            told.deployment,
+            host=told.host,
+            http_port=told.http_port,
+            log_dir=told.log_dir,
+            while_stdin=told.while_stdin,
+        )
+        sys.exit(code)
     except ForebayError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)

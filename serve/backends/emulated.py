@@ -2,7 +2,8 @@
 
 Its service time counts from the dispatch (or from the end of the batch before it in the replica)
 to the completion seen by the front, as in the profile, so it wakes earlier by what is known to come
-on top: its own late wake-up and the message to the front. It answers zeros and burns no CPU.
+on top, its own late wake-up and the message to the front: measured when it starts, then followed by
+what a front that was asleep says of each batch. It answers zeros and burns no CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.backends.contract import Array, Facts, LoadError, Settings, check_fixed_batch
-from serve.channel import RunHead
+from serve.channel import RunHead, warm_head
 from serve.clock import sleep_until_ns
 from serve.datatypes import NUMPY_OF_DATATYPE
 from serve.files import load as load_file
@@ -24,6 +25,7 @@ from serve.profile import Profile, Tensor
 from serve.profile_samples import ServiceTimes, load_samples
 
 _STREAM = 0x656D756C  # "emul": the named stream of the draws
+STEP_NS = 5_000
 _SLEEPS = 40
 _SLEEP_NS = 500_000
 
@@ -44,15 +46,24 @@ def due_ns(head: RunHead, previous_ns: int, service_ns: int, late_ns: int) -> tu
     return seen_ns, seen_ns - late_ns
 
 
+def followed(late_ns: int, error_ns: int) -> int:
+    """The known lateness, corrected by how much too late (or, negative, too early) a batch was seen.
+
+    Each error counts by a quarter and by no more than STEP_NS, so that a preempted process now and
+    then, which is the machine's noise, hardly moves it.
+    """
+    return max(0, late_ns + max(-STEP_NS, min(STEP_NS, error_ns // 4)))
+
+
 class Emulated:
-    """One emulated model."""
+    """One emulated model. `late_ns` is what is known to come on top of a sleep until the front sees its end."""
 
     def __init__(self, facts: Facts, times: ServiceTimes, seed: int) -> None:
         self.facts = facts
-        self.late_ns = 0  # known lateness: own wake-up, and the channel's once it has been measured
+        self.late_ns = 0
         self._times = times
         self._seed = seed
-        self._previous_ns = 0
+        self._due_ns = 0  # when the front should have seen the last batch end
         self._zeros: dict[int, list[Array]] = {}
 
     def run(self, feeds: Mapping[str, Array], head: RunHead) -> list[Array]:
@@ -65,14 +76,16 @@ class Emulated:
 
     def settle(self, head: RunHead) -> None:
         """Sleep until the service time is over."""
+        if head.heard_ns:
+            self.late_ns = followed(self.late_ns, head.heard_ns - self._due_ns)
         share = draw(self._seed, head.first_request, head.first_deaths)
         service_ns = self._times.service_ns(head.rows, head.busy, share)
-        self._previous_ns, wake_ns = due_ns(head, self._previous_ns, service_ns, self.late_ns)
+        self._due_ns, wake_ns = due_ns(head, self._due_ns, service_ns, self.late_ns)
         sleep_until_ns(wake_ns)
 
     def warm_up(self, rows: int) -> None:
         """Make the zeros of this size, and measure once how late a sleep ends."""
-        self.run({}, RunHead(0, 0, 0, rows, 0, 0, 0, 0, 1))
+        self.run({}, warm_head(rows))
         if not self.late_ns:
             self.late_ns = sleep_lateness_ns()
 

@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 
 from serve.backends.contract import Array, Facts, LoadError, Settings, check_fixed_batch
-from serve.channel import RunHead
+from serve.channel import RunHead, warm_head
 from serve.datatypes import NUMPY_OF_DATATYPE
 from serve.profile import Tensor
 
@@ -68,7 +68,7 @@ class Onnx:
         lead = [rows] if self.facts.max_batch else []
         feeds = {t.name: _filled(t, lead) for t in self.facts.inputs}
         try:
-            outputs = self.run(feeds, RunHead(0, 0, 0, rows, 0, 0, 0, 0, 1))
+            outputs = self.run(feeds, warm_head(rows))
         except Exception as error:  # onnxruntime's errors have no common public base class
             if any(d < 0 for t in self.facts.inputs for d in t.shape):
                 return
