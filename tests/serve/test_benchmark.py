@@ -16,13 +16,13 @@ from serve.profile import Profile, ServiceCell
 from serve.profile_samples import load_samples
 
 
-def write_model(path: Path, rows: str | int = "rows", inputs: int = 4) -> Path:
-    """y = x @ w: the smallest real model."""
+def write_model(path: Path, rows: str | int = "rows", inputs: int = 4, width: str | None = None) -> Path:
+    """y = x @ w: the smallest real model; `width` names the size of a row instead of telling it."""
     weights = np.arange(inputs * 3, dtype=np.float32).reshape(inputs, 3)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
         "tiny",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, inputs])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, width or inputs])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [rows, 3])],
         [numpy_helper.from_array(weights, "w")],
     )

@@ -1,0 +1,97 @@
+"""Cells, curve and level say what the samples say, no less and no more."""
+
+import numpy as np
+import pytest
+
+from serve.calibration import fit
+from serve.calibration.samples import SAMPLE_COLUMNS
+
+
+def samples(count: int, **columns) -> dict[str, np.ndarray]:
+    made = {name: np.zeros(count, np.int64) for name in SAMPLE_COLUMNS}
+    made |= {
+        "threads": np.ones(count, np.int64),
+        "rows": np.ones(count, np.int64),
+        "requests": np.ones(count, np.int64),
+    }
+    return made | {name: np.broadcast_to(np.asarray(value), count) for name, value in columns.items()}
+
+
+def test_a_cell_needs_thirty_samples_and_a_tail_of_its_own_five_hundred():
+    rows = np.repeat([1, 2, 3], [500, 30, 29])
+    found = fit.service_cells(samples(559, rows=rows, service_ns=rows * 1_000_000))
+    assert [(c.rows, c.samples, c.mean_ms, c.p99_pooled) for c in found] == [(1, 500, 1.0, False), (2, 30, 2.0, True)]
+    kept = fit.in_cells(samples(559, rows=rows), found)
+    assert kept.sum() == 530 and not kept[rows == 3].any()
+
+
+def test_slow_samples_are_kept():
+    times = np.full(100, 1_000_000)
+    times[7] = 50_000_000
+    (cell,) = fit.service_cells(samples(100, service_ns=times))
+    assert cell.mean_ms == pytest.approx(1.49)
+    assert cell.p99_ms > 1
+
+
+def test_cells_are_told_apart_by_threads_and_neighbours():
+    found = fit.service_cells(samples(60, threads=np.repeat([1, 2], 30), busy=np.tile([0, 1], 30), service_ns=1), 15)
+    assert [(c.threads, c.busy) for c in found] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+
+def test_the_curve_finds_base_and_slope_and_its_own_error():
+    rows = np.repeat([1, 2, 4, 8], 30)
+    cells = fit.service_cells(samples(120, rows=rows, service_ns=2_000_000 + 500_000 * rows))
+    assert fit.curve(cells) == pytest.approx({"base_ms": 2.0, "row_ms": 0.5, "error": 0.0}, abs=1e-6)
+    stepped = fit.service_cells(samples(120, rows=rows, service_ns=np.where(rows > 2, 4, 1) * 1_000_000))
+    assert fit.curve(stepped)["error"] > 0.1
+
+
+def test_joining_costs_are_what_batches_of_many_requests_take_beyond_their_rows():
+    rows = np.repeat([1, 2, 4, 8], 40)
+    requests = np.where(np.arange(160) % 2, rows, 1)
+    made = samples(160, rows=rows, requests=requests, service_ns=1_000_000 * rows + 7_000 * (requests - 1))
+    assert fit.joining_us(made) == pytest.approx(7.0)
+    assert fit.joining_us(samples(160, rows=rows, service_ns=rows)) == 0.0
+
+
+def test_a_steady_machine_has_no_level_of_its_own():
+    rng = np.random.default_rng(0)
+    ratio = 1 + 0.2 * rng.standard_normal(20_000)
+    level = fit.level(np.linspace(0, 40, 20_000, endpoint=False), ratio)
+    assert level.repeat_cv < 0.005
+    assert np.ptp(level.series) < 0.02
+    assert len(level.series) == 40
+
+
+def test_a_drifting_machine_s_level_is_found_through_the_noise_and_not_exaggerated():
+    rng = np.random.default_rng(1)
+    at_s = np.linspace(0, 40, 4_000, endpoint=False)
+    truth = 1 + 0.1 * np.sin(at_s / 6)
+    level = fit.level(at_s, truth * (1 + 0.2 * rng.standard_normal(4_000)))
+    expected = truth.reshape(40, -1).mean(axis=1)
+    assert np.corrcoef(level.series, expected)[0, 1] > 0.9
+    assert level.repeat_cv == pytest.approx(expected.std(), rel=0.3)
+    assert np.std(level.series) == pytest.approx(level.repeat_cv, rel=0.05)
+
+
+def test_windows_without_samples_take_their_neighbours_level():
+    at_s = np.concatenate([np.linspace(0, 1, 50, endpoint=False), np.linspace(4, 5, 50, endpoint=False)])
+    level = fit.level(at_s, np.repeat([1.0, 1.2], 50))
+    assert len(level.series) == 5
+    assert level.series == sorted(level.series)
+
+
+def test_too_little_to_see_a_level():
+    assert fit.level(np.zeros(5), np.ones(5)) == fit.Level([1.0], 1.0, 0.0)
+
+
+def test_the_same_work_is_timed_relative_to_its_own_cell():
+    rows = np.array([1, 1, 5, 5])
+    assert fit.ratios(samples(4, rows=rows, service_ns=[90, 110, 900, 1100])) == pytest.approx([0.9, 1.1, 0.9, 1.1])
+
+
+def test_waking_is_told_apart_by_how_long_a_replica_slept():
+    made = samples(4, idle_ns=[-1, 10, 20_000_000, 2_000_000], wake_ns=[1, 50_000, 200_000, 3])
+    idle, busy = fit.wake_us(made)
+    assert idle == [200.0, 200.0]
+    assert busy == [50.0, 50.0]

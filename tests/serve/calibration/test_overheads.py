@@ -1,0 +1,111 @@
+"""Front and client costs add up to what was measured, and a busy front's are those of a job that follows another."""
+
+import numpy as np
+import pytest
+
+from serve import records
+from serve.calibration import overheads
+from serve.calibration.design import NULL_WINDOW_NS
+from serve.calibration.overheads import Line, front_costs, front_lines, median_line, quantiles_us, unstamped_us
+from serve.profile import FrontCosts
+from tests.serve.calibration.made import MS, US, Made
+
+
+def busy_and_lone() -> Made:
+    """Forty lone requests of 1 and of 5 rows, and forty batches of four requests."""
+    made = Made()
+    for k in range(40):
+        start_ns = (k + 1) * 40 * MS
+        made.batch(start_ns)
+        made.batch(start_ns + 10 * MS, rows=(5,), parse=34 * US, first_answer=68 * US)
+        made.batch(start_ns + 20 * MS, rows=(1, 1, 1, 1), first_answer=110 * US)
+    return made
+
+
+def test_marginal_costs_come_from_jobs_that_follow_others_and_slopes_from_lone_ones():
+    costs = front_costs([busy_and_lone().logs()], front_lines([busy_and_lone().logs()]), 256, 512)
+    row_us = {"parse": (34 - 30) / 4, "answer": (68 - 60) / 4}
+    assert costs.parse_us == pytest.approx(10 - row_us["parse"], abs=0.01)
+    assert costs.parse_us_per_kib == pytest.approx(row_us["parse"] * 4, abs=0.01)
+    assert costs.finish_request_us == pytest.approx(12 - row_us["answer"], abs=0.01)
+    assert costs.finish_us_per_kib == pytest.approx(row_us["answer"] * 2, abs=0.01)
+    assert costs.finish_batch_us == 4.0
+
+
+def test_front_and_client_add_up_to_the_latency_that_was_measured():
+    logs = busy_and_lone().logs()
+    lines = front_lines([logs])
+    parts = overheads.client_parts(logs, lines)
+    answers = overheads.answers_of(logs)
+    requests = answers.requests
+    latency_ns = (logs.spans[0].client.received_ns - logs.spans[0].client.intended_ns)[requests[:, records.REQUEST]]
+    inside_ns = answers.modelled_ns(lines.answer) - requests[:, records.ENQUEUE_NS]
+    total = parts.send_ns + lines.parse.at(requests[:, records.ROWS]) + inside_ns + parts.receive_ns
+    assert total == pytest.approx(latency_ns, abs=2)
+
+
+def test_send_leaves_out_requests_that_met_a_busy_front_and_receive_counts_a_batch_once():
+    made = Made()
+    for k in range(50):
+        made.batch((k + 1) * 10 * MS, send=80 * US)
+    # Sent while the front was answering the last batch, so it waited.
+    last_ns = 50 * 10 * MS
+    made.batch(last_ns + 1 * MS + 400 * US, send=300 * US, replica=1)
+    logs = made.logs()
+    costs = overheads.client_costs([logs], front_lines([logs]))
+    assert max(costs.send_us) < 120
+    assert len(costs.send_us) == len(costs.receive_us) == 101
+    assert costs.cpu_us_per_request == pytest.approx(40)
+    weights = overheads.client_parts(busy_and_lone().logs(), front_lines([logs])).weight
+    assert weights.sum() == pytest.approx(120)
+
+
+def test_refusals_cost_what_they_took_after_their_parse():
+    made = busy_and_lone()
+    made.refusal(5 * MS, took=90 * US)
+    logs = made.logs()
+    assert front_costs([logs], front_lines([logs]), 1, 1).refuse_us == 90.0
+
+
+def test_cpu_time_beyond_the_stamps_is_found_per_request_and_per_batch():
+    costs = FrontCosts(
+        parse_us=10, parse_us_per_kib=0, finish_batch_us=4, finish_request_us=12, finish_us_per_kib=0, refuse_us=50,
+        bytes_in_per_row=1, bytes_out_per_row=1,
+    )  # fmt: skip
+    works = [
+        overheads.Work(n, n, b, r, n, n, n * (10 + 12 + 7) + b * (4 + 100) + r * (50 + 10 + 7) - r * 17)
+        for n, b, r in ((100, 100, 0), (100, 10, 0), (400, 100, 0), (50, 5, 0))
+    ]
+    assert unstamped_us(works, costs) == pytest.approx((7, 100))
+    assert unstamped_us(works[:1], costs) == (0.0, 0.0)
+
+
+def test_the_front_s_work_is_counted_replay_by_replay():
+    made = busy_and_lone()
+    made.refusal(5 * MS, rows=3)
+    (work,) = overheads.work_of(made.logs(front_cpu_s=0.5))
+    assert (work.requests, work.answers, work.batches, work.refused) == (241, 240, 120, 1)
+    assert (work.rows_in, work.rows_out, work.cpu_us) == (40 * 10 + 3, 400, 5e5)
+
+
+def test_timers_are_late_by_what_their_dispatch_is_after_the_window():
+    made = Made()
+    for k in range(1, 40):
+        made.batch(k * 20 * MS, queue="null", queued=NULL_WINDOW_NS + 60 * US)
+    assert overheads.timer_late_us([made.logs()]) == [60.0, 60.0]
+
+
+def test_a_line_goes_through_medians_and_never_below_zero():
+    x = np.array([1, 1, 1, 3, 3, 3])
+    assert median_line(x, np.array([10, 10, 9999, 30, 30, 30])) == Line(
+        pytest.approx(0.0, abs=1e-9), pytest.approx(10.0)
+    )
+    assert median_line(x, np.array([30, 30, 30, 10, 10, 10])).slope == 0.0
+    assert median_line(np.zeros(0), np.zeros(0)) == Line(0.0, 0.0)
+
+
+def test_weighted_quantiles():
+    equal = quantiles_us(np.arange(1000, 102_000, 1000), np.ones(101))
+    assert (equal[0], equal[50], equal[100]) == (1.0, 51.0, 101.0)
+    assert quantiles_us(np.array([1000, 9000]), np.array([99.0, 1.0]))[50] < 2
+    assert quantiles_us(np.zeros(0), np.zeros(0)) == [0.0] * 101

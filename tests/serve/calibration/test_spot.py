@@ -1,0 +1,50 @@
+"""An old profile still holds if a few batches take what it says, within its machine's own noise."""
+
+import pytest
+
+from serve.calibration.spot import compare, sizes, spot_check
+from serve.files import load, save
+from serve.profile import Profile
+from tests.profiles import Synthetic, write_profile
+from tests.serve.test_benchmark import write_model
+
+STEADY = Synthetic(base_ms=2.0, row_ms=0.5, rows=(1, 2, 4, 8), busy=(0, 1))
+
+
+@pytest.fixture
+def steady(tmp_path) -> Profile:
+    return load(write_profile(tmp_path, STEADY), Profile)
+
+
+def test_smallest_middle_and_largest_are_measured_again(steady):
+    assert sizes(steady) == [1, 4, 8]
+
+
+def test_small_differences_agree_and_large_ones_do_not(steady):
+    known = {1: 2.5, 4: 4.0, 8: 6.0}
+    assert compare(steady, {r: t * 1.03 for r, t in known.items()})[0]
+    assert compare(steady, {r: t * 0.97 for r, t in known.items()})[0]
+    agrees, why = compare(steady, {r: t * 1.3 for r, t in known.items()})
+    assert not agrees
+    assert "+30.0%" in why and "8 rows 7.8 ms, was 6" in why
+
+
+def test_a_noisy_machine_is_allowed_more(steady):
+    noise = steady.noise.model_copy(update={"repeat_cv": 0.1})
+    assert compare(steady.model_copy(update={"noise": noise}), {1: 2.5 * 1.2})[0]
+
+
+def test_nothing_measured_is_no_agreement(steady):
+    assert not compare(steady, {})[0]
+
+
+@pytest.mark.live
+def test_a_model_that_has_become_slower_is_noticed(steady, tmp_path):
+    """The real model takes microseconds, the profile says milliseconds: the check must say so."""
+    write_model(tmp_path / "none.onnx")
+    path = tmp_path / "toy.yaml"
+    outputs = [t.model_copy(update={"shape": [3]}) for t in steady.model.outputs]
+    save(path, steady.model_copy(update={"model": steady.model.model_copy(update={"outputs": outputs})}))
+    agrees, why = spot_check(path, seconds=0.5)
+    assert not agrees
+    assert "rows" in why
