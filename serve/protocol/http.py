@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
             exchange.entry = self.front.site.entry(route)
             if engine.draining and exchange.arrival_ns > engine.drain_ns:
                 exchange.refused = REASON_DRAINING
-            elif engine.over_budget(exchange.arrival_ns):
+            elif engine.over_budget(engine.iteration_ns()):  # not `arrival_ns`: a slow sender is not our delay
                 exchange.refused = REASON_FRONT
 
     def _infer(self, exchange: Exchange, entry: routes.Entry, body: bytes) -> None:

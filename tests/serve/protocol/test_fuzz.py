@@ -1,9 +1,5 @@
-"""Any bytes at all, cut anywhere: documented answers, nothing else, and the next client is served.
+"""Any bytes at all, cut anywhere: documented answers, nothing else, and the next client is served."""
 
-No sockets here: a connection is fed through a transport that only records.
-"""
-
-import asyncio
 import json
 from itertools import pairwise
 
@@ -11,60 +7,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.protocol.http import STALLED_S, Connection, HttpFront
-from tests.serve.protocol.client import Replies, binary_request, infer, request
-from tests.serve.protocol.stub_engine import StubEngine, served_model
+from serve.protocol.http import STALLED_S
+from tests.serve.protocol.client import binary_request, infer, request
+from tests.serve.protocol.tape import converse
 
 DOCUMENTED = {200, 400, 404, 405, 413, 431, 503}
 GOOD = infer(*binary_request(np.ones((2, 4), np.float32), id="7"))
 JSON_ONLY = infer({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [[1, 2, 3, 4]]}]})
 PIECES = [b"\r\n", b"\r\n\r\n", b"\0", b"\xff" * 9, b"-1", b"9" * 30, b"[" * 50, b'"', b"}", b"Content-Length: 3\r\n"]
-
-
-class Tape:
-    """A transport that keeps what was written."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.closed = False
-        self.reading = True
-
-    def write(self, data: bytes) -> None:
-        assert not self.closed, "wrote after closing"
-        self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    write_eof = abort = close
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-
-def converse(chunks: list[bytes], then=None) -> tuple[list, Tape, StubEngine]:
-    """Feed the chunks to a new connection: its replies, the transport and the engine."""
-    engine, tape = StubEngine(served_model()), Tape()
-
-    async def run() -> None:
-        connection = Connection(HttpFront(engine, body_bytes_max=10_000))
-        connection.connection_made(tape)
-        for chunk in chunks:
-            connection.data_received(chunk)
-        if then is not None:
-            then(connection)
-        connection.connection_lost(None)
-
-    asyncio.run(run())
-    replies = Replies()
-    replies.feed(tape.written)
-    return replies.done, tape, engine
 
 
 @st.composite
@@ -117,7 +67,7 @@ def test_a_truncated_request_is_waited_for_and_then_given_up(cut):
     def stall(connection):
         now_s = connection.front.loop.time()
         connection.give_up_if_stalled(now_s + STALLED_S / 2)
-        assert not tape_of(connection).closed
+        assert not connection.transport.closed
         connection.give_up_if_stalled(now_s + STALLED_S * 1.1)
 
     (reply,), tape, engine = converse([GOOD[:cut]], stall)
@@ -125,10 +75,6 @@ def test_a_truncated_request_is_waited_for_and_then_given_up(cut):
     assert "did not arrive" in reply.json["error"]
     assert tape.closed
     assert engine.submitted == []
-
-
-def tape_of(connection) -> Tape:
-    return connection.transport
 
 
 def test_an_idle_connection_is_left_open():
@@ -140,9 +86,9 @@ def test_an_idle_connection_is_left_open():
 def test_a_client_that_does_not_read_is_not_read_from():
     def states(connection):
         connection.pause_writing()
-        assert not tape_of(connection).reading
+        assert not connection.transport.reading
         connection.resume_writing()
-        assert tape_of(connection).reading
+        assert connection.transport.reading
 
     converse([GOOD], states)
 
@@ -152,10 +98,10 @@ def test_only_so_many_requests_of_one_connection_are_read_ahead():
         engine = connection.front.engine
         engine.hold = True
         connection.data_received(GOOD * 300)
-        assert not tape_of(connection).reading
+        assert not connection.transport.reading
         for live in engine.submitted:
             engine.answer(live)
-        assert tape_of(connection).reading
+        assert connection.transport.reading
 
     replies, _, engine = converse([], held)
     assert [r.status for r in replies] == [200] * 300
