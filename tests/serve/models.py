@@ -89,3 +89,16 @@ def batch_lost(path: Path) -> Path:
     shape = numpy_helper.from_array(np.array([-1, 2], np.int64), "shape")
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
     return _save(path, nodes, [_value("x", ["n", 4])], [_value("y", ["m", 2])], [shape])
+
+
+def two_names(path: Path) -> Path:
+    """y = a + b, whose inputs call their first axes n and m."""
+    nodes = [helper.make_node("Add", ["a", "b"], ["y"])]
+    return _save(path, nodes, [_value("a", ["n", 2]), _value("b", ["m", 2])], [_value("y", ["n", 2])])
+
+
+def sequence_out(path: Path) -> Path:
+    """Answers a sequence of tensors, which no protocol of ours can carry."""
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, ["n", 2]))
+    nodes = [helper.make_node("SequenceConstruct", ["x"], ["y"])]
+    return _save(path, nodes, [_value("x", ["n", 2])], [helper.make_value_info("y", kind)])

@@ -1,0 +1,40 @@
+"""The engine's log files: what goes in comes out, in bounded memory, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve import records
+from serve.request_log import BATCH_COLUMNS, RequestLog, read_batches, read_requests
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 23])
+def test_rows_come_out_as_they_went_in_across_chunks(tmp_path: Path, count: int) -> None:
+    random = np.random.default_rng(np.random.SeedSequence(count))
+    requests = random.integers(-1, 2**62, (count, records.ROW_WIDTH))
+    batches = random.integers(-1, 2**62, (count, len(BATCH_COLUMNS)))
+    log = RequestLog(tmp_path / "log", chunk_rows=5)
+    for request, batch in zip(requests.tolist(), batches.tolist(), strict=True):
+        log.request(request)
+        log.batch(batch)
+    log.close()
+    np.testing.assert_array_equal(read_requests(tmp_path / "log"), requests)
+    np.testing.assert_array_equal(read_batches(tmp_path / "log"), batches)
+
+
+def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path, chunk_rows=1)
+    log.request([0] * records.ROW_WIDTH)
+    assert not (tmp_path / "requests.parquet").exists()
+    log.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["batches.parquet", "requests.parquet"]
+
+
+def test_a_disk_that_cannot_be_written_is_told_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    log = RequestLog(tmp_path / "file" / "log")
+    with pytest.raises(OSError):
+        log.close()
