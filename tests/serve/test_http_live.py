@@ -10,9 +10,10 @@ import tritonclient.http as http
 import tritonclient.http.aio as aio
 from tritonclient.utils import InferenceServerException
 
+from serve.datatypes import NUMPY_OF_DATATYPE
 from tests.serve import models
 from tests.serve.protocol.client import Client, binary_request, infer, request
-from tests.serve.protocol.live import Direct, address_of, distinct_rows, port_of, serving
+from tests.serve.protocol.live import TYPES, Direct, address_of, distinct_rows, every_type, port_of, serving
 
 pytestmark = pytest.mark.live
 
@@ -24,6 +25,7 @@ SERVED = {
     "gather": models.gather,
     "slow": models.affine,
     "narrow": models.affine,
+    "types": every_type,
 }
 
 
@@ -118,6 +120,40 @@ def test_bytes_tensors_both_ways(client, send_binary, receive_binary):
     result = client.infer("echo", [tensor("x", x, "BYTES", send_binary)], outputs=outputs)
     found = [s if isinstance(s, bytes) else s.encode() for s in result.as_numpy("y").ravel()]
     assert found == x.ravel().tolist()
+
+
+def sample(datatype, seed):
+    """[2, 3] values of a datatype, its extremes among them."""
+    if datatype == "BYTES":
+        return np.array([[b"", b"a\nb", "ü".encode()], [str(seed).encode(), b"x" * 300, b'"']], object)
+    dtype = NUMPY_OF_DATATYPE[datatype]
+    if datatype == "BOOL":
+        return np.array([[True, False, True], [False, False, bool(seed % 2)]])
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+    return np.array([[limits.min, limits.max, 0], [1, seed % 100, 7]], dtype)
+
+
+@pytest.mark.parametrize("send_binary", [True, False])
+@pytest.mark.parametrize("receive_binary", [True, False])
+def test_every_datatype_goes_through_the_engine_unharmed_in_every_form_it_has(client, send_binary, receive_binary):
+    """FP16 has no JSON form and stays binary; two requests at once, so that they may share a batch."""
+    json_free = {"FP16"}
+    asked = []
+    for seed in (11, 12):
+        arrays = {t: sample(t, seed) for t in TYPES}
+        inputs = [tensor(f"in_{t}", a, t, send_binary or t in json_free) for t, a in arrays.items()]
+        outputs = [http.InferRequestedOutput(f"out_{t}", binary_data=receive_binary or t in json_free) for t in TYPES]
+        asked.append((arrays, client.async_infer("types", inputs, outputs=outputs)))
+    for arrays, pending in asked:
+        result = pending.get_result()
+        for datatype, array in arrays.items():
+            found = result.as_numpy(f"out_{datatype}")
+            if datatype == "BYTES":
+                found = np.array([s if isinstance(s, bytes) else s.encode() for s in found.ravel()], object)
+                found = found.reshape(array.shape)
+            else:
+                assert found.dtype == array.dtype
+            np.testing.assert_array_equal(found, array, err_msg=datatype)
 
 
 @pytest.mark.parametrize("parameters", [{"priority": 3}, {"timeout": 10_000_000}, {"parameters": {"colour": "red"}}])

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
+from onnx import TensorProto, helper
 
 from serve.launch import Live, launch
 
@@ -58,6 +60,34 @@ def port_of(live: Live) -> int:
 def address_of(live: Live) -> str:
     """host:port, as tritonclient wants it."""
     return live.url.removeprefix("http://")
+
+
+TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+"""Every datatype that ONNX Runtime can be fed with from Python, which leaves out BF16."""
+
+
+def every_type(path: Path) -> Path:
+    """For each datatype an input in_T and an output out_T: [n, 3], the same values."""
+    nodes = [helper.make_node("Identity", [f"in_{t}"], [f"out_{t}"]) for t in TYPES]
+    inputs = [helper.make_tensor_value_info(f"in_{t}", kind, ["n", 3]) for t, kind in TYPES.items()]
+    outputs = [helper.make_tensor_value_info(f"out_{t}", kind, ["n", 3]) for t, kind in TYPES.items()]
+    graph = helper.make_graph(nodes, "every_type", inputs, outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
 
 
 class Direct:

@@ -17,6 +17,7 @@ from serve.policy.codes import (
     REASON_FRONT,
     REASON_QUEUE,
 )
+from serve.profile import Tensor
 from tests.serve.protocol.client import Client, binary_request, infer, request
 from tests.serve.protocol.stub_engine import StubEngine, served_model
 
@@ -251,3 +252,18 @@ def test_a_model_whose_outputs_cannot_be_written_costs_one_request_and_not_the_s
         assert client.ask(numbered(0)).status == 500
         assert client.ask(request("/v2/health/live")).status == 200
     assert "could not be written" in caplog.text
+
+
+def test_bfloat16_travels_as_its_bits(start):
+    """tritonclient speaks it by ml_dtypes; nothing between may look at the bits."""
+    tensors = [[Tensor(name=name, datatype="BF16", shape=[3])] for name in ("x", "y")]
+    running = start(StubEngine(served_model("bits", *tensors), compute=lambda inputs: {"y": inputs["x"]}))
+    bits = np.array([[0x3F80, 0x7FC1, 0xFFFF]], np.uint16)
+    item = {"name": "x", "datatype": "BF16", "shape": [1, 3], "parameters": {"binary_data_size": 6}}
+    header = {"inputs": [item], "parameters": {"binary_data_output": True}}
+    with Client(running.port) as client:
+        reply = client.ask(infer(header, bits.tobytes(), model="bits"))
+        assert reply.json["outputs"][0]["datatype"] == "BF16"
+        assert reply.binary == bits.tobytes()
+        del header["parameters"]
+        assert "no JSON form" in client.ask(infer(header, bits.tobytes(), model="bits")).json["error"]
