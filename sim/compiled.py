@@ -55,15 +55,18 @@ _COMMON: dict[str, Any] = {
     "error_model": "numpy",
 }
 
+# Helpers are called by compiled code only; wrappers for Python would be half of the compile time.
+_INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
 
 def helper(function: Callable[..., Any]) -> Any:
     """Compile a helper of the kernel as a function of its own."""
-    return numba.njit(**_COMMON)(function)
+    return numba.njit(**_COMMON, **_INNER)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a helper, or a leaf of the rulebook, into its callers."""
-    return numba.njit(forceinline=True, **_COMMON)(function)
+    return numba.njit(forceinline=True, **_COMMON, **_INNER)(function)
 
 
 def entry(function: Callable[..., Any]) -> Any:

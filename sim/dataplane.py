@@ -135,7 +135,7 @@ class DataPlane:
         """Every client's first request enters the heap of clients: a sorted array is a heap."""
         clients = np.arange(self._clients)
         entries = np.column_stack([at_ns, self._s[ly.CLOSED_FIRST_ID] + clients, clients])
-        self._s[ly.HEAPS + 2 * ly.CLIENTS + ly.HEAP_SIZE] = self._clients
+        self._s[ly.HEAPS + ly.HEAP_WIDTH * ly.CLIENTS + ly.HEAP_SIZE] = self._clients
         self._heap(ly.CLIENTS)[:] = entries[np.lexsort((clients, at_ns))]
 
     def end_feed(self) -> None:
@@ -276,25 +276,33 @@ class DataPlane:
 
     def _heap(self, heap: int) -> Ints:
         """The entries of a heap, one a row."""
-        field = ly.HEAPS + 2 * heap
+        field = ly.HEAPS + ly.HEAP_WIDTH * heap
         size = int(self._s[field + ly.HEAP_SIZE])
         return self._part(field + ly.HEAP_BASE, ly.HEAP_ENTRY * size).reshape(size, ly.HEAP_ENTRY)
+
+    def _buffer(self, heap: int) -> Ints:
+        """The timers that are not yet sorted into a heap."""
+        field = ly.HEAPS + ly.HEAP_WIDTH * heap
+        return self._part(field + ly.BUFFER_BASE, ly.BUFFER_ENTRY * int(self._s[field + ly.BUFFER_SIZE]))
 
     def _lay_out(self, capacity: int, draws: int) -> None:
         """Make room for `capacity` requests present with `draws` draws each, keeping what is there."""
         old = _Held(self)
         s, levels = self._s, self.node.scheduler.priority_levels
         ring = 1 << max(2 * capacity - 1, 1).bit_length()
-        timers = ly.HEAP_ENTRY * (2 * capacity + 66)
+        timers, buffer = ly.HEAP_ENTRY * (3 * capacity + 66), ly.BUFFER_ENTRY * (2 * capacity + 66)
+        deadlines, cancels, clients = (ly.HEAPS + ly.HEAP_WIDTH * heap for heap in range(ly.HEAP_COUNT))
         sizes = {
             ly.AT_FREE: capacity,
             ly.AT_BATCHES_FREE: capacity,
             ly.AT_BATCHES: capacity << ly.BATCH_SHIFT,
             ly.AT_JOBS: ring,
             ly.AT_RING: levels * ring,
-            ly.HEAPS + 2 * ly.DEADLINES: timers,
-            ly.HEAPS + 2 * ly.CANCELS: timers,
-            ly.HEAPS + 2 * ly.CLIENTS: ly.HEAP_ENTRY * (self._clients + 1),
+            deadlines + ly.HEAP_BASE: timers,
+            deadlines + ly.BUFFER_BASE: buffer,
+            cancels + ly.HEAP_BASE: timers,
+            cancels + ly.BUFFER_BASE: buffer,
+            clients + ly.HEAP_BASE: ly.HEAP_ENTRY * (self._clients + 1),
             ly.AT_DRAWS: capacity * draws,
             ly.AT_THINK: self._clients,
             ly.AT_TURNS: self._clients,
@@ -327,7 +335,8 @@ class _Held:
             q[s[ly.AT_RING] + (level << s[ly.RING_SHIFT]) + (self._span(s, level) & s[ly.RING_MASK])]
             for level in range(plane.node.scheduler.priority_levels)
         ]
-        self.heaps = [plane._heap(heap) for heap in range(3)]
+        self.heaps = [plane._heap(heap) for heap in range(ly.HEAP_COUNT)]
+        self.buffers = [plane._buffer(heap) for heap in range(ly.HEAP_COUNT)]
         self.draws = part(ly.AT_DRAWS, self.capacity * self.draws_kept).reshape(self.capacity, self.draws_kept)
         self.think, self.turns = part(ly.AT_THINK, plane._clients), part(ly.AT_TURNS, plane._clients)
 
@@ -354,6 +363,7 @@ class _Held:
             q[s[ly.AT_RING] + (level << s[ly.RING_SHIFT]) + (self._span(s, level) & s[ly.RING_MASK])] = ring
         for heap, entries in enumerate(self.heaps):
             plane._heap(heap)[:] = entries
+            plane._buffer(heap)[:] = self.buffers[heap]
         draws = part(ly.AT_DRAWS, plane.capacity * int(s[ly.DRAWS])).reshape(plane.capacity, -1)
         draws[: self.capacity] = _padded(self.draws.T, draws.shape[1]).T
         part(ly.AT_THINK, plane._clients)[:] = self.think
@@ -390,6 +400,7 @@ def _scalars(node: Node) -> Ints:
         ly.HOMELESS_ID: -1,
     }.items():
         s[field] = value
+    s[ly.HEAPS + ly.TIMER_DUE_NS : ly.LEVEL : ly.HEAP_WIDTH] = NEVER_NS
     s[ly.FRONT : ly.FRONT + len(node.front)] = node.front
     blocks = s[ly.LEVEL : ly.REPLICA].reshape(-1, ly.LEVEL_WIDTH)
     blocks[:, [ly.LEVEL_HEAD, ly.LEVEL_TAIL]] = ly.POSITION_ZERO

@@ -94,14 +94,15 @@ def next_event(s, pool, q, open_arrival_ns):
         arrival_ns = min(arrival_ns, open_arrival_ns[s[ly.OPEN_AT]])
     if arrival_ns < at_ns:
         at_ns, event = arrival_ns, EVENT_ARRIVAL
-    cancel_ns = timer_due_ns(s, pool, q, ly.CANCELS)
+    cancel_ns = timer_due_ns(s, pool, q, ly.CANCELS, at_ns)
     if cancel_ns < at_ns:
         at_ns, event = cancel_ns, EVENT_CANCEL
     if s[ly.FRONT_END_NS] == NEVER_NS:  # a timer that falls into a job is dropped: the job's end does its work
         window_ns = window_due_ns(s, pool, q)
         if window_ns < at_ns:
             at_ns, event = window_ns, EVENT_WINDOW
-        deadline_ns = timer_due_ns(s, pool, q, ly.DEADLINES) + s[ly.FRONT + FRONT_TIMER_LATE_NS]
+        late_ns = s[ly.FRONT + FRONT_TIMER_LATE_NS]
+        deadline_ns = timer_due_ns(s, pool, q, ly.DEADLINES, at_ns - late_ns) + late_ns
         if deadline_ns < at_ns:
             at_ns, event = deadline_ns, EVENT_DEADLINE
     return at_ns, event
@@ -213,7 +214,7 @@ def arrive_open(s, pool, q, rows, class_, priority, timeout_ns, patience_ns, cli
 @helper
 def arrive_closed(s, pool, q, closed):
     """The next arrival of a closed-loop client; 0 if its request was not fed yet."""
-    base = s[ly.HEAPS + 2 * ly.CLIENTS + ly.HEAP_BASE]
+    base = s[ly.HEAPS + ly.HEAP_WIDTH * ly.CLIENTS + ly.HEAP_BASE]
     id_, client = q[base + 1], q[base + 2]
     i = id_ - s[ly.CLOSED_FIRST_ID] - s[ly.CLOSED_FIRST_INDEX]
     if i >= s[ly.CLOSED_COUNT]:
@@ -321,7 +322,7 @@ def start(s, pool, q, t, table, levels, b, replica):
 def rule_3(s, pool, q, t, table, levels):
     """Rule 3, repeated until nothing more may leave; before it rule 6's expiry, after it rule 1's verdict."""
     now_ns = s[ly.NOW_NS]
-    while expired(timer_due_ns(s, pool, q, ly.DEADLINES), now_ns) != 0:
+    while expired(timer_due_ns(s, pool, q, ly.DEADLINES, now_ns), now_ns) != 0:
         drop_expired(s, pool, q)
     while s[ly.WAITING] > 0:
         oldest_ns = pool[(oldest(s, pool, q) << ly.POOL_SHIFT) + ly.ENQUEUE_NS]
@@ -344,7 +345,7 @@ def rule_3(s, pool, q, t, table, levels):
 @helper
 def drop_expired(s, pool, q):
     """Rule 6: the waiting request with the earliest deadline is dropped."""
-    slot = q[s[ly.HEAPS + 2 * ly.DEADLINES + ly.HEAP_BASE] + 2]
+    slot = q[s[ly.HEAPS + ly.HEAP_WIDTH * ly.DEADLINES + ly.HEAP_BASE] + 2]
     leave_queue(s, pool, q, slot)
     refuse(s, pool, q, slot, OUTCOME_EXPIRED, REASON_DEADLINE)
 
@@ -627,7 +628,7 @@ def tell_drained(s):
 @helper
 def withdraw(s, pool, q, t, x, out):
     """A client's patience ends while its request waits (rule 7)."""
-    slot = q[s[ly.HEAPS + 2 * ly.CANCELS + ly.HEAP_BASE] + 2]
+    slot = q[s[ly.HEAPS + ly.HEAP_WIDTH * ly.CANCELS + ly.HEAP_BASE] + 2]
     leave_queue(s, pool, q, slot)
     leave_unserved(s, pool, q, t, x, out, slot, OUTCOME_CANCELLED, REASON_CLIENT)
 

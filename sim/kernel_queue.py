@@ -8,6 +8,9 @@ from sim.compiled import helper, inlined
 from sim.layout import (
     AT_FREE,
     AT_RING,
+    BUFFER_BASE,
+    BUFFER_ENTRY,
+    BUFFER_SIZE,
     CANCEL_NS,
     CANCELS,
     DEADLINE_NS,
@@ -17,6 +20,7 @@ from sim.layout import (
     HEAP_BASE,
     HEAP_ENTRY,
     HEAP_SIZE,
+    HEAP_WIDTH,
     HEAPED,
     HEAPS,
     ID,
@@ -37,6 +41,7 @@ from sim.layout import (
     RING_MASK,
     RING_SHIFT,
     ROWS,
+    TIMER_DUE_NS,
     UNKNOWN,
     WAITING,
     WAITING_ROWS,
@@ -48,8 +53,8 @@ from sim.layout import (
 @helper
 def heap_push(s, q, heap, at_ns, id_, slot):
     """Add an entry; what validates it later is the heap's user's own affair."""
-    base, hole = s[HEAPS + 2 * heap + HEAP_BASE], s[HEAPS + 2 * heap + HEAP_SIZE]
-    s[HEAPS + 2 * heap + HEAP_SIZE] = hole + 1
+    base, hole = s[HEAPS + HEAP_WIDTH * heap + HEAP_BASE], s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE]
+    s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE] = hole + 1
     while hole > 0:
         above = (hole - 1) >> 1
         entry = base + HEAP_ENTRY * above
@@ -63,8 +68,8 @@ def heap_push(s, q, heap, at_ns, id_, slot):
 @helper
 def heap_pop(s, q, heap):
     """Remove the top entry."""
-    base, size = s[HEAPS + 2 * heap + HEAP_BASE], s[HEAPS + 2 * heap + HEAP_SIZE] - 1
-    s[HEAPS + 2 * heap + HEAP_SIZE] = size
+    base, size = s[HEAPS + HEAP_WIDTH * heap + HEAP_BASE], s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE] - 1
+    s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE] = size
     last = base + HEAP_ENTRY * size
     sift_down(q, base, size, 0, q[last], q[last + 1], q[last + 2])
 
@@ -104,63 +109,94 @@ def heap_write(q, base, index, at_ns, id_, slot):
 @inlined
 def heap_top_ns(s, q, heap):
     """Instant of the top entry, NEVER_NS of an empty heap."""
-    if s[HEAPS + 2 * heap + HEAP_SIZE] == 0:
+    if s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE] == 0:
         return NEVER_NS
-    return q[s[HEAPS + 2 * heap + HEAP_BASE]]
+    return q[s[HEAPS + HEAP_WIDTH * heap + HEAP_BASE]]
 
 
-# -- timers of waiting requests: deleted lazily ---------------------------------------------------------
+# -- timers of waiting requests: sorted late, deleted lazily ------------------------------------------------
 
 
 @inlined
-def timer_due_ns(s, pool, q, heap):
-    """Earliest instant among the timers of requests that still wait, NEVER_NS if none."""
-    if s[HEAPS + 2 * heap + HEAP_SIZE] == 0:
-        return NEVER_NS
-    return timer_top_ns(s, pool, q, heap)
+def timer_due_ns(s, pool, q, heap, before_ns):
+    """Earliest instant among the timers of waiting requests, exact if it is below `before_ns`."""
+    due_ns = s[HEAPS + HEAP_WIDTH * heap + TIMER_DUE_NS]
+    if due_ns < before_ns:
+        return timer_resolve(s, pool, q, heap)
+    return due_ns
 
 
-@helper
-def timer_top_ns(s, pool, q, heap):
-    """The same, of a heap that is not empty: entries of those that left are popped on the way."""
-    base = s[HEAPS + 2 * heap + HEAP_BASE]
-    while s[HEAPS + 2 * heap + HEAP_SIZE] > 0:
-        at = q[base + 2] << POOL_SHIFT
-        if pool[at + ID] == q[base + 1]:
-            if pool[at + POSITION] != NOWHERE:
-                return q[base]
-            pool[at + HEAPED] &= ~(1 << heap)
-        heap_pop(s, q, heap)
-    return NEVER_NS
-
-
-@helper
-def timer_push(s, pool, q, heap, at_ns, slot):
-    """Set a waiting request's timer, unless the heap still holds it from before a put-back."""
-    at = slot << POOL_SHIFT
+@inlined
+def timer_push(s, pool, q, heap, slot):
+    """Set a waiting request's timer, unless it is still set from before a put-back."""
+    at, block = slot << POOL_SHIFT, HEAPS + HEAP_WIDTH * heap
+    s[block + TIMER_DUE_NS] = min(s[block + TIMER_DUE_NS], pool[at + DEADLINE_NS + heap])
     if pool[at + HEAPED] & (1 << heap) != 0:
         return
     pool[at + HEAPED] |= 1 << heap
-    heap_push(s, q, heap, at_ns, pool[at + ID], slot)
-    if s[HEAPS + 2 * heap + HEAP_SIZE] > 2 * s[WAITING] + 64:
-        timer_compact(s, pool, q, heap)
+    size = s[block + BUFFER_SIZE]
+    entry = s[block + BUFFER_BASE] + BUFFER_ENTRY * size
+    q[entry], q[entry + 1] = pool[at + ID], slot
+    s[block + BUFFER_SIZE] = size + 1
+    if size >= 2 * s[WAITING] + 64:
+        buffer_compact(s, pool, q, heap)
+
+
+@inlined
+def timer_alive(pool, heap, id_, slot):
+    """Whether a timer's request still waits; a timer that is not is about to be forgotten."""
+    at = slot << POOL_SHIFT
+    if pool[at + ID] != id_:
+        return False
+    if pool[at + POSITION] == NOWHERE:
+        pool[at + HEAPED] &= ~(1 << heap)
+        return False
+    return True
 
 
 @helper
-def timer_compact(s, pool, q, heap):
-    """Forget the timers of requests that no longer wait, so that the heap stays bounded."""
-    base, size, kept = s[HEAPS + 2 * heap + HEAP_BASE], s[HEAPS + 2 * heap + HEAP_SIZE], 0
-    for i in range(size):
+def buffer_compact(s, pool, q, heap):
+    """Forget the buffered timers of requests that no longer wait."""
+    block = HEAPS + HEAP_WIDTH * heap
+    base, kept = s[block + BUFFER_BASE], 0
+    for i in range(s[block + BUFFER_SIZE]):
+        entry, target = base + BUFFER_ENTRY * i, base + BUFFER_ENTRY * kept
+        if timer_alive(pool, heap, q[entry], q[entry + 1]):
+            q[target], q[target + 1] = q[entry], q[entry + 1]
+            kept += 1
+    s[block + BUFFER_SIZE] = kept
+
+
+@helper
+def timer_resolve(s, pool, q, heap):
+    """Sort the buffered timers into the heap; the earliest instant of all that are alive."""
+    block = HEAPS + HEAP_WIDTH * heap
+    if s[block + HEAP_SIZE] > 2 * s[WAITING] + 64:
+        heap_compact(s, pool, q, heap)
+    for i in range(s[block + BUFFER_SIZE]):
+        entry = s[block + BUFFER_BASE] + BUFFER_ENTRY * i
+        id_, slot = q[entry], q[entry + 1]
+        if timer_alive(pool, heap, id_, slot):
+            heap_push(s, q, heap, pool[(slot << POOL_SHIFT) + DEADLINE_NS + heap], id_, slot)
+    s[block + BUFFER_SIZE] = 0
+    base = s[block + HEAP_BASE]
+    while s[block + HEAP_SIZE] > 0 and not timer_alive(pool, heap, q[base + 1], q[base + 2]):
+        heap_pop(s, q, heap)
+    s[block + TIMER_DUE_NS] = heap_top_ns(s, q, heap)
+    return s[block + TIMER_DUE_NS]
+
+
+@helper
+def heap_compact(s, pool, q, heap):
+    """Forget the sorted timers of requests that no longer wait, so that the heap stays bounded."""
+    block = HEAPS + HEAP_WIDTH * heap
+    base, kept = s[block + HEAP_BASE], 0
+    for i in range(s[block + HEAP_SIZE]):
         entry = base + HEAP_ENTRY * i
-        at = q[entry + 2] << POOL_SHIFT
-        if pool[at + ID] != q[entry + 1]:
-            continue
-        if pool[at + POSITION] != NOWHERE:
+        if timer_alive(pool, heap, q[entry + 1], q[entry + 2]):
             heap_move(q, base, i, kept)
             kept += 1
-        else:
-            pool[at + HEAPED] &= ~(1 << heap)
-    s[HEAPS + 2 * heap + HEAP_SIZE] = kept
+    s[block + HEAP_SIZE] = kept
     for i in range((kept >> 1) - 1, -1, -1):
         entry = base + HEAP_ENTRY * i
         sift_down(q, base, kept, i, q[entry], q[entry + 1], q[entry + 2])
@@ -195,9 +231,9 @@ def enqueue(s, pool, q, slot):
         s[OLDEST] = slot
     if pool[at + DEADLINE_NS] != NEVER_NS:
         pool[at + DEADLINE_NS] += s[NOW_NS]
-        timer_push(s, pool, q, DEADLINES, pool[at + DEADLINE_NS], slot)
+        timer_push(s, pool, q, DEADLINES, slot)
     if pool[at + CANCEL_NS] < NEVER_NS:
-        timer_push(s, pool, q, CANCELS, pool[at + CANCEL_NS], slot)
+        timer_push(s, pool, q, CANCELS, slot)
 
 
 @inlined
@@ -281,9 +317,9 @@ def put_back(s, pool, q, slot):
     count_in(s, pool, slot)
     s[OLDEST] = UNKNOWN
     if pool[at + DEADLINE_NS] < NEVER_NS:
-        timer_push(s, pool, q, DEADLINES, pool[at + DEADLINE_NS], slot)
+        timer_push(s, pool, q, DEADLINES, slot)
     if pool[at + CANCEL_NS] < NEVER_NS:
-        timer_push(s, pool, q, CANCELS, pool[at + CANCEL_NS], slot)
+        timer_push(s, pool, q, CANCELS, slot)
 
 
 @inlined

@@ -54,9 +54,6 @@ BATCHES_FREE = 33
 RING_MASK = 34
 RING_SHIFT = 35
 JOBS_MASK = 36
-HEAPS = 37  # per heap: offset in q, size
-DEADLINES, CANCELS, CLIENTS = range(3)
-HEAP_BASE, HEAP_SIZE = range(2)
 AT_FREE = 43  # offsets in q
 AT_BATCHES_FREE = 44
 AT_BATCHES = 45
@@ -105,7 +102,16 @@ WHICH = 80  # out: the request or replica of a stop
 POOL_SIZE = 81
 
 FRONT = 82  # vector of the front's costs, FRONT_PARAM_COUNT long
-LEVEL = 96  # LEVEL_WIDTH numbers a level
+
+# Heaps of (instant, request id, slot or client). Those of timers have a buffer of (id, slot) in front,
+# because most timers are forgotten before anybody asks for them; DUE is a lower bound over both.
+HEAPS = 96  # HEAP_WIDTH numbers a heap
+DEADLINES, CANCELS, CLIENTS, HEAP_COUNT = range(4)
+HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
+HEAP_ENTRY = 3
+BUFFER_ENTRY = 2
+
+LEVEL = 111  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64
@@ -122,7 +128,7 @@ PRIORITY = 3
 ARRIVAL_NS = 4
 ENQUEUE_NS = 5
 NUMBER = 6
-DEADLINE_NS = 7  # its timeout until it is enqueued
+DEADLINE_NS = 7  # its timeout until it is enqueued; of heap h, the instant is in column DEADLINE_NS + h
 CANCEL_NS = 8
 CLIENT_NS = 9
 DEATHS = 10
@@ -130,7 +136,7 @@ NEXT = 11  # next request of the same batch
 POSITION = 12  # in its level's ring while it waits, else NOWHERE
 CLIENT = 13
 VERDICT = 14  # outcome * 16 + reason of a refuse job
-HEAPED = 15  # bit h: heap h holds an entry for it
+HEAPED = 15  # bit h: heap h or its buffer holds an entry for it
 
 # q: one row of 16 a batch.
 BATCH_SHIFT = 4
@@ -144,7 +150,6 @@ B_DISPATCH_NS = 6
 B_START_NS = 7
 B_DONE_NS = 8
 
-HEAP_ENTRY = 3  # instant, request id, slot or client
 NOWHERE = -1
 UNKNOWN = -2
 POSITION_ZERO = 2**40  # rings start here, so that a position put before the head is never negative
