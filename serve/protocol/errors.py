@@ -6,6 +6,7 @@ It is not about files (`serve.files`) nor about bugs, which are assertions.
 from __future__ import annotations
 
 import json
+import reprlib
 from dataclasses import dataclass
 
 from serve.policy.codes import (
@@ -50,6 +51,11 @@ _WHY = {
 }
 
 
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 80
+_BRIEF.maxlevel = 3
+
+
 class RequestError(Exception):
     """A request that cannot be served as it is: `status` for the client, `str()` the text, `reason` for the count."""
 
@@ -78,6 +84,11 @@ def refusal(outcome: int, reason: int, retry_after_ns: int, message: str = "") -
     status = STATUS_OF_OUTCOME[outcome]
     text = message or _WHY.get(reason, "the request failed")
     return Refusal(status, text, retry_after_ns if status == 503 else 0)
+
+
+def brief(value: object) -> str:
+    """What was found, short enough for a line however large it is."""
+    return _BRIEF.repr(value)
 
 
 def error_body(message: str) -> bytes:

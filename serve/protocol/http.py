@@ -27,7 +27,7 @@ from serve.policy.codes import (
     REASON_NONE,
 )
 from serve.protocol import answer, oip, routes
-from serve.protocol.errors import Refusal, RequestError, refusal
+from serve.protocol.errors import Refusal, RequestError, brief, refusal
 from serve.protocol.tensors import Buffer
 from serve.served import Answer, LiveRequest
 
@@ -342,12 +342,12 @@ class Connection(asyncio.Protocol):
 
     def _on_content_encoding(self, name: bytes, value: bytes) -> None:
         if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise RequestError(400, f"Content-Encoding {value.decode('latin-1')!r:.40} is not supported")
+            raise RequestError(400, f"Content-Encoding {brief(value.decode('latin-1'))} is not supported")
 
     def _on_expect(self, name: bytes, value: bytes) -> None:
         if name == b"expect" and self._reading is not None:
             if value.strip().lower() != b"100-continue":
-                raise RequestError(400, f"Expect {value.decode('latin-1')!r:.40} is not supported")
+                raise RequestError(400, f"Expect {brief(value.decode('latin-1'))} is not supported")
             self._reading.wants_continue = True
 
     # -- answers -------------------------------------------------------------------------------------
@@ -440,7 +440,7 @@ _HEADERS: dict[int, Callable[[Connection, bytes, bytes], None]] = {
 def _count(name: bytes, value: bytes) -> int:
     text = value.strip()
     if not text.isdigit() or len(text) > 18:
-        raise RequestError(400, f"{name.decode()} must be a number of bytes, got {value.decode('latin-1')!r:.40}")
+        raise RequestError(400, f"{name.decode()} must be a number of bytes, got {brief(value.decode('latin-1'))}")
     return int(text)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from serve.policy.codes import NEVER_NS, REASON_ROWS
-from serve.protocol.errors import RequestError, invalid
+from serve.protocol.errors import RequestError, brief, invalid
 from serve.protocol.signature import ModelSignature, TensorSignature
 from serve.protocol.tensors import check_shape, datatype_of, element_count, from_binary, from_json
 from serve.served import Array
@@ -161,7 +161,7 @@ def read_header(signature: ModelSignature, header: bytes) -> Plan:
     _refuse_reserved(parameters)
     request_id = request.get("id", "")
     if not isinstance(request_id, str):
-        raise invalid(f"id must be a string, got {request_id!r:.40}")
+        raise invalid(f"id must be a string, got {brief(request_id)}")
     inputs, rows, binary_bytes = _read_inputs(signature, request.get("inputs"))
     return Plan(
         id=request_id,
@@ -193,30 +193,30 @@ def _parameters(value: Any, where: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise invalid(f"{where} must be an object, got {value!r:.40}")
+        raise invalid(f"{where} must be an object, got {brief(value)}")
     for key, item in value.items():
         if not isinstance(item, (str, int, float)):
-            raise invalid(f"{where}.{key:.40} must be a string, number or boolean, got {item!r:.40}")
+            raise invalid(f"{where}.{key:.40} must be a string, number or boolean, got {brief(item)}")
     return value
 
 
 def _refuse_reserved(parameters: dict[str, Any]) -> None:
     for key in parameters:
         if key.startswith(RESERVED_PREFIX):
-            raise invalid(f"parameter {key!r:.60} is reserved: clients may not set {RESERVED_PREFIX}*")
+            raise invalid(f"parameter {brief(key)} is reserved: clients may not set {RESERVED_PREFIX}*")
 
 
 def _flag(parameters: dict[str, Any], key: str, default: bool) -> bool:
     value = parameters.get(key, default)
     if not isinstance(value, bool):
-        raise invalid(f"parameter {key!r} must be true or false, got {value!r:.40}")
+        raise invalid(f"parameter {key!r} must be true or false, got {brief(value)}")
     return value
 
 
 def _priority(signature: ModelSignature, value: Any) -> int:
     """Rule 1: 0 is the deployment's default, p >= 1 is the inside p - 1."""
     if type(value) is not int or value < 0:
-        raise invalid(f"parameter 'priority' must be an integer >= 0, got {value!r:.40}")
+        raise invalid(f"parameter 'priority' must be an integer >= 0, got {brief(value)}")
     if value > signature.priority_levels:
         raise invalid(f"parameter 'priority' must be at most {signature.priority_levels}, got {value}")
     return value - 1 if value else signature.default_priority
@@ -228,7 +228,7 @@ def _timeout_ns(signature: ModelSignature, parameters: dict[str, Any]) -> int:
         return signature.default_timeout_ns
     value = parameters["timeout"]
     if type(value) is not int or value <= 0:
-        raise invalid(f"parameter 'timeout' must be an integer > 0 in microseconds, got {value!r:.40}")
+        raise invalid(f"parameter 'timeout' must be an integer > 0 in microseconds, got {brief(value)}")
     return min(value * 1000, NEVER_NS)
 
 
@@ -243,7 +243,7 @@ def _lookup(item: dict[str, Any], known: dict[str, int], seen: set[int], kind: s
     name = item.get("name")
     index = known.get(name) if isinstance(name, str) else None
     if index is None:
-        raise invalid(f"unknown {kind} {name!r:.80}; the model has {', '.join(map(repr, known))}")
+        raise invalid(f"unknown {kind} {brief(name)}; the model has {', '.join(map(repr, known))}")
     if index in seen:
         raise invalid(f"{kind} {name!r} is given twice")
     seen.add(index)
@@ -280,7 +280,7 @@ def _read_input(signature: ModelSignature, tensor: TensorSignature, item: dict[s
     if "data" in item:
         raise invalid(f"{where}: has both data and parameters.binary_data_size")
     if type(size) is not int or size < 0:
-        raise invalid(f"{where}: binary_data_size must be an integer >= 0, got {size!r:.40}")
+        raise invalid(f"{where}: binary_data_size must be an integer >= 0, got {brief(size)}")
     wanted = element_count(shape) * datatype.width
     if datatype.width and size != wanted:
         raise invalid(f"{where}: shape {list(shape)} of {datatype.name} needs {wanted} bytes, got {size}")

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from serve.engine import Engine
 from serve.protocol import documents
 from serve.protocol.answer import JSON_TYPE
-from serve.protocol.errors import RequestError
+from serve.protocol.errors import RequestError, brief
 from serve.protocol.oip import PlanCache, parse_object
 from serve.protocol.signature import ModelSignature
 from serve.served import Served
@@ -131,7 +131,7 @@ class Site:
         if entry is None:
             served = self.engine.models.get(route.model)
             if served is None:
-                raise RequestError(404, f"unknown model {route.model!r:.80}; served: {', '.join(self.engine.models)}")
+                raise RequestError(404, f"unknown model {brief(route.model)}; served: {', '.join(self.engine.models)}")
             entry = self._entries[route.model] = Entry(served)
         if route.version and route.version not in entry.served.versions:
             known = ", ".join(entry.served.versions)

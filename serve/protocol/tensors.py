@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from serve.datatypes import NUMPY_OF_DATATYPE
-from serve.protocol.errors import invalid
+from serve.protocol.errors import brief, invalid
 from serve.served import Array
 
 Buffer = bytes | bytearray | memoryview
 
 ELEMENTS_MAX = 2**31
 """More elements than any request can carry: keeps the product of a hostile shape small."""
+RANK_MAX = 32
+"""As many dimensions as any model has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,11 @@ def element_count(shape: Sequence[int]) -> int:
 def check_shape(shape: Any, where: str) -> tuple[int, ...]:
     """`shape` as a tuple, if it is a list of integers >= 0 whose product is sane; else 400."""
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
-        raise invalid(f"{where}: shape must be a list of integers >= 0, got {shape!r:.80}")
-    if math.prod(max(n, 1) for n in shape) > ELEMENTS_MAX:
-        raise invalid(f"{where}: shape {shape!r:.80} has more than {ELEMENTS_MAX} elements")
+        raise invalid(f"{where}: shape must be a list of integers >= 0, got {brief(shape)}")
+    if len(shape) > RANK_MAX:
+        raise invalid(f"{where}: shape has {len(shape)} dimensions, more than {RANK_MAX}")
+    if max(shape, default=0) > ELEMENTS_MAX or math.prod(max(n, 1) for n in shape) > ELEMENTS_MAX:
+        raise invalid(f"{where}: shape {brief(shape)} has more than {ELEMENTS_MAX} elements")
     return tuple(shape)
 
 
@@ -146,7 +150,7 @@ def from_json(datatype: Datatype, shape: Sequence[int], data: Any, where: str) -
         return np.array(flat, dtype=np.bool_).reshape(shape)
     if not found <= datatype.json_types:
         wrong = next(v for v in flat if type(v) not in datatype.json_types)
-        raise invalid(f"{where}: {wrong!r:.40} is not a {datatype.name}")
+        raise invalid(f"{where}: {brief(wrong)} is not a {datatype.name}")
     if datatype.width == 0:
         return _objects([_utf8(text, where) for text in flat], shape, where)
     return _numbers(datatype, flat, where).reshape(shape)
@@ -168,7 +172,7 @@ def to_json(datatype: Datatype, array: Array, where: str) -> list[Any]:
 def _flatten(data: Any, shape: Sequence[int], where: str) -> list[Any]:
     """Elements of `data`, which is flat, or nested exactly as `shape` says."""
     if not isinstance(data, list):
-        raise invalid(f"{where}: data must be an array, got {data!r:.40}")
+        raise invalid(f"{where}: data must be an array, got {brief(data)}")
     flat: list[Any] = data
     depth = 1
     while flat and isinstance(flat[0], list):
