@@ -41,7 +41,7 @@ def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells]:
         raise SpecError.of(path, "samples.file", f"must name the samples' file beside the profile, found no {file}")
     if sha256(file) != profile.samples.sha256:
         raise ProfileError(f"{path}: samples.sha256: {file.name} is not the file that was measured with this profile")
-    columns = _columns(file)
+    columns = read_columns(file)
     cells = _grouped(columns, columns["service_ns"])
     for cell in profile.service:
         if (cell.threads, cell.busy, cell.rows) not in cells:
@@ -50,7 +50,8 @@ def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells]:
     return cells, _grouped(columns, columns["service_ns"] / levels_at(columns["at_s"], profile.noise))
 
 
-def _columns(file: Path) -> dict[str, Floats]:
+def read_columns(file: Path) -> dict[str, Floats]:
+    """The columns of a samples' file that service times need, one row a batch."""
     from pyarrow import parquet  # slow to import, and synthetic profiles do without
 
     names = ["threads", "busy", "rows", "at_s", "service_ns"]

@@ -2,7 +2,9 @@
 
 A measured cell (threads, busy, rows) becomes `2**BITS` equally likely service times: the means of so
 many strata of its own samples, so the cell's mean is kept exactly. Cells with too few samples for a
-p99 of their own take the shape of their upper tenth from all batch sizes at the same (threads, busy).
+p99 of their own take from all batch sizes at the same (threads, busy) by how much their upper tenth
+exceeds the rest: what makes a batch slow (waking, being preempted) takes as long for a small batch
+as for a large one. `bench.service_law` is how this law was chosen.
 Between measured batch sizes, and between measured numbers of neighbours, quantiles are interpolated.
 """
 
@@ -188,13 +190,12 @@ def strata(ordered: Floats, count: int) -> Floats:
     return np.asarray(np.diff(np.interp(edges, np.linspace(0.0, 1.0, len(ordered) + 1), cumulative)) * count)
 
 
-def tail_ratios(laws: Sequence[Floats]) -> Floats:
-    """Upper tenths of several samples, each relative to the mean of its own lower nine tenths, in ascending order.
+def tail_excess(laws: Sequence[Floats]) -> Floats:
+    """By how much the upper tenths of several samples exceed the means of their own lower nine tenths, ascending.
 
     That mean is known far better than a high quantile of a few dozen samples is.
     """
-    parts = [ordered[_tail_start(ordered) :] / _body_mean(ordered) for ordered in laws]
-    return np.sort(np.concatenate(parts))
+    return np.sort(np.concatenate([ordered[_tail_start(ordered) :] - _body_mean(ordered) for ordered in laws]))
 
 
 def _tail_start(ordered: Floats) -> int:
@@ -209,7 +210,7 @@ def cell_law(ordered: Floats, pooled: Floats) -> Floats:
     """A cell's `2**BITS` equally likely times: its own body, and its own or the pooled tail."""
     law = strata(ordered, 2**BITS)
     if len(ordered) < OWN_TAIL_SAMPLES:
-        law[-_TAIL:] = np.maximum(_body_mean(ordered) * pooled, law[-_TAIL - 1])
+        law[-_TAIL:] = np.maximum(_body_mean(ordered) + pooled, law[-_TAIL - 1])
     return law
 
 
@@ -226,7 +227,7 @@ def _rows_plane(cells: Cells, threads: int, busy: int, max_batch: int, pool: boo
     """Laws of 0..max_batch rows beside `busy` neighbours."""
     measured = sorted(key[2] for key in cells if key[:2] == (threads, busy))
     own = [cells[threads, busy, rows] for rows in measured]
-    pooled = strata(tail_ratios(own), _TAIL)
+    pooled = strata(tail_excess(own), _TAIL)
     laws = np.stack([cell_law(ordered, pooled) if pool else strata(ordered, 2**BITS) for ordered in own])
     return _interpolated(np.array(measured, float), laws, np.arange(max_batch + 1))
 
