@@ -126,21 +126,18 @@ def _line(group: Group, metric: str, found: float | None, floor: float | None, a
 
 
 def markdown(rows: Sequence[Row], head: Mapping[str, Any]) -> str:
-    """The generated part of docs/fidelity.md: provenance, medians against the aims, every cell."""
+    """The generated part of docs/fidelity.md: the runs, medians against the aims, every cell."""
     parts = [_head(rows, head), _summary_table(rows), _cells_table(rows)]
     return "\n\n".join(parts) + "\n"
 
 
 def _head(rows: Sequence[Row], head: Mapping[str, Any]) -> str:
-    machine = head["machine"]
     late = max((r["late_share"] for r in rows), default=0.0)
     generator = middle(rows, lambda r: r["loadgen_cpu_share"])
     return (
-        f"{len(rows)} cells on {head['date']}: {machine['cpu']}, {machine['cores']} cores, kernel {machine['kernel']}, "
-        f"Python {head['versions'].get('python', '?')}, "
-        f"onnxruntime-gpu {head['versions'].get('onnxruntime-gpu', '?')}. "
-        f"Each live run lasts {head['duration_s']:g} s and is replayed once more: that difference is the noise. "
-        f"The load generator took {_share(generator)} of a core (median) and sent at most {late:.2%} of a cell late."
+        f"{len(rows)} cells, the last of them run {head['last_run'][:10]}. Each live run lasts {head['duration_s']:g} s "
+        f"and is replayed once more; what the two differ by is the noise. The load generator took {_share(generator)} "
+        f"of a core (median), and sent at most {late:.2%} of a cell's requests late."
     )
 
 
