@@ -29,6 +29,10 @@ Array = npt.NDArray[np.generic]
 MESSAGE_MAX = 128 * 1024
 """Longest packet; the socket's buffers are made at least that large."""
 
+POPULATE_MAX = 16 * 2**20
+"""Regions up to this size have all their pages from the start, so that no batch pays for the first touch; of
+larger ones, which may be twice what is needed, only what is used."""
+
 # First word of a message.
 JSON = 0  # an object: settings, facts, errors
 RUN = 1  # engine -> replica: a batch to run
@@ -73,10 +77,10 @@ class DoneHead(NamedTuple):
 class Region:
     """A piece of anonymous shared memory, by its descriptor."""
 
-    def __init__(self, fd: int, size: int, populate: bool = True) -> None:
+    def __init__(self, fd: int, size: int) -> None:
         self.fd = fd
         self.size = size
-        flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if populate else 0)
+        flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if size <= POPULATE_MAX else 0)
         self.memory = mmap.mmap(fd, size, flags=flags)
 
     @classmethod

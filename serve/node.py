@@ -33,6 +33,8 @@ from serve.served import Answer, Arrays, BatchStatistics, LiveRequest, Statistic
 
 _logger = logging.getLogger(__name__)
 
+_NOTHING: Arrays = {}
+
 
 class Port(Protocol):
     """Where a node's batches go."""
@@ -286,7 +288,7 @@ class Node:
                 )
             )
         request.batch = None  # a cycle that only the garbage collector could undo
-        request.inputs = {}
+        request.inputs = _NOTHING
         request.reply = None
 
     def _count_batch(self, batch: Batch, start_ns: int, done: Completion, finished_ns: int) -> None:

@@ -16,6 +16,7 @@ import pyarrow
 import pyarrow.parquet
 
 from serve import records
+from serve.errors import EngineError
 
 BATCH_COLUMNS = (
     "batch",
@@ -81,15 +82,18 @@ class TableLog:
         rows = np.frombuffer(words, np.int64).reshape(-1, len(self._columns))
         table = pyarrow.table({name: rows[:, i] for i, name in enumerate(self._columns)})
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pyarrow.parquet.ParquetWriter(self._partial, table.schema)
         self._writer.write_table(table)
 
 
 class RequestLog:
-    """Both files of a folder."""
+    """Both files of a folder, which is made if need be; EngineError if it cannot be."""
 
     def __init__(self, folder: Path, chunk_rows: int = CHUNK_ROWS) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineError(f"{folder}: logs cannot be written there: {error.strerror or error}") from error
         self._requests = TableLog(folder / REQUESTS_FILE, records.COLUMNS, chunk_rows)
         self._batches = TableLog(folder / BATCHES_FILE, BATCH_COLUMNS, chunk_rows)
         self.request = self._requests.append

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serve import records
+from serve.errors import EngineError
 from serve.request_log import BATCH_COLUMNS, RequestLog, read_batches, read_requests
 
 
@@ -33,8 +34,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["batches.parquet", "requests.parquet"]
 
 
-def test_a_disk_that_cannot_be_written_is_told_at_the_end(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    log = RequestLog(tmp_path / "file" / "log")
-    with pytest.raises(OSError):
-        log.close()
+    with pytest.raises(EngineError, match="logs cannot be written there"):
+        RequestLog(tmp_path / "file" / "log")
