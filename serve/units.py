@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -44,7 +45,8 @@ def _number(matched: re.Match[str]) -> float:
 
 def _whole(matched: re.Match[str], scales: dict[str, int]) -> int:
     """Whole inside units, which must fit int64 with room for sums."""
-    value = round(_number(matched) * scales[matched[2]])
+    _number(matched)  # its bound; the value itself is computed exactly, which a float is not above 2^53
+    value = round(Decimal(matched[1]) * scales[matched[2]])
     if value >= 2**62:
         raise ValueError("must be below 2^62 in its smallest unit (146 years; 4 EiB)")
     return value
@@ -73,7 +75,7 @@ def format_duration(value_ns: int) -> str:
     for unit in ("h", "min", "s", "ms", "us"):
         scale = _DURATIONS_NS[unit]
         if value_ns % scale == 0 or (unit in ("s", "ms", "us") and value_ns >= scale):
-            return f"{_plain(value_ns / scale)}{unit}"
+            return f"{(Decimal(int(value_ns)) / scale).normalize():f}{unit}"
     return f"{value_ns}ns"
 
 

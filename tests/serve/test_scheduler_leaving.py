@@ -151,6 +151,16 @@ def test_put_back_requests_keep_their_age_for_the_window() -> None:
     assert desk.log[2:] == ["6 window r0: 1"]
 
 
+def test_put_back_requests_keep_their_deadline_and_a_spent_timer_is_armed_again() -> None:
+    desk = Desk(replicas=1, max_batch=1)
+    desk.arrives(0, timeout_ns=10)
+    assert desk.scheduler.wake_ns(0) == NEVER_NS, "dispatched: the deadline no longer binds"
+    desk.at(4).dies(0)
+    assert desk.scheduler.wake_ns(4) == 10
+    desk.at(12).comes_up(0)
+    assert desk.log[1:] == ["12 drop 0: expired (deadline)"]
+
+
 def test_a_second_death_fails_a_request() -> None:
     desk = Desk(replicas=1, max_batch=1)
     desk.arrives(0)

@@ -1,0 +1,28 @@
+"""The service leaf as a specification: which entry of the table is a batch's service time (rule 11)."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.policy.service import service_ns
+
+BITS, ROWS_MAX, PRESSURE_MAX = 2, 3, 1
+TABLE = list(range((PRESSURE_MAX + 1) * (ROWS_MAX + 1) << BITS))
+
+
+@given(rows=st.integers(1, ROWS_MAX), pressure=st.integers(0, PRESSURE_MAX), draw=st.integers(0, 2**63 - 1))
+def test_a_draw_picks_an_entry_of_the_cell_of_its_rows_and_pressure(rows: int, pressure: int, draw: int) -> None:
+    """Entries are numbered here, so the answer tells cell and entry."""
+    entry = service_ns(TABLE, BITS, ROWS_MAX, rows, pressure, draw, 1.0)
+    assert divmod(entry, 1 << BITS) == (pressure * (ROWS_MAX + 1) + rows, draw % (1 << BITS))
+
+
+def test_all_entries_of_a_cell_are_equally_likely() -> None:
+    picked = [service_ns(TABLE, BITS, ROWS_MAX, 2, 1, draw, 1.0) for draw in range(400)]
+    assert {entry: picked.count(entry) for entry in picked} == {24: 100, 25: 100, 26: 100, 27: 100}
+
+
+def test_the_level_stretches_the_time_and_the_rest_of_a_nanosecond_is_dropped() -> None:
+    assert service_ns([0, 1001], 0, 1, 1, 0, 5, 1.0) == 1001
+    assert service_ns([0, 1001], 0, 1, 1, 0, 5, 1.1) == 1101
