@@ -131,6 +131,8 @@ def groups(path: Path, by_level: bool) -> list[tuple[Cells, Cells]]:
         kept: list[Cells] = [{rows: part[rows] for rows in sorted(common)} for part in parts]
         if len(common) >= 3:
             pairs += [(kept[0], kept[1]), (kept[1], kept[0])]
+    if not pairs:
+        raise SystemExit(f"{path}: too few samples, or all of one window: nothing can be held out")
     return pairs
 
 
