@@ -16,7 +16,9 @@ import sim.dataplane
 from tests.twin.cases import FEATURES, Case, both, difference, draw_case, stuck_head_case
 
 CASES = 300
-KERNEL = ("sim.kernel_queue", "sim.kernel_tally", "sim.kernel")
+KERNEL = tuple(
+    f"sim.{n}" for n in ("kernel_queue", "kernel_tally", "kernel_leave", "kernel_batch", "kernel_front", "kernel")
+)
 SOURCES = {name: Path(str(importlib.import_module(name).__file__)) for name in KERNEL}
 HANGS_AFTER_S = 5.0  # a mutant may loop for ever; a case takes some milliseconds
 

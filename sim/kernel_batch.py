@@ -1,0 +1,276 @@
+"""The kernel's replicas: batches leave the queue and start (rules 2 to 6), end, or die (rule 8)."""
+
+from serve.policy import admission, batching, service
+from serve.policy.codes import (
+    EVENT_ARRIVAL,
+    NEVER_NS,
+    OUTCOME_CANCELLED,
+    OUTCOME_EXPIRED,
+    OUTCOME_FAILED,
+    OUTCOME_FULL,
+    OUTCOME_PENDING,
+    POLICY_FOREBAY,
+    REASON_CLIENT,
+    REASON_DEADLINE,
+    REASON_DEATH,
+    REASON_NONE,
+    REASON_QUEUE,
+)
+from sim import layout as ly
+from sim.compiled import helper, inlined
+from sim.kernel_leave import job_push, leave_unserved, refuse
+from sim.kernel_queue import (
+    count_out,
+    leave_queue,
+    oldest,
+    put_back,
+    ring_at,
+    skip_holes,
+    timer_due_ns,
+)
+from sim.kernel_tally import spread, tally_batch
+
+step = inlined(batching.step)
+slot_takes = inlined(batching.slot_takes)
+fits = inlined(batching.fits)
+overflows = inlined(admission.overflows)
+expired = inlined(admission.expired)
+put_back_outcome = inlined(admission.put_back_outcome)
+service_ns = inlined(service.service_ns)
+
+
+@inlined
+def replica_at(s, column, replica):
+    """Index in s of a column of a replica."""
+    return ly.REPLICA + column * s[ly.REPLICAS] + replica
+
+
+# -- batches leave and start ----------------------------------------------------------------------
+
+
+@inlined
+def choose(s, reason):
+    """Rule 4 among the replicas that rule 5 allows: fewest occupied slots, then lowest id; NOWHERE if none."""
+    best, best_occupied = ly.NOWHERE, s[ly.SLOTS]
+    if s[ly.FREE_SLOTS] == 0:
+        return best
+    for replica in range(s[ly.REPLICAS]):
+        if s[replica_at(s, ly.R_UP, replica)] == 0 or s[replica_at(s, ly.R_DRAINING, replica)] != 0:
+            continue
+        occupied = s[replica_at(s, ly.R_OCCUPIED, replica)]
+        if occupied < best_occupied and slot_takes(occupied, s[ly.SLOTS], reason) != 0:
+            best, best_occupied = replica, occupied
+            if occupied == 0:
+                break
+    return best
+
+
+@inlined
+def take_prefix(s, pool, q, batch, rows_max):
+    """Rule 2: the longest prefix of (priority, enqueue number) whose rows fit joins the batch."""
+    rows, last = 0, ly.NOWHERE
+    for level in range(s[ly.LEVELS]):
+        block = ly.LEVEL + ly.LEVEL_WIDTH * level
+        while s[block + ly.LEVEL_HEAD] < s[block + ly.LEVEL_TAIL]:
+            slot = q[ring_at(s, level, s[block + ly.LEVEL_HEAD])]
+            more = pool[(slot << ly.POOL_SHIFT) + ly.ROWS]
+            if fits(rows, more, rows_max) == 0:
+                q[batch + ly.B_ROWS] = rows
+                return
+            rows += more
+            s[block + ly.LEVEL_HEAD] += 1
+            skip_holes(s, q, level)
+            count_out(s, pool, slot)
+            pool[(slot << ly.POOL_SHIFT) + ly.NEXT] = ly.NOWHERE
+            if last == ly.NOWHERE:
+                q[batch + ly.B_FIRST] = slot
+            else:
+                pool[(last << ly.POOL_SHIFT) + ly.NEXT] = slot
+            last = slot
+    q[batch + ly.B_ROWS] = rows
+
+
+@inlined
+def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
+    """A batch takes a slot of the replica; it starts at once if nothing runs there."""
+    s[ly.BATCHES_FREE] -= 1
+    b = q[s[ly.AT_BATCHES_FREE] + s[ly.BATCHES_FREE]]
+    batch = s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT)
+    take_prefix(s, pool, q, batch, rows_max)
+    q[batch + ly.B_ID], q[batch + ly.B_REASON], q[batch + ly.B_REPLICA] = s[ly.BATCH_IDS], reason, replica
+    s[ly.BATCH_IDS] += 1
+    q[batch + ly.B_INCARNATION] = s[replica_at(s, ly.R_INCARNATION, replica)]
+    q[batch + ly.B_DISPATCH_NS] = s[ly.NOW_NS]
+    q[batch + ly.B_START_NS], q[batch + ly.B_DONE_NS] = -1, -1
+    s[replica_at(s, ly.R_OCCUPIED, replica)] += 1
+    s[ly.FREE_SLOTS] -= 1
+    if s[replica_at(s, ly.R_RUNNING, replica)] == ly.NOWHERE:
+        start(s, pool, q, t, table, levels, b, replica)
+    else:
+        s[replica_at(s, ly.R_SECOND, replica)] = b
+
+
+@inlined
+def start(s, pool, q, t, table, levels, b, replica):
+    """Rules 5 and 11: the batch starts beside the other running replicas; its end is now known."""
+    batch, now_ns = s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT), s[ly.NOW_NS]
+    level = levels[0]
+    if s[ly.LEVEL_COUNT] > 1:
+        level = levels[min(now_ns // s[ly.LEVEL_BIN_NS], s[ly.LEVEL_COUNT] - 1)]
+    first, rows = q[batch + ly.B_FIRST], q[batch + ly.B_ROWS]
+    death = min(pool[(first << ly.POOL_SHIFT) + ly.DEATHS], s[ly.DRAWS] - 1)
+    draw = q[s[ly.AT_DRAWS] + first * s[ly.DRAWS] + death]
+    pressure = min(s[ly.RUNNING], s[ly.PRESSURE_MAX])
+    end_ns = now_ns + service_ns(table, s[ly.TABLE_BITS], s[ly.TABLE_ROWS_MAX], rows, pressure, draw, level)
+    q[batch + ly.B_START_NS] = now_ns
+    s[replica_at(s, ly.R_RUNNING, replica)] = b
+    s[replica_at(s, ly.R_END_NS, replica)] = end_ns
+    s[ly.RUNNING] += 1
+    if end_ns < s[ly.NEXT_END_NS] or (end_ns == s[ly.NEXT_END_NS] and replica < s[ly.NEXT_END_REPLICA]):
+        s[ly.NEXT_END_NS], s[ly.NEXT_END_REPLICA] = end_ns, replica
+    tally_batch(s, t, rows, q[batch + ly.B_REASON], now_ns)
+
+
+@inlined
+def rule_3(s, pool, q, t, table, levels):
+    """Rule 3, repeated until nothing more may leave; before it rule 6's expiry, after it rule 1's verdict."""
+    now_ns = s[ly.NOW_NS]
+    while expired(timer_due_ns(s, pool, q, ly.DEADLINES, now_ns), now_ns) != 0:
+        drop_expired(s, pool, q)
+    while s[ly.WAITING] > 0:
+        oldest_ns = pool[(oldest(s, pool, q) << ly.POOL_SHIFT) + ly.ENQUEUE_NS]
+        view = (s[ly.WAITING_ROWS], oldest_ns, s[ly.DRAINING])
+        params = (s[ly.MAX_BATCH], s[ly.WINDOW_NS])
+        rows_max, reason, _ = step(POLICY_FOREBAY, params, 0, EVENT_ARRIVAL, now_ns, view)
+        if reason == REASON_NONE:
+            break
+        replica = choose(s, reason)
+        if replica == ly.NOWHERE:
+            break
+        dispatch(s, pool, q, t, table, levels, rows_max, reason, replica)
+    newcomer = s[ly.NEWCOMER]
+    if newcomer != ly.NOWHERE:
+        s[ly.NEWCOMER] = ly.NOWHERE
+        if pool[(newcomer << ly.POOL_SHIFT) + ly.POSITION] != ly.NOWHERE and s[ly.MAX_QUEUE] >= 0:
+            judge(s, pool, q, newcomer)
+
+
+@helper
+def drop_expired(s, pool, q):
+    """Rule 6: the waiting request with the earliest deadline is dropped."""
+    slot = q[s[ly.HEAPS + ly.HEAP_WIDTH * ly.DEADLINES + ly.HEAP_BASE] + 2]
+    leave_queue(s, pool, q, slot)
+    refuse(s, pool, q, slot, OUTCOME_EXPIRED, REASON_DEADLINE)
+
+
+@inlined
+def judge(s, pool, q, slot):
+    """Rule 1: a newcomer that still waits is refused if the queue is over its bound."""
+    waiting_rows = 0
+    for level in range(pool[(slot << ly.POOL_SHIFT) + ly.PRIORITY] + 1):
+        waiting_rows += s[ly.LEVEL + ly.LEVEL_WIDTH * level + ly.LEVEL_ROWS]
+    if overflows(waiting_rows, s[ly.MAX_QUEUE]) != 0:
+        leave_queue(s, pool, q, slot)
+        refuse(s, pool, q, slot, OUTCOME_FULL, REASON_QUEUE)
+
+
+# -- batches end or die --------------------------------------------------------------------------
+
+
+@inlined
+def find_next_end(s):
+    """The replica whose batch ends first; ties go to the lowest id."""
+    end_ns, replica = NEVER_NS, 0
+    base = ly.REPLICA + ly.R_END_NS * s[ly.REPLICAS]
+    for i in range(s[ly.REPLICAS]):
+        if s[base + i] < end_ns:
+            end_ns, replica = s[base + i], i
+    s[ly.NEXT_END_NS], s[ly.NEXT_END_REPLICA] = end_ns, replica
+
+
+@inlined
+def free_batch(s, q, b):
+    """Give a batch's place back."""
+    q[s[ly.AT_BATCHES_FREE] + s[ly.BATCHES_FREE]] = b
+    s[ly.BATCHES_FREE] += 1
+
+
+@inlined
+def note_drained(s, replica):
+    """A draining replica without a batch is told to control, once."""
+    if s[replica_at(s, ly.R_OCCUPIED, replica)] == 0 and s[replica_at(s, ly.R_DRAINED, replica)] == 0:
+        s[replica_at(s, ly.R_DRAINED, replica)] = 1
+        s[ly.DRAINED_COUNT] += 1
+
+
+@inlined
+def end_batch(s, pool, q, t, x, table, levels):
+    """The batch that ends first has ended; the replica's other slot starts; the front gets a finish job."""
+    replica = s[ly.NEXT_END_REPLICA]
+    b = s[replica_at(s, ly.R_RUNNING, replica)]
+    stop_running(s, q, x, replica)
+    q[s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT) + ly.B_DONE_NS] = s[ly.NOW_NS]
+    second = s[replica_at(s, ly.R_SECOND, replica)]
+    if second != ly.NOWHERE:
+        s[replica_at(s, ly.R_SECOND, replica)] = ly.NOWHERE
+        start(s, pool, q, t, table, levels, second, replica)
+    find_next_end(s)
+    job_push(s, q, ly.JOB_FINISH, b)
+
+
+@inlined
+def stop_running(s, q, x, replica):
+    """A replica computes no longer: its batch ended, or it died."""
+    batch = s[ly.AT_BATCHES] + (s[replica_at(s, ly.R_RUNNING, replica)] << ly.BATCH_SHIFT)
+    spread(s, x, s[ly.X_BUSY], q[batch + ly.B_START_NS], s[ly.NOW_NS])
+    s[replica_at(s, ly.R_RUNNING, replica)] = ly.NOWHERE
+    s[replica_at(s, ly.R_END_NS, replica)] = NEVER_NS
+    s[ly.RUNNING] -= 1
+
+
+@helper
+def kill(s, pool, q, t, x, out, replica):
+    """Rule 8: a replica dies; what had not ended waits again, or is dropped."""
+    if s[replica_at(s, ly.R_DRAINED, replica)] == 1:
+        s[ly.DRAINED_COUNT] -= 1
+        s[replica_at(s, ly.R_DRAINED, replica)] = 2
+    if s[replica_at(s, ly.R_UP, replica)] != 0 and s[replica_at(s, ly.R_DRAINING, replica)] == 0:
+        s[ly.AVAILABLE] -= 1
+        s[ly.FREE_SLOTS] -= s[ly.SLOTS] - s[replica_at(s, ly.R_OCCUPIED, replica)]
+    s[replica_at(s, ly.R_UP, replica)] = 0
+    s[replica_at(s, ly.R_INCARNATION, replica)] += 1
+    s[replica_at(s, ly.R_OCCUPIED, replica)] = 0
+    running, second = s[replica_at(s, ly.R_RUNNING, replica)], s[replica_at(s, ly.R_SECOND, replica)]
+    if running != ly.NOWHERE:
+        stop_running(s, q, x, replica)
+        find_next_end(s)
+        undo(s, pool, q, t, x, out, running, 1)
+    if second != ly.NOWHERE:
+        s[replica_at(s, ly.R_SECOND, replica)] = ly.NOWHERE
+        undo(s, pool, q, t, x, out, second, 0)
+
+
+@helper
+def undo(s, pool, q, t, x, out, b, started):
+    """Put a dead replica's batch back, request by request in row order; a death counts if it had started."""
+    now_ns = s[ly.NOW_NS]
+    slot = q[s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT) + ly.B_FIRST]
+    while slot != ly.NOWHERE:
+        at = slot << ly.POOL_SHIFT
+        following = pool[at + ly.NEXT]
+        pool[at + ly.DEATHS] += started
+        outcome = put_back_outcome(
+            pool[at + ly.CANCEL_NS], pool[at + ly.DEATHS], s[ly.MAX_DEATHS], pool[at + ly.DEADLINE_NS], now_ns
+        )
+        if outcome == OUTCOME_PENDING:
+            put_back(s, pool, q, slot)
+        elif outcome == OUTCOME_CANCELLED:
+            leave_unserved(s, pool, q, t, x, out, slot, outcome, REASON_CLIENT)
+        elif outcome == OUTCOME_FAILED:
+            if s[ly.FAILED_ID] < 0:
+                s[ly.FAILED_ID] = pool[at + ly.ID]
+            refuse(s, pool, q, slot, outcome, REASON_DEATH)
+        else:
+            refuse(s, pool, q, slot, outcome, REASON_DEADLINE)
+        slot = following
+    free_batch(s, q, b)

@@ -1,0 +1,60 @@
+"""The kernel's ways out: a request leaves, or is refused by a job of the front."""
+
+from serve.policy.codes import (
+    OUTCOME_CANCELLED,
+    OUTCOME_DRAINING,
+    OUTCOME_FULL,
+    OUTCOME_OK,
+)
+from sim import layout as ly
+from sim.compiled import helper, inlined
+from sim.kernel_queue import (
+    free_slot,
+    heap_push,
+)
+from sim.kernel_tally import keep
+
+
+@inlined
+def leave(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns):
+    """A request leaves at `at_ns`: it is counted, its client thinks, its slot is free."""
+    keep(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns)
+    if pool[(slot << ly.POOL_SHIFT) + ly.CLIENT] >= 0:
+        think(s, pool, q, slot, outcome, at_ns)
+    free_slot(s, q, slot)
+
+
+@helper
+def leave_unserved(s, pool, q, t, x, out, slot, outcome, reason):
+    """The same for a request that rides no batch, now."""
+    leave(s, pool, q, t, x, out, slot, ly.NOWHERE, outcome, reason, s[ly.NOW_NS])
+
+
+@helper
+def think(s, pool, q, slot, outcome, at_ns):
+    """A closed-loop client got its answer, or gave up: when it sends its next request."""
+    at = slot << ly.POOL_SHIFT
+    client = pool[at + ly.CLIENT]
+    pause_ns = q[s[ly.AT_THINK] + client]
+    if outcome in (OUTCOME_FULL, OUTCOME_DRAINING):
+        pause_ns = max(pause_ns, s[ly.RETRY_AFTER_NS])
+    if outcome != OUTCOME_CANCELLED:
+        pause_ns += pool[at + ly.CLIENT_NS]
+    if outcome != OUTCOME_OK:
+        pause_ns = max(pause_ns, 1)
+    id_ = s[ly.CLOSED_FIRST_ID] + q[s[ly.AT_TURNS] + client] * s[ly.CLIENT_COUNT] + client
+    heap_push(s, q, ly.CLIENTS, at_ns + pause_ns, id_, client)
+
+
+@inlined
+def job_push(s, q, kind, of):
+    """A job joins the front's queue; the pool's bound on those present bounds it."""
+    q[s[ly.AT_JOBS] + (s[ly.JOBS_TAIL] & s[ly.JOBS_MASK])] = of * 4 + kind
+    s[ly.JOBS_TAIL] += 1
+
+
+@inlined
+def refuse(s, pool, q, slot, outcome, reason):
+    """A request is dropped with an answer: a refuse job."""
+    pool[(slot << ly.POOL_SHIFT) + ly.VERDICT] = outcome * 16 + reason
+    job_push(s, q, ly.JOB_REFUSE, slot)
