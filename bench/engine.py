@@ -53,16 +53,17 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One server under test: a name, and how the engine batches (None: the bare loop)."""
+    """One server under test: a name, and the model's part of the engine's deployment (None: the bare loop)."""
 
     name: str
-    batching: dict[str, Any] | None
+    settings: dict[str, Any] | None
 
 
 CASES = (
     Case(BARE, None),
-    Case("forebay, max_batch 1", {"max_batch": 1}),
-    Case("forebay, max_batch 16", {"max_batch": 16}),
+    Case("forebay, max_batch 1", {}),
+    Case("forebay, max_batch 1, slots 2", {"replicas": {"slots": 2}}),
+    Case("forebay, max_batch 16", {"batching": {"max_batch": 16}}),
 )
 
 
@@ -101,7 +102,7 @@ class Server:
 def running(case: Case, folder: Path) -> Iterator[Server]:
     """The server of a case while the block runs."""
     model = mlp(folder / "mlp.onnx", width=WIDTH, hidden=256, outputs=10)
-    if case.batching is None:
+    if case.settings is None:
         command = [sys.executable, "-m", "bench.bare", str(model), "--width", str(WIDTH)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=report.ROOT.parent) as process:
             try:
@@ -115,7 +116,7 @@ def running(case: Case, folder: Path) -> Iterator[Server]:
 
 
 def _deployment(folder: Path, case: Case) -> Path:
-    models = {"mlp": {"file": "mlp.onnx", "profile": "none.yaml", "batching": case.batching}}
+    models = {"mlp": {"file": "mlp.onnx", "profile": "none.yaml", **(case.settings or {})}}
     pools = {"here": {"nodes": 1, "cores": machine.cores(), "price": "0 USD/h"}}
     path = folder / f"{case.name.replace(' ', '-').replace(',', '')}.json"
     path.write_text(json.dumps({"schema_version": 1, "models": models, "pools": pools}))
