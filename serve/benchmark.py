@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from serve import machine
+from serve import machine, records
 from serve.calibration import design, fit, overheads
 from serve.calibration.rig import Logs, Rig, deployment_of, rig, write_null_profile
 from serve.calibration.samples import Columns, merge, samples_of, where
@@ -27,6 +27,7 @@ from serve.calibration.subject import Subject, inspect
 from serve.calibration.write import save_profile
 from serve.errors import EngineError
 from serve.load_plan import Target
+from serve.policy.codes import OUTCOME_FAILED
 from serve.profile import Noise, Profile, Samples, ServiceCell, Startup
 
 __all__ = ["calibrate", "spot_check"]
@@ -226,6 +227,7 @@ def affordable(grid: Sequence[int], times_s: Mapping[int, float], levels: Sequen
 
 def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequence[int], strangers: float) -> Profile:
     """Fit everything and write it."""
+    check_answered(asked.model_path, parts)
     samples = merge([samples_of(logs, seed=asked.seed) for logs in parts])
     ones = where(samples, fit.single(samples))
     cells = fit.service_cells(ones)
@@ -267,6 +269,15 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
         warnings=[*subject.warnings, *disturbed, *thin(cells, grid)],
     )
     return save_profile(asked.out, profile, kept)
+
+
+def check_answered(model_path: Path, parts: Sequence[Logs]) -> None:
+    """EngineError if the model failed on what it was sent: times of failures are no service times."""
+    failed = sum(int(np.count_nonzero(logs.requests[:, records.OUTCOME] == OUTCOME_FAILED)) for logs in parts)
+    if failed:
+        raise EngineError(
+            f"{model_path}: {failed} requests failed in the model or with its process; see the engine's log"
+        )
 
 
 def disturbances(level: fit.Level, strangers: float) -> list[str]:

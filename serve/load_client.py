@@ -8,11 +8,8 @@ microseconds a request and never sit between a due instant and its send.
 
 from __future__ import annotations
 
-import errno
 import gc
-import os
 import select
-import socket
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -23,12 +20,12 @@ import httptools
 import numpy as np
 
 from serve import clock
+from serve.load_connections import READ_BYTES, Connection, Connections
 from serve.load_plan import ID_DIGITS, Form, Ints
 from serve.policy.codes import NEVER_NS
 
 LEAD_NS = 5_000_000
 """From the start of a replay to instant zero: time to arm the timer."""
-READ_BYTES = 1 << 18
 PROGRESS_NS = 250_000_000
 STATUS_NONE = 0
 """Status of a request that was never answered."""
@@ -73,91 +70,17 @@ class Done:
     connections: int
 
 
-class Connection:
-    """One keep-alive connection; as httptools' protocol it hears of its answer."""
-
-    __slots__ = ("broken", "complete", "out", "parser", "request", "retry_after_s", "sock")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.parser = httptools.HttpResponseParser(self)
-        self.request = -1  # its index in the client's columns
-        self.out = b""  # what the socket would not take yet
-        self.complete = False
-        self.broken = False
-        self.retry_after_s = 0.0
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Only a refusal's Retry-After matters; ours says it in whole seconds, then in ms, and the last wins."""
-        unit_s = {b"retry-after": 1.0, b"retry-after-ms": 1e-3}.get(name.lower()) if len(name) in (11, 14) else None
-        if unit_s is not None:
-            try:
-                self.retry_after_s = float(value) * unit_s
-            except ValueError:
-                self.retry_after_s = 0.0
-
-    def on_message_complete(self) -> None:
-        """The answer is whole."""
-        self.complete = True
-        self.broken = not self.parser.should_keep_alive()
-
-
 class Client:
     """Sends the requests of one job and stamps what happens to them."""
 
     def __init__(self, address: tuple[str, int], pipe: Pipe) -> None:
-        self.address = address
         self.pipe = pipe
         self.epoll = select.epoll()
         self.timer = clock.TimerFd()
         self.armed_ns = NEVER_NS
         self.epoll.register(self.timer.fd, select.EPOLLIN)
         self.epoll.register(pipe.fileno(), select.EPOLLHUP | select.EPOLLRDHUP)
-        self.by_fd: dict[int, Connection] = {}
-        self.free: list[Connection] = []
-
-    # -- connections -----------------------------------------------------------------------------
-
-    def open_connection(self) -> Connection:
-        """A new connection; the handshake goes on while we do (a send before its end waits for EPOLLOUT)."""
-        family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = sock.connect_ex(self.address)
-        if code not in (0, errno.EINPROGRESS):
-            sock.close()
-            raise OSError(code, f"cannot connect to {self.address[0]}:{self.address[1]}: {os.strerror(code)}")
-        connection = Connection(sock)
-        self.by_fd[sock.fileno()] = connection
-        self.epoll.register(sock.fileno(), select.EPOLLIN)
-        return connection
-
-    def close_connection(self, connection: Connection) -> None:
-        """Forget a connection, in use or free."""
-        del self.by_fd[connection.sock.fileno()]
-        self.epoll.unregister(connection.sock.fileno())
-        connection.sock.close()
-        if connection in self.free:
-            self.free.remove(connection)
-
-    def warm(self, count: int) -> None:
-        """Have `count` connections open that the server has answered on once."""
-        host = f"{self.address[0]}:{self.address[1]}"
-        ask = f"GET /v2/health/live HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-        for _ in range(count - len(self.by_fd)):
-            connection = self.open_connection()
-            connection.sock.settimeout(10)
-            connection.sock.sendall(ask)
-            while not connection.complete:
-                data = connection.sock.recv(READ_BYTES)
-                if not data:
-                    raise ConnectionError(f"{host} closed a connection before answering {ask.split()[1].decode()}")
-                connection.parser.feed_data(data)
-            if connection.broken:
-                raise ConnectionError(f"{host} does not keep connections alive, which a replay needs")
-            connection.complete = False
-            connection.sock.setblocking(False)
-            self.free.append(connection)
+        self.connections = Connections(address, self.epoll)
 
     # -- one job -----------------------------------------------------------------------------------
 
@@ -184,7 +107,7 @@ class Client:
         return self._end(time.process_time_ns() - cpu_ns)
 
     def _begin(self, job: Job) -> None:
-        self.warm(job.connections)
+        self.connections.warm(job.connections)
         self.job = job
         self.ids: list[int] = []
         self.client_of: list[int] = []  # closed-loop client of a request, -1: open load
@@ -208,8 +131,8 @@ class Client:
         self.due_ns = NEVER_NS
 
     def _end(self, cpu_ns: int) -> Done:
-        for connection in [c for c in self.by_fd.values() if c.request >= 0]:
-            self.close_connection(connection)
+        for connection in [c for c in self.connections.by_fd.values() if c.request >= 0]:
+            self.connections.close(connection)
         order = np.argsort(np.asarray(self.intended, np.int64), kind="stable")
         return Done(
             request=np.asarray(self.ids, np.int64)[order],
@@ -220,7 +143,7 @@ class Client:
             start_ns=self.start_ns,
             end_ns=time.monotonic_ns(),
             cpu_s=cpu_ns / 1e9,
-            connections=len(self.by_fd),
+            connections=len(self.connections),
         )
 
     def _report(self, now_ns: int) -> None:
@@ -292,16 +215,16 @@ class Client:
     # -- sending -------------------------------------------------------------------------------------
 
     def _send(self, index: int, form: Form) -> None:
-        if self.free:
-            self._send_on(self.free.pop(), index, form)
-        elif len(self.by_fd) < self.job.connections_max:
+        if self.connections.free:
+            self._send_on(self.connections.free.pop(), index, form)
+        elif len(self.connections) < self.job.connections_max:
             self._send_on_new(index, form)
         else:
             self.queue.append((index, form))
 
     def _send_on_new(self, index: int, form: Form) -> None:
         try:
-            connection = self.open_connection()
+            connection = self.connections.open()
         except OSError:
             self._give_up(index, STATUS_NONE)
         else:
@@ -319,28 +242,21 @@ class Client:
 
     def _push(self, connection: Connection, data: bytes) -> None:
         try:
-            count = connection.sock.send(data)
-        except BlockingIOError:
-            count = 0
+            self.connections.push(connection, data)
         except OSError:
             self._lost(connection)
-            return
-        if count < len(data) or connection.out:
-            connection.out = data[count:]
-            mask = select.EPOLLIN | select.EPOLLOUT if connection.out else select.EPOLLIN
-            self.epoll.modify(connection.sock.fileno(), mask)
 
     # -- what comes back -----------------------------------------------------------------------------
 
     def _event(self, fd: int, mask: int) -> None:
-        connection = self.by_fd.get(fd)
+        connection = self.connections.by_fd.get(fd)
         if connection is None:
             if fd == self.pipe.fileno():
                 raise EOFError("the parent has gone")
             return
         if connection.out and mask & select.EPOLLOUT:
             self._push(connection, connection.out)
-        if mask & ~select.EPOLLOUT and fd in self.by_fd:
+        if mask & ~select.EPOLLOUT and fd in self.connections.by_fd:
             self._read(connection)
 
     def _read(self, connection: Connection) -> None:
@@ -364,12 +280,12 @@ class Client:
         status = connection.parser.get_status_code()
         retry_after_ns = int(connection.retry_after_s * 1e9) or self.job.retry_after_ns
         if connection.broken:
-            self.close_connection(connection)
+            self.connections.close(connection)
             self._use_room()
         elif self.queue:
             self._send_on(connection, *self.queue.popleft())
         else:
-            self.free.append(connection)
+            self.connections.free.append(connection)
         self.received[index] = received_ns
         self._settle(index, received_ns, status, 0 if status == 200 else retry_after_ns)
         if received_ns >= self.due_ns:
@@ -402,7 +318,7 @@ class Client:
     def _lost(self, connection: Connection) -> None:
         """The server closed the connection: a request in flight on it stays unanswered."""
         index, connection.request = connection.request, -1
-        self.close_connection(connection)
+        self.connections.close(connection)
         if index >= 0:
             self._give_up(index, STATUS_NONE)
         self._use_room()
@@ -412,7 +328,7 @@ class Client:
         connection = self.connection_of.get(index)
         if connection is not None:
             connection.request = -1
-            self.close_connection(connection)
+            self.connections.close(connection)
             self._give_up(index, STATUS_CANCELLED)
             self._use_room()
             return
@@ -423,7 +339,7 @@ class Client:
 
     def _use_room(self) -> None:
         """A connection has gone: a request that waited for one may open another."""
-        if self.queue and len(self.by_fd) < self.job.connections_max:
+        if self.queue and len(self.connections) < self.job.connections_max:
             self._send_on_new(*self.queue.popleft())
 
 

@@ -60,7 +60,7 @@ class ServiceCell(Spec):
 
 
 class FrontCosts(Spec):
-    """CPU time of the front's jobs (rule 10)."""
+    """Time of the front's jobs (rule 10): marginal, of a job that follows another at once."""
 
     parse_us: float
     parse_us_per_kib: float
@@ -79,10 +79,10 @@ class FrontCosts(Spec):
 
 
 class ClientCosts(Spec):
-    """What a client adds to server latency, measured against a null backend: quantiles at 0, 1, ..., 100 %."""
+    """What a client and a front that has to wake up add to the front's costs: quantiles at 0, 1, ..., 100 %."""
 
-    send_us: list[float] = Field(description="intended instant to the front's arrival stamp")
-    receive_us: list[float] = Field(description="answered stamp to received")
+    send_us: list[float] = Field(description="intended instant to where a free front of these costs begins the parse")
+    receive_us: list[float] = Field(description="where a front of these costs has answered to received")
     cpu_us_per_request: float = Field(description="CPU that the load generator itself takes")
     origin: Origin = "measured"
 
@@ -100,13 +100,17 @@ class Startup(Spec):
 class Noise(Spec):
     """How well the machine repeats itself."""
 
-    timer_late_us: list[float] = Field(description="p50, p99 lateness of a timer of the idle front")
-    wake_idle_us: list[float] = Field(description="p50, p99 of waking a replica that slept long")
-    wake_busy_us: list[float] = Field(description="p50, p99 of waking one that just worked")
-    loop_jitter_us: list[float] = Field(description="p50, p99 of the event loop's own delay")
-    repeat_cv: float = Field(description="coefficient of variation of the mean of the same work, window to window")
+    timer_late_us: list[float] = Field(description="p50, p99 lateness of a timer of the free front")
+    wake_idle_us: list[float] = Field(description="p50, p99 of dispatch to begin of a replica idle for 5 ms or more")
+    wake_busy_us: list[float] = Field(description="the same of one that worked within the last ms")
+    loop_jitter_us: list[float] = Field(
+        description="p50, p99 of a batch's end to the front's seeing it, whatever else it does"
+    )
+    repeat_cv: float = Field(
+        description="coefficient of variation of the mean of the same work, window to window, beyond sampling"
+    )
     level_series: list[float] = Field(
-        description="means of successive windows relative to the whole run: the machine's drift"
+        description="means of successive windows relative to the whole, without sampling error: the machine's drift"
     )
     level_bin_s: float = Field(description="length of such a window")
     disturbed: bool = Field(description="true: a neighbour disturbed the run beyond what is usual")
@@ -132,7 +136,8 @@ class Profile(Spec):
     model: ModelFacts
     service: list[ServiceCell]
     fit: dict[str, float] = Field(
-        description="tau(rows) = base_ms + row_ms x rows at threads 1, busy 0, with its relative error"
+        description="tau(rows) = base_ms + row_ms x rows at the fewest threads and busy 0, its relative error, and "
+        "joining_us: what each further request of a batch adds to its rows' time"
     )
     front: FrontCosts
     client: ClientCosts

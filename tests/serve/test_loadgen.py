@@ -47,6 +47,9 @@ class Peer(asyncio.Protocol):
         self.body += body
 
     def on_message_complete(self):
+        if self.server.warm_answer is not None:
+            self.transport.write(self.server.warm_answer)
+            return
         if not self.url.endswith(b"/infer"):
             self.answer(200, json.dumps(self.server.metadata).encode())
             return
@@ -66,6 +69,7 @@ class Server:
     def __init__(self):
         self.seen = []
         self.lost = 0
+        self.warm_answer = None
         self.metadata = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]}
         self.behave = lambda peer, number: peer.answer(200)
         self.loop = asyncio.new_event_loop()
@@ -226,6 +230,17 @@ def test_no_server_and_a_faulty_plan_are_errors_that_say_so():
                 generator.replay(open_plan([0]))
             with pytest.raises(LoadError, match="sorted"):
                 generator.replay(open_plan([2, 1]))
+
+
+def test_a_server_of_another_protocol_or_without_keep_alive_is_an_error_and_the_generator_lives_on(server, generator):
+    server.warm_answer = b"SSH-2.0-other\r\n"
+    with pytest.raises(LoadError, match="does not speak HTTP"):
+        generator.replay(open_plan([0]))
+    server.warm_answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(LoadError, match="keep connections alive"):
+        generator.replay(open_plan([0]))
+    server.warm_answer = None
+    assert len(generator.replay(open_plan([0]))) == 1
 
 
 def test_the_generator_dies_with_its_parent(server):
