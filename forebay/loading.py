@@ -14,9 +14,9 @@ from forebay.inputs import deployment_of
 from planner.arrivals import draw
 from planner.compare import check_bounds
 from planner.joined import rows_of_client
+from planner.live_run import Replayed, run_of
 from planner.report import BoundCheck, Run
 from planner.slo import latency_limit_s, parse_slo
-from planner.verify import Replayed, run_of
 from serve.deployment import Model
 from serve.errors import EngineError, SpecError
 from serve.loadgen import inputs_of, replay

@@ -8,79 +8,32 @@ both sides.
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from planner import compare, cost
+from planner import compare
 from planner.arrivals import Arrivals, draw
-from planner.joined import batch_counts, batch_shares_between, rows_of_client
+from planner.joined import batch_counts, batch_shares_between
+from planner.live_run import Replayed, measured_run
 from planner.report import Prediction, Report, Run
-from planner.slo import latency_limit_s, parse_slo
+from planner.slo import parse_slo
+from planner.subject import Subject, read_subject
 from serve import files, machine
-from serve.deployment import Deployment
-from serve.errors import SpecError
 from serve.launch import launch
-from serve.load_plan import InputData, LoadPlan, random_inputs
-from serve.loadgen import ClientRows, LoadGenerator
-from serve.profile import Profile
-from serve.records import ARRIVAL_NS, Rows
-from sim.measured import Measurement, measure_live
-from sim.scenario import PlannedFor
+from serve.load_plan import LoadPlan
+from serve.loadgen import LoadGenerator
+from serve.records import Rows
 
 Progress = Callable[[str, float], None]
 """Told what is being done and which share of all is done."""
 
 PRIMER_NS = 1_000_000_000
 """A live run is preceded by this much of its own arrivals, whose answers are not counted: first calls are slow."""
-INPUT_ROWS = 64
 LATE_SHARE_MAX = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A deployment, what it was planned for, and the profile of its only model."""
-
-    path: Path
-    deployment: Deployment
-    name: str
-    planned: PlannedFor
-    profile: Profile
-    seed: int
-
-    @property
-    def replicas(self) -> int:
-        """Number of replicas."""
-        return self.deployment.models[self.name].replicas.count
-
-    @property
-    def replica_cores(self) -> int:
-        """Cores that replicas can be busy on: none if they are emulated."""
-        emulated = self.deployment.models[self.name].backend == "emulated"
-        return 0 if emulated else cost.replica_cores(self.deployment)
-
-    def inputs(self) -> tuple[InputData, ...]:
-        """Random example rows of the shapes that were calibrated."""
-        facts = self.profile.model
-        tensors = [(t.name, t.datatype, t.shape) for t in facts.inputs]
-        return random_inputs(tensors, INPUT_ROWS, self.seed, facts.batch_axis or 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """One live replay: what the client saw, and what else was noted meanwhile."""
-
-    client: ClientRows
-    front_cores: float | None
-    batch_shares: dict[int, float] | None = None  # by the server's own statistics, where its log is not ours
 
 
 def verify(
@@ -124,19 +77,6 @@ def verify(
     report = build_report(subject, prediction, runs, joined=url is not None)
     tell("done", 1.0)
     return report
-
-
-def read_subject(path: Path, seed: int | None = None) -> Subject:
-    """The deployment to verify; SpecError if it lacks what it was planned for."""
-    deployment = files.load(path, Deployment)
-    name, model = cost.only_model(deployment)
-    if deployment.planned_for is None:
-        raise SpecError.of(
-            path, "planned_for", "is missing: verify replays the workload in it; `forebay plan` writes it"
-        )
-    planned = files.parse(deployment.planned_for, PlannedFor, f"{path}: planned_for")
-    profile = files.load(files.resolve(path, model.profile), Profile)
-    return Subject(path, deployment, name, planned, profile, planned.seed if seed is None else seed)
 
 
 def predict_first(subject: Subject, arrivals: Arrivals, path: Path | None = None) -> Prediction:
@@ -227,77 +167,6 @@ def _logged(logs: Path) -> Rows:
 
 
 # -- from rows to the report ---------------------------------------------------------------------
-
-
-def measured_run(subject: Subject, arrivals: Arrivals, replayed: Replayed, rows: Rows | None, warmup_s: float) -> Run:
-    """One live run measured, its warm-up cut."""
-    client = replayed.client
-    start_ns = client.start_ns + round(warmup_s * 1e9)
-    end_ns = client.start_ns + arrivals.duration_ns
-    table = client.table()
-    columns = np.column_stack([table[c] for c in ("request", "intended_ns", "sent_ns", "received_ns", "status")])
-    mine = rows_of_client(client) if rows is None else rows[_within(rows, client.start_ns, client.end_ns)]
-    front_cores = replayed.front_cores
-    measured = measure_live(
-        arrivals.with_classes(mine),
-        columns,
-        classes=arrivals.names,
-        replicas=subject.replicas,
-        start_ns=start_ns,
-        end_ns=end_ns,
-        slo_ns=_slo_ns(subject),
-        front_busy_s=None if front_cores is None else front_cores * (end_ns - start_ns) / 1e9,
-    )
-    return run_of(measured, replayed, served=rows is not None)
-
-
-def _within(rows: Rows, start_ns: int, end_ns: int) -> Any:
-    return (rows[:, ARRIVAL_NS] >= start_ns) & (rows[:, ARRIVAL_NS] <= end_ns)
-
-
-def _slo_ns(subject: Subject) -> list[int] | None:
-    limit_s = latency_limit_s(parse_slo(subject.planned.slo, tuple(subject.planned.workload.classes)))
-    return None if limit_s is None else [round(limit_s * 1e9)] * len(subject.planned.workload.classes)
-
-
-SERVER_ONLY = frozenset(
-    {
-        "batch_mean",
-        "busy",
-        "front_busy",
-        "in_system",
-        "front_delay",
-        "queue_delay",
-        "slot_delay",
-        "compute",
-        "answer_delay",
-        "client_delay",
-    }
-)
-"""Metrics that only the engine's own log can tell."""
-
-
-def run_of(measured: Measurement, replayed: Replayed, served: bool) -> Run:
-    """A measured run as a Report holds it; without the server's log (`served` false) some metrics are unknown."""
-    known = {k: v for k, v in measured.total.items() if served or k not in SERVER_ONLY}
-    answered = 1.0 - sum(measured.total.get(k, 0.0) for k in ("refused", "expired", "cancelled", "failed"))
-    return Run(
-        metrics=_finite(known),
-        classes={name: _finite(part) for name, part in measured.classes.items()},
-        requests=measured.requests,
-        answered=round(measured.requests * answered) if measured.requests else 0,
-        batch_rows=measured.batch_rows if served else (replayed.batch_shares or {}),
-        reasons=measured.reasons if served else {},
-        refusals=measured.refusals,
-        late_share=replayed.client.late_share,
-        loadgen_cores=replayed.client.cpu_share,
-        front_cores=replayed.front_cores,
-        latency_cdf_s=measured.latency_cdf_s,
-    )
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def build_report(subject: Subject, prediction: Prediction, runs: list[Run], joined: bool) -> Report:

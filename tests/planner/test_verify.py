@@ -9,10 +9,11 @@ import pytest
 
 from planner import export, verify
 from planner.arrivals import draw
+from planner.live_run import Replayed, measured_run
 from planner.plots import plot
 from planner.report import Prediction, Report
 from planner.search import plan
-from planner.verify import Replayed
+from planner.subject import read_subject
 from serve import files
 from serve.errors import SpecError
 from serve.loadgen import ClientRows
@@ -77,7 +78,7 @@ def live(at_ns: np.ndarray[tuple[int], np.dtype[np.int64]], start_ns: int = ZERO
 
 def report_of(path: Path, served: bool = True) -> Report:
     """The report of two made-up runs, whose engine log is at hand if `served`."""
-    subject = verify.read_subject(path)
+    subject = read_subject(path)
     arrivals = draw(subject.planned.workload, subject.deployment.models["m"], path.parent, subject.seed)
     assert arrivals.open is not None
     first, rows_first = live(arrivals.open.arrival_ns)
@@ -92,7 +93,7 @@ def report_of(path: Path, served: bool = True) -> Report:
     )
     shares = None if served else {1: 1.0}
     runs = [
-        verify.measured_run(subject, arrivals, Replayed(c, 0.25 if served else None, shares), rows, warmup_s=1.0)
+        measured_run(subject, arrivals, Replayed(c, 0.25 if served else None, shares), rows, warmup_s=1.0)
         for c in (first, second)
     ]
     return verify.build_report(subject, prediction, runs, joined=not served)
@@ -100,7 +101,7 @@ def report_of(path: Path, served: bool = True) -> Report:
 
 def test_each_run_is_measured_from_its_own_rows_without_its_warm_up(planned: Path) -> None:
     report = report_of(planned)
-    subject = verify.read_subject(planned)
+    subject = read_subject(planned)
     arrivals = draw(subject.planned.workload, subject.deployment.models["m"], planned.parent, subject.seed)
     assert arrivals.open is not None
     counted = int((arrivals.open.arrival_ns >= 10**9).sum())
@@ -145,7 +146,7 @@ def test_a_deployment_that_was_never_planned_is_refused(planned: Path) -> None:
     text = planned.read_text()
     planned.write_text(text[: text.index("planned_for:")])
     with pytest.raises(SpecError, match="planned_for"):
-        verify.read_subject(planned)
+        read_subject(planned)
 
 
 def test_the_picture_is_a_png(planned: Path, tmp_path: Path) -> None:

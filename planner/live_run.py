@@ -1,0 +1,97 @@
+"""A live run measured: from the client's and the engine's rows to the Run of a Report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from planner.arrivals import Arrivals
+from planner.joined import rows_of_client
+from planner.report import Run
+from planner.subject import Subject
+from serve.loadgen import ClientRows
+from serve.records import ARRIVAL_NS, CLIENT_COLUMNS, Rows
+from sim.measured import Measurement, measure_live
+from sim.slo import bounds, limits_ns
+
+SERVER_ONLY = frozenset(
+    {
+        "batch_mean",
+        "busy",
+        "front_busy",
+        "in_system",
+        "front_delay",
+        "queue_delay",
+        "slot_delay",
+        "compute",
+        "answer_delay",
+        "client_delay",
+    }
+)
+"""Metrics that only the engine's own log can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One live replay: what the client saw, and what else was noted meanwhile."""
+
+    client: ClientRows
+    front_cores: float | None
+    batch_shares: dict[int, float] | None = None  # by the server's own statistics, where its log is not ours
+
+
+def measured_run(subject: Subject, arrivals: Arrivals, replayed: Replayed, rows: Rows | None, warmup_s: float) -> Run:
+    """One live run measured, its warm-up cut."""
+    client = replayed.client
+    start_ns = client.start_ns + round(warmup_s * 1e9)
+    end_ns = client.start_ns + arrivals.duration_ns
+    table = client.table()
+    columns = np.column_stack([table[c] for c in CLIENT_COLUMNS])
+    mine = rows_of_client(client) if rows is None else rows[_within(rows, client.start_ns, client.end_ns)]
+    front_cores = replayed.front_cores
+    measured = measure_live(
+        arrivals.with_classes(mine),
+        columns,
+        classes=arrivals.names,
+        replicas=subject.replicas,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        slo_ns=_slo_ns(subject),
+        front_busy_s=None if front_cores is None else front_cores * (end_ns - start_ns) / 1e9,
+    )
+    return run_of(measured, replayed, served=rows is not None)
+
+
+def _within(rows: Rows, start_ns: int, end_ns: int) -> Any:
+    return (rows[:, ARRIVAL_NS] >= start_ns) & (rows[:, ARRIVAL_NS] <= end_ns)
+
+
+def _slo_ns(subject: Subject) -> list[int]:
+    classes = tuple(subject.planned.workload.classes)
+    return limits_ns(bounds(subject.planned.slo, classes), classes)
+
+
+def run_of(measured: Measurement, replayed: Replayed, served: bool) -> Run:
+    """A measured run as a Report holds it; without the server's log (`served` false) some metrics are unknown."""
+    known = {k: v for k, v in measured.total.items() if served or k not in SERVER_ONLY}
+    answered = 1.0 - sum(measured.total.get(k, 0.0) for k in ("refused", "expired", "cancelled", "failed"))
+    return Run(
+        metrics=_finite(known),
+        classes={name: _finite(part) for name, part in measured.classes.items()},
+        requests=measured.requests,
+        answered=round(measured.requests * answered) if measured.requests else 0,
+        batch_rows=measured.batch_rows if served else (replayed.batch_shares or {}),
+        reasons=measured.reasons if served else {},
+        refusals=measured.refusals,
+        late_share=replayed.client.late_share,
+        loadgen_cores=replayed.client.cpu_share,
+        front_cores=replayed.front_cores,
+        latency_cdf_s=measured.latency_cdf_s,
+    )
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

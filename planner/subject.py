@@ -1,0 +1,59 @@
+"""What is verified: a deployment, what it was planned for, and the profile of its only model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner import cost
+from serve import files
+from serve.deployment import Deployment
+from serve.errors import SpecError
+from serve.load_plan import InputData, random_inputs
+from serve.profile import Profile
+from sim.scenario import PlannedFor
+
+INPUT_ROWS = 64
+"""Example rows of each input, which requests take in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A deployment, what it was planned for, and the profile of its only model."""
+
+    path: Path
+    deployment: Deployment
+    name: str
+    planned: PlannedFor
+    profile: Profile
+    seed: int
+
+    @property
+    def replicas(self) -> int:
+        """Number of replicas."""
+        return self.deployment.models[self.name].replicas.count
+
+    @property
+    def replica_cores(self) -> int:
+        """Cores that replicas can be busy on: none if they are emulated."""
+        emulated = self.deployment.models[self.name].backend == "emulated"
+        return 0 if emulated else cost.replica_cores(self.deployment)
+
+    def inputs(self) -> tuple[InputData, ...]:
+        """Random example rows of the shapes that were calibrated."""
+        facts = self.profile.model
+        tensors = [(t.name, t.datatype, t.shape) for t in facts.inputs]
+        return random_inputs(tensors, INPUT_ROWS, self.seed, facts.batch_axis or 0)
+
+
+def read_subject(path: Path, seed: int | None = None) -> Subject:
+    """The deployment to verify; SpecError if it lacks what it was planned for."""
+    deployment = files.load(path, Deployment)
+    name, model = cost.only_model(deployment)
+    if deployment.planned_for is None:
+        raise SpecError.of(
+            path, "planned_for", "is missing: verify replays the workload in it; `forebay plan` writes it"
+        )
+    planned = files.parse(deployment.planned_for, PlannedFor, f"{path}: planned_for")
+    profile = files.load(files.resolve(path, model.profile), Profile)
+    return Subject(path, deployment, name, planned, profile, planned.seed if seed is None else seed)
