@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from serve.protocol.http import Connection, HttpFront
+from serve.protocol.connection import Connection
+from serve.protocol.http import HttpFront
 from tests.serve.protocol.client import Replies, Reply
 from tests.serve.protocol.stub_engine import StubEngine, served_model
 

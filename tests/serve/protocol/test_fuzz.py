@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.protocol.http import STALLED_S
+from serve.protocol.connection import STALLED_S
 from tests.serve.protocol.client import binary_request, infer, request
 from tests.serve.protocol.tape import converse
 
