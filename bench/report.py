@@ -22,11 +22,10 @@ Row = Mapping[str, Any]
 
 def provenance(**more: Any) -> dict[str, Any]:
     """Where and when rows were measured; `more` are the benchmark's own settings."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine.describe().model_dump(),
-        **more,
-    }
+    here = machine.describe().model_dump()
+    versions = here.pop("versions")
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"date": date, "machine": here, "versions": versions, **more}
 
 
 def save(name: str, head: Mapping[str, Any], rows: Sequence[Row]) -> Path:
@@ -53,7 +52,7 @@ def _cell(value: Any) -> str:
 def told(head: Mapping[str, Any]) -> str:
     """One line of prose on where and when."""
     where = head["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in head["versions"].items())
     on = f"{where['cores']} cores of {where['cpu']}, Linux {where['kernel']}"
     return f"Measured {head['date'][:10]} on {on}; {versions}."
 
