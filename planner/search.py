@@ -68,6 +68,7 @@ def inputs(scenario: Scenario, base: Path) -> tuple[Deployment, Profile]:
         path = base / deployment
         deployment = export.rebased(load(path, Deployment), path.parent, base)
     _, model = cost.only_model(deployment)
+    deployment = deployment.model_copy(update={"planned_for": None, "prediction": None})
     return deployment, load(base / model.profile, Profile)
 
 

@@ -141,8 +141,12 @@ def latency_metric(bounds: list[Bound]) -> Bound:
     return Bound("p99", inf)
 
 
-def latency_limit_s(bounds: list[Bound]) -> float | None:
-    """The SLO's bound on its leading latency metric, the loosest over the classes; None if there is none."""
+def latency_limits_s(bounds: list[Bound]) -> list[float]:
+    """The SLO's bounds on its leading latency metric, of all requests and of classes, in ascending order."""
     leading = latency_metric(bounds).metric
-    limits = [b.limit for b in bounds if b.metric == leading]
-    return max(limits, default=None)
+    return sorted(b.limit for b in bounds if b.metric == leading)
+
+
+def latency_limit_s(bounds: list[Bound]) -> float | None:
+    """The loosest of them: nobody may take longer; None if there is none."""
+    return max(latency_limits_s(bounds), default=None)

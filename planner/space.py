@@ -18,13 +18,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from planner import cost
-from planner.slo import LATENCIES, Bound, latency_limit_s
+from planner.slo import LATENCIES, Bound, latency_limit_s, latency_limits_s
 from serve.deployment import Deployment
 from serve.errors import Fault, SpecError
 from serve.faults import explain, near_miss
 from serve.profile import Profile, ServiceCell
 from serve.units import format_duration
 from sim.scenario import RequestClass, Scenario, Workload
+from sim.slo import FRONT_SHARE
 from sim.workload import rate_rps
 
 SPACE_MAX = 20_000
@@ -207,7 +208,8 @@ def _derived(
         elif model.queue.max_queue == "unbounded":
             derived[queue] = 256
     if "front.budget" not in choices and limit_s is not None:
-        derived["front.budget"] = format_duration(max(1, round(limit_s * 1e8)) // 1000 * 1000)
+        strictest_ns = latency_limits_s(bounds)[0] * 1e9
+        derived["front.budget"] = format_duration(max(1000, round(strictest_ns / FRONT_SHARE / 1000) * 1000))
     return derived
 
 

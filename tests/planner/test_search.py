@@ -217,6 +217,18 @@ def test_losses_count_even_if_the_slo_forgets_them(base: Path) -> None:
     assert found.limit.limit == "refusals"
 
 
+def test_a_short_run_that_answers_less_per_second_drops_nobody(base: Path) -> None:
+    found = plan(scenario(400, {"throughput": "390/s"}, SMALL), base=base, evaluate=World())
+    assert found.feasible
+
+
+def test_traces_are_never_cut_short(base: Path) -> None:
+    world = World()
+    classes = {"all": {"arrivals": {"trace": {"file": "trace.csv"}}}}
+    plan(scenario(slo={"p99": "1s"}, choices=SMALL, classes=classes), base=base, evaluate=world)
+    assert {s.workload.duration for s in world.calls} == {20 * 10**9}
+
+
 def test_progress_never_goes_back_and_ends_at_one(base: Path) -> None:
     shares: list[float] = []
     plan(scenario(400, choices=SMALL), base=base, evaluate=World(), progress=lambda _, share: shares.append(share))

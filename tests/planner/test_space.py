@@ -57,6 +57,14 @@ def test_max_queue_and_front_budget_stay_where_they_are_choices() -> None:
     assert candidate.deployment.front.budget == 3_000_000
 
 
+def test_the_queue_serves_the_loosest_class_and_the_front_the_strictest() -> None:
+    classes = {"fast": {"arrivals": {"poisson": "10/s"}}, "slow": {"arrivals": {"poisson": "10/s"}}}
+    slo = {"fast.p99": "20ms", "slow.p99": "200ms"}
+    (candidate,) = built(scenario(slo=slo, choices={"models.m.batching.max_batch": [16]}, classes=classes))
+    assert candidate.deployment.front.budget == 2_000_000
+    assert candidate.deployment.models["m"].queue.max_queue == pytest.approx(0.2 / (tau_ms(16, 1) / 1e3) * 16, abs=1)
+
+
 def test_without_a_latency_bound_the_queue_stays_as_given() -> None:
     (candidate,) = built(scenario(slo={"throughput": "1/s"}, choices={"models.m.replicas.slots": [1]}))
     assert candidate.deployment.models["m"].queue.max_queue == 256

@@ -175,7 +175,7 @@ class World:
             "refused": estimate(0.0 if p99 is not None else 0.5),
             "expired": estimate(0.0),
             "failed": estimate(0.0),
-            "throughput": estimate(rate if p99 is not None else rate / 2, 0.01),
+            "throughput": estimate(rate * (0.9 if short else 1.0) if p99 is not None else rate / 2, 0.01),
         }
         return result(scenario, metrics, "stable" if p99 is not None else "overloaded")
 
