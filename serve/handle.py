@@ -134,6 +134,7 @@ class Handle:
     # -- messages --------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
+        seen_ns = self._clock()
         try:
             message, fds = channel.receive(self._end)
         except BlockingIOError:
@@ -146,15 +147,14 @@ class Handle:
             return
         kind = channel.kind_of(message)
         if kind == channel.DONE:
-            self._done(channel.words_of(message).tolist(), fds)
+            self._done(channel.words_of(message).tolist(), fds, seen_ns)
         elif kind == channel.ECHO:
-            channel.send(self._end, channel.pack(channel.ECHO, (self._clock(),), ()))
+            channel.send(self._end, channel.pack(channel.ECHO, (seen_ns,), ()))
         else:
-            self._told(channel.unpack_json(message))
+            self._told(channel.unpack_json(message), seen_ns)
 
-    def _done(self, words: list[int], fds: list[int]) -> None:
+    def _done(self, words: list[int], fds: list[int], seen_ns: int) -> None:
         assert self._memory is not None
-        seen_ns = self._clock()
         self._heard_ns = seen_ns if self._iteration() >= seen_ns else 0
         head = DoneHead(*words[1 : 1 + _DONE_WORDS])
         for fd in fds:
@@ -164,12 +164,14 @@ class Handle:
         places = channel.unpack_places(words, 1 + _DONE_WORDS, head.groups, self._memory.output_count)
         error = self._memory.misfit(flight, places)
         outputs = iter(()) if error else self._memory.cut(flight, places)
-        self._owner.replica_done(self, Completion(self.replica, head.batch, head.begin_ns, head.end_ns, outputs, error))
+        self._owner.replica_done(
+            self, Completion(self.replica, head.batch, head.begin_ns, head.end_ns, seen_ns, outputs, error)
+        )
         self._memory.free(flight)
 
-    def _told(self, content: dict[str, Any]) -> None:
+    def _told(self, content: dict[str, Any], seen_ns: int) -> None:
         if "hello" in content:
-            self._spawn_s = (self._clock() - self._spawned_ns) / 1e9
+            self._spawn_s = (seen_ns - self._spawned_ns) / 1e9
         elif "ready" in content:
             ready = content["ready"]
             self.facts = Facts.model_validate(ready.pop("facts"))
@@ -179,8 +181,7 @@ class Handle:
         elif "failed" in content:
             assert self._memory is not None
             flight = self._flights.pop(content["failed"])
-            now_ns = self._clock()
-            failed = Completion(self.replica, flight.batch.id, now_ns, now_ns, (), content["error"])
+            failed = Completion(self.replica, flight.batch.id, seen_ns, seen_ns, seen_ns, (), content["error"])
             self._owner.replica_done(self, failed)
             self._memory.free(flight)
         else:

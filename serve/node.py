@@ -54,6 +54,7 @@ class Completion:
     batch: int
     begin_ns: int  # stamps of the replica
     end_ns: int
+    seen_ns: int  # when the front began to look at it
     outputs: Iterable[Arrays]  # of each request, in row order
     error: str = ""  # the model failed on it; there are no outputs
 
@@ -94,7 +95,7 @@ class Node:
 
     def completed(self, done: Completion) -> None:
         """A finish job: free the slot, dispatch the next, and only then answer this batch's requests in row order."""
-        seen_ns = self._clock()
+        seen_ns = done.seen_ns
         batch = self.scheduler.replicas[done.replica].running
         assert batch is not None and batch.id == done.batch, f"{done.replica=} does not run {done.batch=}"
         following = self.scheduler.ended(done.replica, seen_ns)

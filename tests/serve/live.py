@@ -63,9 +63,16 @@ def keep(answer: Answer) -> Kept:
 
 
 def ask(
-    engine: Engine, inputs: Arrays, rows: int, *, priority: int = 0, timeout_ns: int = NEVER_NS, id_: int | None = None
+    engine: Engine,
+    inputs: Arrays,
+    rows: int,
+    *,
+    priority: int = 0,
+    timeout_ns: int = NEVER_NS,
+    id_: int | None = None,
+    model: str = "m",
 ) -> tuple[asyncio.Future[Kept], LiveRequest]:
-    """Submit to model `m`: the answer to come, and the request."""
+    """Submit to a model: the answer to come, and the request."""
     answered: asyncio.Future[Kept] = engine.loop.create_future()
 
     def reply(answer: Answer) -> None:
@@ -73,7 +80,7 @@ def ask(
         answered.set_result(keep(answer))
 
     request = engine.submit(
-        engine.models["m"],
+        engine.models[model],
         inputs,
         rows,
         priority=priority,

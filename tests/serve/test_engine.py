@@ -458,3 +458,58 @@ def test_a_model_whose_batch_is_fixed_is_served_one_request_at_a_time(tmp_path: 
             await engine.close()
 
     in_loop(work)
+
+
+def test_models_share_the_machine_but_not_their_queues(tmp_path: Path) -> None:
+    write_profile(tmp_path, Synthetic(base_ms=30), name="profile")
+    models.affine(tmp_path / "model.onnx")
+    emulated = deployment(model={"backend": "emulated"}, replicas={"count": 2}).models["m"]
+    plan = deployment().model_copy(update={"models": {"m": deployment().models["m"], "slow": emulated}})
+    row = {"x": np.ones((1, 4), np.float32)}
+
+    async def work() -> None:
+        engine = Engine(plan, tmp_path, tmp_path / "log")
+        await engine.start()
+        try:
+            assert [len(parts) for parts in engine.started.values()] == [1, 2]
+            slow = [ask(engine, row, 1, id_=i, model="slow")[0] for i in (1, 2)]
+            quick = await ask(engine, row, 1, id_=3)[0]
+            assert not any(f.done() for f in slow), "the other model's batches are still running"
+            assert quick.outputs["y"].tolist() == [[3, 3, 3, 3]]
+            assert [(await f).outputs["y"].tolist() for f in slow] == [[[0, 0]], [[0, 0]]]
+        finally:
+            await engine.close()
+
+    in_loop(work)
+    batches = [dict(zip(BATCH_COLUMNS, b, strict=True)) for b in read_batches(tmp_path / "log").tolist()]
+    assert [(b["queue"], b["replica"], b["busy"]) for b in batches] == [(0, 0, 2), (1, 0, 0), (1, 1, 1)]
+
+
+def test_the_counters_say_what_the_log_says(tmp_path: Path) -> None:
+    models.affine(tmp_path / "model.onnx")
+    plan = deployment(batching={"max_batch": 3}, queue={"max_queue": 4})
+
+    async def work() -> None:
+        engine = Engine(plan, tmp_path, tmp_path / "log")
+        await engine.start()
+        try:
+            asked = [ask(engine, {"x": np.zeros((1 + i % 3, 4), np.float32)}, 1 + i % 3)[0] for i in range(30)]
+            await asyncio.gather(*asked)
+        finally:
+            await engine.close()
+        counted = engine.models["m"].statistics
+        rows, batches = read_requests(tmp_path / "log"), read_batches(tmp_path / "log")
+        ok = rows[rows[:, records.OUTCOME] == OUTCOME_OK]
+        outcomes = np.bincount(rows[:, records.OUTCOME], minlength=len(counted.outcomes))
+        assert counted.outcomes == outcomes.tolist()
+        assert outcomes[OUTCOME_FULL] > 0, "the load was to be too much"
+        assert counted.drop_reasons[REASON_QUEUE] == outcomes[OUTCOME_FULL]
+        assert (counted.requests, counted.rows) == (len(ok), ok[:, records.ROWS].sum())
+        assert counted.success_ns == (ok[:, records.ANSWERED_NS] - ok[:, records.ARRIVAL_NS]).sum()
+        assert counted.queue_ns == (ok[:, records.DISPATCH_NS] - ok[:, records.ENQUEUE_NS]).sum()
+        assert sum(counted.latency_log2) == sum(counted.queue_log2) == len(ok)
+        assert counted.batches == len(batches) == sum(counted.dispatch_reasons) == sum(counted.service_log2)
+        sizes, counts = np.unique(batches[:, BATCH_COLUMNS.index("rows")], return_counts=True)
+        assert {n: cell.count for n, cell in counted.by_rows.items()} == dict(zip(sizes, counts, strict=True))
+
+    in_loop(work)

@@ -113,7 +113,7 @@ class World:
         if following is not None:  # the replica takes it from its channel without asking anybody
             self._start(following, self.scheduler.running - 1)
         outputs: Iterator[Arrays] = repeat({}, len(batch.requests))
-        self.node.completed(Completion(batch.replica, batch.id, batch.start_ns, self.now_ns, outputs))
+        self.node.completed(Completion(batch.replica, batch.id, batch.start_ns, self.now_ns, self.now_ns, outputs))
 
     # -- the clients and the timer ------------------------------------------------------------------------
 
