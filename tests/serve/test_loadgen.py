@@ -152,9 +152,11 @@ def test_a_request_without_a_free_connection_waits_and_counts_as_late(server, ge
     server.behave = lambda peer, number: server.later(0.02, lambda: peer.answer(200))
     rows = generator.replay(open_plan([0, 0, 0], connections=1, connections_max=1))
     assert set(rows.status.tolist()) == {200}
-    assert rows.late == 2
-    assert rows.late_share == pytest.approx(2 / 3)
-    assert rows.latency_ns.max() > 55e6, "latency counts from the intended instant, not from the late send"
+    waited_ns = np.sort(rows.sent_ns - rows.intended_ns)
+    assert waited_ns[1] >= 20e6 and waited_ns[2] >= 40e6
+    assert rows.late == np.count_nonzero(waited_ns > 1e6) >= 2, "the first may be late too, on a busy machine"
+    assert rows.late_share == pytest.approx(rows.late / 3)
+    assert rows.latency_ns.max() >= 60e6, "latency counts from the intended instant, not from the late send"
 
 
 def test_refusals_and_lost_connections_are_reported_not_hidden(server, generator):
