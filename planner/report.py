@@ -103,3 +103,28 @@ class Prediction(Spec):
     seed: int
     arrivals_sha256: str = Field(description="hash of the instants and rows that both sides meet")
     result: Result
+
+
+def facts(report: Report) -> list[str]:
+    """Lines that stand beside the table of a report: batches, reasons, refusals, the generator, the cores."""
+    runs = report.runs
+    late = max(run.late_share for run in runs)
+    generator = max(run.loadgen_cores for run in runs)
+    over = ", oversubscribed" if report.oversubscribed else ""
+    return [
+        f"{len(runs)} live runs of {runs[0].requests:,} requests in {report.duration_s:g} s, the first "
+        f"{report.warmup_s:g} s cut on both sides; seed {report.seed}",
+        f"batch sizes: total variation {_number(report.batch_tv)}, between runs {_number(report.batch_tv_noise)}",
+        f"batches left because: predicted {_shares(report.predicted.reasons)}; measured {_shares(runs[0].reasons)}",
+        f"not answered: predicted {_shares(report.predicted.refusals)}; measured {_shares(runs[0].refusals)}",
+        f"load generator: {generator:.2f} cores, {late:.2%} of the requests sent late",
+        f"cores: {report.cores_needed:.2f} wanted of {report.cores}{over}",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def _shares(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if share > 0) or "none"

@@ -44,10 +44,11 @@ def verify(
 def _print(report: Report, output: Path) -> None:
     from forebay.console import note, show
     from forebay.tables import bounds_table, report_table
+    from planner.report import facts
 
     show(report_table(report))
     if report.bounds:
         show(bounds_table(report.bounds))
-    show(f"{report.verdict}: {report.verdict_reason}", f"written: {output}")
+    show(*facts(report), f"{report.verdict}: {report.verdict_reason}", f"written: {output}")
     for warning in report.warnings:
         note(f"warning: {warning}")

@@ -11,7 +11,7 @@ from planner import export, verify
 from planner.arrivals import draw
 from planner.live_run import Replayed, measured_run
 from planner.plots import plot
-from planner.report import Prediction, Report
+from planner.report import Prediction, Report, facts
 from planner.search import plan
 from planner.subject import read_subject
 from serve import files
@@ -147,6 +147,14 @@ def test_a_deployment_that_was_never_planned_is_refused(planned: Path) -> None:
     planned.write_text(text[: text.index("planned_for:")])
     with pytest.raises(SpecError, match="planned_for"):
         read_subject(planned)
+
+
+def test_the_facts_beside_the_table_name_batches_reasons_and_the_generator(planned: Path) -> None:
+    told = "\n".join(facts(report_of(planned)))
+    assert "the first 0 s cut" in told
+    assert "total variation 0.000, between runs 0.000" in told
+    assert "measured idle 100.0%" in told
+    assert "0.00% of the requests sent late" in told
 
 
 def test_the_picture_is_a_png(planned: Path, tmp_path: Path) -> None:
