@@ -31,6 +31,8 @@ def load_scenario(path: Path) -> Scenario:
     if deployment is not None:
         prefix = "" if isinstance(scenario.deployment, str) else "deployment."
         faults += workload_faults(path, scenario.workload, deployment)
+        if not any(choice.endswith(".max_batch") for choice in scenario.choices):
+            faults += row_faults(path, scenario.workload, deployment)
         faults += profile_faults(folder, deployment, prefix)
     if faults:
         raise SpecError(faults)
@@ -81,6 +83,18 @@ def _class_faults(class_: RequestClass, deployment: Deployment) -> Iterator[tupl
     queue = models[class_.model or next(iter(models))].queue
     if class_.priority >= queue.priority_levels:
         yield "priority", f"must be below the model's priority_levels ({queue.priority_levels}), got {class_.priority}"
+
+
+def row_faults(path: Path, workload: Workload, deployment: Deployment) -> list[Fault]:
+    """Classes none of whose requests fits a batch: each of them would be answered invalid (rule 1)."""
+    faults = []
+    for name, class_ in workload.classes.items():
+        model = deployment.models.get(class_.model or next(iter(deployment.models)))
+        least = class_.rows if isinstance(class_.rows, int) else min(r for r, weight in class_.rows.items() if weight)
+        if model is not None and least > model.batching.max_batch:
+            message = f"must fit the model's max_batch ({model.batching.max_batch}), got {least}"
+            faults.append(Fault(str(path), f"workload.classes.{name}.rows", message))
+    return faults
 
 
 def trace_faults(path: Path, workload: Workload) -> list[Fault]:

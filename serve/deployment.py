@@ -105,7 +105,9 @@ class Front(Spec):
         description="longest wait for the parse before a request is refused from its header; none: a tenth of the p99 "
         "SLO that it was planned for, else unlimited",
     )
-    retry_after: DurationNs = Field(10_000_000, description="told to refused clients", validate_default=False)
+    retry_after: DurationNs = Field(
+        10_000_000, ge=100_000, description="told to refused clients", validate_default=False
+    )
 
 
 class Pool(Spec):

@@ -70,6 +70,13 @@ def test_parts_that_do_not_fit_together_are_faults(folder: Path, old: str, new: 
     assert line in found
 
 
+def test_a_class_whose_requests_never_fit_is_a_fault_unless_plan_may_change_the_batch(folder: Path) -> None:
+    text = SCENARIO_TEXT.replace("rows: 16", "rows: {16: 0, 20: 1}")
+    assert faults_of(folder, text) == ["workload.classes.nightly.rows: must fit the model's max_batch (16), got 20"]
+    (folder / "chosen.yaml").write_text(text + "  models.digits.batching.max_batch: [16, 32]\n")
+    assert load_scenario(folder / "chosen.yaml").choices
+
+
 def test_faults_of_a_deployment_in_a_file_name_that_file(folder: Path) -> None:
     head = SCENARIO_TEXT[: SCENARIO_TEXT.index("deployment:")]
     (folder / "bad.yaml").write_text("models: {}\n")
