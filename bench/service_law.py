@@ -19,7 +19,7 @@ import numpy.typing as npt
 from serve.files import load, resolve
 from serve.profile import Profile
 from sim.samples import levels_at, read_columns
-from sim.service import BITS, TAIL_SHARE, strata, tail_excess
+from sim.service import BITS, TAIL_SHARE, strata, tail_lines
 
 Floats = npt.NDArray[np.float64]
 Cells = Mapping[int, Floats]
@@ -42,9 +42,16 @@ def own(cells: Cells) -> Callable[[int], Floats]:
     return interpolated({rows: strata(cell, _ENTRIES) for rows, cell in cells.items()})
 
 
+def own_and_tail_lines(cells: Cells) -> Callable[[int], Floats]:
+    """As `sim.service`: own body; each quantile of the tail is a straight line over the cells."""
+    lines = tail_lines(list(cells.values()))
+    return interpolated({r: _with_tail(c, np.sort(lines[0] + lines[1] * _body_mean(c))) for r, c in cells.items()})
+
+
 def own_and_pooled_excess(cells: Cells) -> Callable[[int], Floats]:
-    """As `sim.service`: own body; by how much the tail exceeds the body's mean is pooled."""
-    pooled = strata(tail_excess(list(cells.values())), _TAIL)
+    """Own body; by how much the tail exceeds the body's mean is pooled."""
+    tails = [cell[int(0.9 * len(cell)) :] - _body_mean(cell) for cell in cells.values()]
+    pooled = strata(np.sort(np.concatenate(tails)), _TAIL)
     return interpolated({rows: _with_tail(cell, _body_mean(cell) + pooled) for rows, cell in cells.items()})
 
 
@@ -87,6 +94,7 @@ def line_and_shape(cells: Cells) -> Callable[[int], Floats]:
 
 LAWS: dict[str, Law] = {
     "own samples": own,
+    "own body, tail on lines over the cells": own_and_tail_lines,
     "own body, pooled excess over the body": own_and_pooled_excess,
     "own body, pooled ratio to the body": own_and_pooled_ratio,
     "own body, pooled ratio to p90": own_and_ratio_to_p90,

@@ -33,7 +33,7 @@ class Replication:
     """(classes, time bins): ok requests that were answered before the load ended; all of them where the queue is
     bounded and none can be much later."""
     fed: int  # open requests that arrived
-    calibration_shift: float
+    tau_ns: Floats  # mean service time by rows that its bootstrap gave it
     level_shift: float
 
     @property
@@ -64,7 +64,7 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     in_time = (at_end or tally).outcomes[:, :, OUTCOME_OK]
     check(tally, feed.open_fed, setup.closed is None)
     first, kept = _compact(tally)
-    return Replication(kept, first, in_time, feed.open_fed, drawn.calibration_shift, drawn.level_shift)
+    return Replication(kept, first, in_time, feed.open_fed, drawn.tau_ns, drawn.level_shift)
 
 
 class _Feed:

@@ -2,9 +2,9 @@
 
 A measured cell (threads, busy, rows) becomes `2**BITS` equally likely service times: the means of so
 many strata of its own samples, so the cell's mean is kept exactly. Cells with too few samples for a
-p99 of their own take from all batch sizes at the same (threads, busy) by how much their upper tenth
-exceeds the rest: what makes a batch slow (waking, being preempted) takes as long for a small batch
-as for a large one. `bench.service_law` is how this law was chosen.
+p99 of their own take their upper tenth from all batch sizes at the same (threads, busy): each of its
+quantiles is a straight line over the cells, so that it may be slow by a time (waking, being
+preempted), by a factor (caches), or both. `bench.service_law` is how this law was chosen.
 Between measured batch sizes, and between measured numbers of neighbours, quantiles are interpolated.
 """
 
@@ -46,12 +46,16 @@ _TAIL = round(TAIL_SHARE * 2**BITS)
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The service of one replication; `calibration_shift` and `level_shift` are logs of what its bootstrap and its
-    machine level multiply mean service times by (0: nothing)."""
+    """The service of one replication, and the log of its level path's mean."""
 
     service: Service
-    calibration_shift: float = 0.0
     level_shift: float = 0.0
+
+    @property
+    def tau_ns(self) -> Floats:
+        """Mean service time by rows, over the numbers of neighbours, without the level path."""
+        shape = (self.service.pressure_max + 1, self.service.rows_max + 1, 2**self.service.bits)
+        return np.asarray(self.service.table.reshape(shape).mean(axis=(0, 2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +118,11 @@ class Law:
         calibration = calibration_level(noise, rng)
         levels, bin_ns = level_path(noise, duration_ns, rng)
         drawn = self._service(cells, calibration, levels, bin_ns)
-        return Drawn(drawn, math.log(calibration) + self._shift(cells), math.log(float(levels.mean())))
+        return Drawn(drawn, math.log(float(levels.mean())))
 
     def _own(self) -> Cells:
         cells = self.measured.raw if self.exact else self.measured.cells
         return {key: own for key, own in cells.items() if key[0] == self.threads}
-
-    def _shift(self, cells: Cells) -> float:
-        """Mean over cells of the log ratio of resampled to original means."""
-        own = self._own()
-        return float(np.mean([math.log(cells[key].mean() / own[key].mean()) for key in cells]))
 
     def _joining_ns(self) -> Floats:
         """By rows: what putting together the requests of such a batch adds, as many as there are on average."""
@@ -190,12 +189,18 @@ def strata(ordered: Floats, count: int) -> Floats:
     return np.asarray(np.diff(np.interp(edges, np.linspace(0.0, 1.0, len(ordered) + 1), cumulative)) * count)
 
 
-def tail_excess(laws: Sequence[Floats]) -> Floats:
-    """By how much the upper tenths of several samples exceed the means of their own lower nine tenths, ascending.
+def tail_lines(laws: Sequence[Floats]) -> Floats:
+    """Quantiles of the upper tenth as straight lines over several samples: (2, _TAIL), intercept and slope.
 
-    That mean is known far better than a high quantile of a few dozen samples is.
+    The line runs over the mean of a sample's lower nine tenths, which is known far better than a high
+    quantile of a few dozen samples is; least squares, each sample weighted by its size.
     """
-    return np.sort(np.concatenate([ordered[_tail_start(ordered) :] - _body_mean(ordered) for ordered in laws]))
+    weights = np.sqrt([len(ordered) for ordered in laws])[:, np.newaxis]
+    bodies = np.array([_body_mean(ordered) for ordered in laws])
+    tails = np.stack([strata(ordered[_tail_start(ordered) :], _TAIL) for ordered in laws])
+    design = np.stack([np.ones(len(laws)), bodies], axis=1)
+    lines: Floats = np.linalg.lstsq(design * weights, tails * weights, rcond=None)[0]
+    return lines
 
 
 def _tail_start(ordered: Floats) -> int:
@@ -206,11 +211,12 @@ def _body_mean(ordered: Floats) -> float:
     return float(ordered[: max(1, _tail_start(ordered))].mean())
 
 
-def cell_law(ordered: Floats, pooled: Floats) -> Floats:
+def cell_law(ordered: Floats, lines: Floats) -> Floats:
     """A cell's `2**BITS` equally likely times: its own body, and its own or the pooled tail."""
     law = strata(ordered, 2**BITS)
     if len(ordered) < OWN_TAIL_SAMPLES:
-        law[-_TAIL:] = np.maximum(_body_mean(ordered) + pooled, law[-_TAIL - 1])
+        tail = lines[0] + lines[1] * _body_mean(ordered)
+        law[-_TAIL:] = np.maximum(np.sort(tail), law[-_TAIL - 1])
     return law
 
 
@@ -227,8 +233,8 @@ def _rows_plane(cells: Cells, threads: int, busy: int, max_batch: int, pool: boo
     """Laws of 0..max_batch rows beside `busy` neighbours."""
     measured = sorted(key[2] for key in cells if key[:2] == (threads, busy))
     own = [cells[threads, busy, rows] for rows in measured]
-    pooled = strata(tail_excess(own), _TAIL)
-    laws = np.stack([cell_law(ordered, pooled) if pool else strata(ordered, 2**BITS) for ordered in own])
+    lines = tail_lines(own)
+    laws = np.stack([cell_law(ordered, lines) if pool else strata(ordered, 2**BITS) for ordered in own])
     return _interpolated(np.array(measured, float), laws, np.arange(max_batch + 1))
 
 
@@ -256,9 +262,17 @@ def resampled(ordered: Floats, rng: np.random.Generator) -> Floats:
 
 
 def calibration_level(noise: Noise, rng: np.random.Generator) -> float:
-    """Mean level of a calibration made again: it averages over as many windows, drawn with replacement."""
+    """Mean level of a calibration made again, relative to the one that was made.
+
+    Its windows are drawn with replacement in blocks, since the level of one resembles the next's
+    (circular block bootstrap; blocks of the square root of their number).
+    """
     series = np.array(noise.level_series or [1.0])
-    return float(rng.choice(series, len(series)).mean())
+    count = len(series)
+    length = math.ceil(math.sqrt(count))
+    starts = rng.integers(0, count, -(-count // length))
+    drawn = (starts[:, np.newaxis] + np.arange(length)).reshape(-1)[:count] % count
+    return float(series[drawn].mean() / series.mean())
 
 
 def level_path(noise: Noise, duration_ns: int, rng: np.random.Generator) -> tuple[Floats, int]:

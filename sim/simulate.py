@@ -42,6 +42,7 @@ from sim.result import ClassResult, Estimate, Result
 from sim.scenario import Engine, Scenario, Slo, Workload
 from sim.service import origin
 from sim.setup import Setup, prepare
+from sim.tally import Ints
 from sim.verdict import Judged, judge, stationary
 from sim.warmup import bins_cut
 from sim.workload import Given
@@ -154,12 +155,12 @@ def _result(
     if unstable:
         window = replace(window, first=0)  # there is no steady state to warm up to
     runs = [_run(setup, replication, window, unstable) for replication in done]
-    shifts = Shifts(np.array([r.calibration_shift for r in done]), np.array([r.level_shift for r in done]))
     values = [metrics(one, usd_per_h(setup.deployment)) for one in runs]
     names = list(scenario.workload.classes)
     pooled = together([one.total for one in runs])
     batch_rows = np.sum([one.node.batch_rows for one in runs], axis=0)
     reasons = np.sum([one.node.batch_reasons for one in runs], axis=0)
+    shifts = _shifts(done, batch_rows)
     return Result(
         scenario_sha256=scenario_sha256(scenario),
         seed=scenario.seed,
@@ -186,6 +187,16 @@ def _window(setup: Setup, done: Sequence[Replication]) -> Window:
     if stationary(setup):
         first = bins_cut(np.stack([r.latency_s for r in done]), np.stack([r.answered for r in done]))
     return Window(first, TIME_BINS, done[0].tally.bin_ns)
+
+
+def _shifts(done: Sequence[Replication], batch_rows: Ints) -> Shifts:
+    """What bootstrap and level path multiplied each replication's service times by, as logs: those of the batch sizes
+    that occurred, by the time that they took."""
+    tau_ns = np.stack([r.tau_ns for r in done])
+    weights = batch_rows * tau_ns.mean(axis=0)
+    logs = np.log(tau_ns / tau_ns.mean(axis=0))
+    calibration = logs @ (weights / max(float(weights.sum()), 1.0))
+    return Shifts(calibration, np.array([r.level_shift for r in done]))
 
 
 def _in_system(done: Sequence[Replication], window: Window) -> np.ndarray:

@@ -22,7 +22,7 @@ from sim.service import (
     front_vector,
     level_path,
     strata,
-    tail_excess,
+    tail_lines,
 )
 from tests.profiles import Synthetic, write_profile
 
@@ -62,29 +62,41 @@ def test_a_large_cell_keeps_its_quantiles() -> None:
         assert np.quantile(law, share) == pytest.approx(np.quantile(ordered, share), rel=0.01)
 
 
-def test_a_small_cell_borrows_its_tail_and_keeps_its_body() -> None:
+@pytest.mark.parametrize("slow_by", ["a time", "a factor"])
+def test_a_small_cell_borrows_its_tail_and_keeps_its_body(slow_by: str) -> None:
     rng = np.random.default_rng(1)
 
     def sample(base: float, count: int) -> np.ndarray:
-        return np.sort(base + rng.exponential(1.0, count))
+        noise = rng.exponential(1.0, count)
+        return np.sort(base + (noise if slow_by == "a time" else 0.3 * base * noise))
 
     others = [sample(base, 4000) for base in (1.0, 3.0, 10.0)]
     errors = []
     for _ in range(50):
         small = sample(5.0, 40)
-        law = cell_law(small, strata(tail_excess([*others, small]), round(0.1 * ENTRIES)))
-        errors.append(law[int(0.99 * ENTRIES)] / (5.0 + np.log(100)) - 1)
+        law = cell_law(small, tail_lines([*others, small]))
+        errors.append(law[int(0.99 * ENTRIES)] / (5.0 + np.log(100) * (1.0 if slow_by == "a time" else 1.5)) - 1)
         body = slice(0, int(0.89 * ENTRIES))
         assert np.array_equal(law[body], strata(small, ENTRIES)[body])
-    assert np.abs(errors).max() < 0.1, "its own p99, the largest of forty, scatters by more"
-    assert abs(np.mean(errors)) < 0.03
+    assert np.abs(errors).max() < 0.25, "its own p99, the largest of forty, scatters by more"
+    assert abs(np.mean(errors)) < 0.04
 
 
 def test_a_cell_with_enough_samples_keeps_its_own_tail() -> None:
     own = np.linspace(1.0, 2.0, 500)
-    wild = np.full(round(0.1 * ENTRIES), 50.0)
+    wild = np.full((2, round(0.1 * ENTRIES)), 50.0)
     assert cell_law(own, wild).max() <= 2.0
     assert cell_law(own[:400], wild).max() > 50.0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_cells_have_only_their_own_tails(count: int) -> None:
+    rng = np.random.default_rng(2)
+    cells = [np.sort(base + rng.exponential(1.0, 60)) for base in (1.0, 4.0)[:count]]
+    for cell in cells:
+        law = cell_law(cell, tail_lines(cells))
+        assert law.mean() == pytest.approx(cell.mean(), rel=0.01)
+        assert law.max() <= cell.max() + 1e-6
 
 
 # -- the table -------------------------------------------------------------------------------------------
@@ -200,25 +212,30 @@ def test_missing_samples_are_told(tmp_path: Path) -> None:
 
 
 def test_bootstrap_spreads_as_the_standard_error(tmp_path: Path) -> None:
-    law = measured(tmp_path, Synthetic(noise_cv=0.3, samples=400, rows=(1, 4), level_series=(1.0,))).law(1, 1, 4)
-    shifts = [law.bootstrap(stream(0, r, "calibration", "bootstrap"), 10**9).calibration_shift for r in range(300)]
-    error = 0.3 / np.sqrt(400 * 2)
-    assert np.std(shifts) == pytest.approx(error, rel=0.2)
-    assert abs(np.mean(shifts)) < 4 * error / np.sqrt(300)
+    law = measured(tmp_path, Synthetic(noise_cv=0.3, samples=600, rows=(1, 4), level_series=(1.0,))).law(1, 1, 4)
+    taus = np.array([law.bootstrap(stream(0, r, "calibration", "bootstrap"), 10**9).tau_ns for r in range(300)])
+    error = 0.3 / np.sqrt(600)
+    for rows in (1, 4):
+        logs = np.log(taus[:, rows] / law.expected().tau_ns[rows])
+        assert np.std(logs) == pytest.approx(error, rel=0.2)
+        assert abs(np.mean(logs)) < 4 * error / np.sqrt(300)
+    assert abs(np.corrcoef(taus[:, 1], taus[:, 4])[0, 1]) < 0.25, "cells are resampled apart"
 
 
-def test_bootstrap_shift_is_what_the_table_moves_by(tmp_path: Path) -> None:
-    law = measured(tmp_path, Synthetic(noise_cv=0.5, samples=600, rows=(1,), level_series=(0.9, 1.1))).law(1, 1, 1)
-    drawn = law.bootstrap(np.random.default_rng(3), 10**9)
-    ratio = drawn.service.table[ENTRIES:].mean() / law.expected().service.table[ENTRIES:].mean()
-    assert drawn.calibration_shift == pytest.approx(np.log(ratio), abs=1e-4)
+def test_a_drifting_calibration_is_uncertain_for_all_cells_at_once(tmp_path: Path) -> None:
+    series = tuple(np.repeat((0.9, 1.1, 0.95, 1.05), 4))
+    law = measured(tmp_path, Synthetic(samples=600, rows=(1, 4), level_series=series)).law(1, 1, 4)
+    taus = np.array([law.bootstrap(np.random.default_rng(r), 10**9).tau_ns for r in range(100)])
+    assert np.corrcoef(taus[:, 1], taus[:, 4])[0, 1] > 0.99
+    assert np.std(np.log(taus[:, 1])) > 0.02
 
 
 def test_an_emulated_replica_is_certain_and_borrows_no_tail(tmp_path: Path) -> None:
     profile = measured(tmp_path, Synthetic(noise_cv=0.5, samples=50, level_series=(0.8, 1.2)))
     law = profile.law(1, 1, 16, "emulated")
     drawn = law.bootstrap(np.random.default_rng(0), 10**10)
-    assert drawn.calibration_shift == drawn.level_shift == 0
+    assert drawn.level_shift == 0
+    assert (drawn.tau_ns == law.expected().tau_ns).all()
     assert drawn.service.levels.tolist() == [1.0]
     own = profile.raw[1, 0, 8]
     assert table_of(profile, backend="emulated")[0, 8].max() <= own[-1] + 1
@@ -242,7 +259,17 @@ def test_a_calibration_averages_over_its_windows(tmp_path: Path) -> None:
     series = tuple(np.random.default_rng(0).normal(1.0, 0.05, 25))
     noise = measured(tmp_path, Synthetic(level_series=series)).profile.noise
     levels = [calibration_level(noise, np.random.default_rng(seed)) for seed in range(400)]
-    assert np.std(levels) == pytest.approx(np.std(series) / 5, rel=0.2)
+    assert np.std(levels) == pytest.approx(np.std(series) / 5, rel=0.35)
+    assert np.mean(levels) == pytest.approx(1.0, abs=0.003), "relative to the calibration that was made"
+
+
+def test_a_level_that_lasts_makes_a_calibration_more_uncertain(tmp_path: Path) -> None:
+    spread = []
+    for each in (1, 8):
+        series = tuple(np.repeat(np.random.default_rng(0).normal(1.0, 0.05, 64 // each), each))
+        noise = measured(tmp_path, Synthetic(level_series=series)).profile.noise
+        spread.append(np.std([calibration_level(noise, np.random.default_rng(s)) for s in range(300)]) / np.std(series))
+    assert spread[1] > 1.7 * spread[0]
 
 
 # -- front and client ---------------------------------------------------------------------------------------------
