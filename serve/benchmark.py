@@ -168,7 +168,7 @@ class Run:
         """A first look: median client latency of a few lone requests of each size, in s."""
         rows = np.repeat(np.asarray(grid, np.int64), PROBE_BATCHES)
         episode = design.Episode(seconds=3600.0, solo=1)
-        client = bench.run(design.fixed_plan(episode, rows, self._targets(), self._take_ids(len(rows))))
+        client = bench.run(design.fixed_plan(episode, rows, self._targets(), self._take_ids(len(rows))), apart=False)
         ok = client.status == 200
         if not ok.all():
             raise EngineError(f"{self.asked.model_path}: {int((~ok).sum())} of {len(ok)} requests failed when probed")
@@ -189,7 +189,7 @@ class Run:
                 plan = design.plan_of(episode, grid, self._targets(), self._ids, fastest_s, seed)
                 assert plan.closed is not None
                 self._take_ids(len(plan.closed.rows))
-                bench.run(plan)
+                bench.run(plan, apart=not episode.joined)
                 self.tell(min(1.0, (time.monotonic() - self.begun_s) / self.asked.budget_s))
 
     def _take_ids(self, count: int) -> int:

@@ -27,8 +27,8 @@ LEVEL_SAMPLES_MIN = 10
 
 
 def single(samples: Columns) -> Bools:
-    """Batches of one request each: what the cells are made of."""
-    return np.asarray(samples["requests"] == 1)
+    """Batches that were meant to be of one request each: what the cells are made of."""
+    return np.asarray((samples["requests"] == 1) & (samples["apart"] == 1))
 
 
 def cell_keys(samples: Columns) -> Ints:

@@ -48,10 +48,12 @@ RETRY_AFTER_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One replay: what the client saw, and CPU seconds of the engine's front process and of the generator."""
+    """One replay: what the client saw, CPU seconds of the engine's front process, and whether its requests were kept
+    apart, so that each became a batch of its own."""
 
     client: ClientRows
     front_cpu_s: float
+    apart: bool = True
 
 
 @dataclass(slots=True)
@@ -74,11 +76,11 @@ class Rig:
     generator: LoadGenerator
     logs: Logs
 
-    def run(self, plan: LoadPlan) -> ClientRows:
-        """Replay a plan, and note what it took."""
+    def run(self, plan: LoadPlan, apart: bool = True) -> ClientRows:
+        """Replay a plan, and note what it took; `apart` as in `Span`."""
         before_s = machine.process_cpu_s(self.live.pid)
         client = self.generator.replay(plan)
-        self.logs.spans.append(Span(client, machine.process_cpu_s(self.live.pid) - before_s))
+        self.logs.spans.append(Span(client, machine.process_cpu_s(self.live.pid) - before_s, apart))
         return client
 
     @property

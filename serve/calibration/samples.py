@@ -31,10 +31,13 @@ Columns = dict[str, npt.NDArray[Any]]
 
 SAMPLE_COLUMNS = (
     "threads", "busy", "rows", "at_s", "service_ns", "wake_ns", "compute_ns", "notice_ns", "idle_ns", "requests",
-    "front_busy", "replica", "model",
+    "apart", "front_busy", "replica", "model",
 )  # fmt: skip
-"""Columns of the samples' file; `idle_ns` is how long the replica had been idle (-1: never worked before), `requests`
-how many of them the batch held, `model` 0 for solo and 2 for crowd (`rig.QUEUES`)."""
+"""Columns of the samples' file.
+
+`idle_ns`: how long the replica had been idle (-1: it had never worked); `requests`: how many the batch held; `apart`: 0
+if the clients' requests were meant to join, so that holding one is chance; `model`: 0 solo, 2 crowd (`rig.QUEUES`).
+"""
 
 NEAR_NS = 100_000
 """A front job that ended less than this before a batch's end counts as disturbing its notice: its tail is unstamped."""
@@ -116,6 +119,14 @@ def idle_before(batches: Rows) -> Ints:
     return idle
 
 
+def sent_apart(logs: Logs, at_ns: Ints) -> Bools:
+    """Whether each instant lies in a replay whose requests were kept apart."""
+    spans = sorted((s.client.start_ns, s.client.end_ns, s.apart) for s in logs.spans)
+    starts, ends, apart = (np.array([span[k] for span in spans]) for k in range(3))
+    place = np.clip(np.searchsorted(starts, at_ns, "right") - 1, 0, None)
+    return np.asarray(apart[place] & (at_ns >= starts[place]) & (at_ns <= ends[place]))
+
+
 def samples_of(logs: Logs, null: bool = False, seed: int = 0) -> Columns:
     """The samples of one launch: of the model (or, if `null`, of the null model), in order of dispatch.
 
@@ -142,6 +153,7 @@ def samples_of(logs: Logs, null: bool = False, seed: int = 0) -> Columns:
         "notice_ns": seen_ns - end_ns,
         "idle_ns": idle,
         "requests": held,
+        "apart": sent_apart(logs, dispatch_ns).astype(np.int64),
         "front_busy": disturbed.astype(np.int64),
         "replica": column(batches, "replica"),
         "model": column(batches, "queue"),

@@ -13,6 +13,7 @@ def samples(count: int, **columns) -> dict[str, np.ndarray]:
         "threads": np.ones(count, np.int64),
         "rows": np.ones(count, np.int64),
         "requests": np.ones(count, np.int64),
+        "apart": np.ones(count, np.int64),
     }
     return made | {name: np.broadcast_to(np.asarray(value), count) for name, value in columns.items()}
 

@@ -1,7 +1,10 @@
 """A batch's service time is taken apart, and freed of what the front did meanwhile."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from serve.calibration.fit import single
 from serve.calibration.samples import SAMPLE_COLUMNS, Intervals, free_notice, merge, samples_of, where
 from tests.serve.calibration.made import MS, US, Made
 
@@ -54,6 +57,17 @@ def test_a_disturbed_notice_is_replaced_by_an_undisturbed_one_of_the_same_neighb
     assert set(freed[30:].tolist()) <= {10, 11, 12}
     busy = np.array([0] * 30 + [1, 1])
     assert np.array_equal(free_notice(notice, disturbed, busy, seed=1), notice), "too few to draw from: left alone"
+
+
+def test_a_lone_request_among_clients_whose_requests_join_is_no_batch_of_its_own():
+    made = Made()
+    made.batch(10 * MS)
+    logs = made.logs()
+    assert samples_of(logs)["apart"].tolist() == [1]
+    logs.spans = [replace(span, apart=False) for span in logs.spans]
+    joined = samples_of(logs)
+    assert (joined["apart"].tolist(), joined["requests"].tolist()) == ([0], [1])
+    assert not single(joined).any()
 
 
 def test_meeting_intervals_are_counted_exactly():
