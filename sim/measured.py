@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serve.policy.codes import OUTCOME_COUNT, OUTCOME_LOST, OUTCOME_OK, REASON_COUNT
+from serve.policy.codes import OUTCOME_COUNT, OUTCOME_FULL, OUTCOME_LOST, OUTCOME_OK, REASON_COUNT, REASON_FRONT
 from serve.records import (
     ANSWERED_NS,
     ARRIVAL_NS,
@@ -42,6 +42,8 @@ from sim.tally import BATCH_END_NS, BATCH_REASON, BATCH_ROWS, BATCH_START_NS, SU
 
 INTENDED_NS = CLIENT_COLUMNS.index("intended_ns")
 RECEIVED_NS = CLIENT_COLUMNS.index("received_ns")
+STATUS = CLIENT_COLUMNS.index("status")
+STATUS_REFUSED = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,11 @@ def run_of_rows(
 
 
 def _joined(rows: Rows, sent: Ints) -> Rows:
-    """The engine's row of each request sent, in the order of `sent`; one with outcome lost where there is none."""
+    """The engine's row of each request sent, in the order of `sent`; one with outcome lost where there is none.
+
+    What the front refuses from its header alone has no id that the engine could log: of those the
+    client's status tells.
+    """
     ordered = rows[np.argsort(rows[:, REQUEST], kind="stable")]
     at = np.searchsorted(ordered[:, REQUEST], sent[:, 0])
     known = at < len(ordered)
@@ -127,6 +133,9 @@ def _joined(rows: Rows, sent: Ints) -> Rows:
     mine = empty_rows(len(sent))
     mine[known] = ordered[at[known]]
     mine[~known, OUTCOME] = OUTCOME_LOST
+    unread = ~known & (sent[:, STATUS] == STATUS_REFUSED)
+    mine[unread, OUTCOME] = OUTCOME_FULL
+    mine[unread, REASON] = REASON_FRONT
     # An answer that never reached the client is no answer to it.
     unheard = (mine[:, OUTCOME] == OUTCOME_OK) & (sent[:, RECEIVED_NS] < 0)
     mine[unheard, OUTCOME] = OUTCOME_LOST

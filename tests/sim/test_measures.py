@@ -286,6 +286,16 @@ def test_only_what_was_intended_in_the_window_counts() -> None:
     assert found.total["busy"] == pytest.approx(50 / 300), "spans are clipped to the window"
 
 
+def test_what_the_front_refused_unread_is_known_by_its_status() -> None:
+    rows, client = story()
+    unknown = ~np.isin(client[:, 0], rows[:, 0])
+    client[unknown, 4] = 503
+    found = measure_live(rows, client, classes=["a"], replicas=1, start_ns=0, end_ns=1000)
+    assert unknown.sum() == 1
+    assert found.total["refused"] == pytest.approx(2 / 5) and found.total["failed"] == pytest.approx(1 / 5)
+    assert found.refusals["front"] == pytest.approx(1 / 5)
+
+
 def test_an_empty_run_has_no_metrics_but_does_not_crash() -> None:
     found = measure_live(empty_rows(0), np.zeros((0, 5), np.int64), classes=["a"], replicas=1, start_ns=0, end_ns=S)
     assert found.requests == 0
