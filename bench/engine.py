@@ -34,7 +34,8 @@ from serve.load_plan import random_inputs
 from serve.loadgen import ClientRows, closed_loop
 from tests.serve.models import mlp
 
-CONNECTIONS = 64
+CONNECTIONS = (1, 64)
+"""One shows what a lonely request costs, when every wake-up is paid for; many, what a busy server does."""
 WIDTH = 64
 BARE = "bare"
 SEED = 20261124
@@ -42,6 +43,7 @@ PAGE = report.DOCS / "engine-bench.md"
 
 COLUMNS = {
     "case": "server",
+    "connections": "connections",
     "requests_per_s": "requests/s",
     "ratio": "x bare",
     "ratio_low": "lowest",
@@ -133,39 +135,44 @@ def cpu_times(servers: Sequence[Server]) -> machine.CpuTimes:
     return replace(found, ours_s=found.ours_s + generators_s)
 
 
-def measure(rounds: int, seconds: float) -> tuple[dict[str, Rounds], float]:
-    """`rounds` rounds of `seconds` each on every case, after one that warms up and is not counted.
+Found = dict[tuple[str, int], Rounds]
+"""What was measured, by case and number of connections."""
+
+
+def measure(rounds: int, seconds: float) -> tuple[Found, float]:
+    """`rounds` rounds of `seconds` each on every case and number of connections, after one to warm up, not counted.
 
     Also the cores that strangers took meanwhile.
     """
     inputs = random_inputs([("x", "FP32", [WIDTH])], 64, SEED)
     order = random.Random(SEED)
-    found = {case.name: Rounds() for case in CASES}
+    found = {(case.name, connections): Rounds() for connections in CONNECTIONS for case in CASES}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack, Progress() as progress:
         servers = [stack.enter_context(running(case, Path(name))) for case in CASES]
-        task = progress.add_task("closed loops", total=(rounds + 1) * len(servers))
+        points = [(server, connections) for server in servers for connections in CONNECTIONS]
+        task = progress.add_task("closed loops", total=(rounds + 1) * len(points))
         before = cpu_times(servers)
         for number in range(rounds + 1):
-            for server in order.sample(servers, len(servers)):
+            for server, connections in order.sample(points, len(points)):
                 before_s = machine.tree_cpu_s(server.pid)
-                rows = closed_loop(server.url, "mlp", inputs, clients=CONNECTIONS, duration_s=seconds)
+                rows = closed_loop(server.url, "mlp", inputs, clients=connections, duration_s=seconds)
                 if number:
-                    found[server.case.name].add(rows, machine.tree_cpu_s(server.pid) - before_s)
+                    found[server.case.name, connections].add(rows, machine.tree_cpu_s(server.pid) - before_s)
                 progress.advance(task)
         strangers_cores = before.strangers_share(cpu_times(servers))
     return found, strangers_cores
 
 
-def rows_of(found: dict[str, Rounds]) -> list[dict[str, Any]]:
-    """One row a case: medians over the rounds, and the ratio to the bare loop of the same round."""
-    bare = found[BARE].requests_per_s
+def rows_of(found: Found) -> list[dict[str, Any]]:
+    """One row a case and number of connections: medians over the rounds, the ratio to the bare loop of each round."""
     rows = []
-    for name, rounds in found.items():
+    for (name, connections), rounds in found.items():
+        bare = found[BARE, connections].requests_per_s
         ratios = [ours / its for ours, its in zip(rounds.requests_per_s, bare, strict=True)]
         rows.append(
             {
                 "case": name,
-                "connections": CONNECTIONS,
+                "connections": connections,
                 "rounds": len(ratios),
                 "requests_per_s": median(rounds.requests_per_s),
                 "ratio": median(ratios),
@@ -183,7 +190,7 @@ def rows_of(found: dict[str, Rounds]) -> list[dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="bench.engine", description="Our HTTP front beside a bare loop.")
-    parser.add_argument("--rounds", type=int, default=8, help="rounds counted (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds counted (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each (default: %(default)s)")
     told = parser.parse_args(arguments)
     found, strangers_cores = measure(told.rounds, told.seconds)

@@ -27,7 +27,7 @@ def test_only_what_stands_between_the_markers_is_replaced(tmp_path):
 def test_ratios_are_taken_within_a_round_so_that_a_slow_minute_does_not_look_like_a_slow_server():
     bare = engine.Rounds([100.0, 50.0, 100.0], *([1.0] * 3 for _ in range(4)))
     ours = engine.Rounds([80.0, 40.0, 90.0], *([1.0] * 3 for _ in range(4)))
-    _, row = engine.rows_of({engine.BARE: bare, "ours": ours})
+    _, row = engine.rows_of({(engine.BARE, 64): bare, ("ours", 64): ours})
     assert (row["ratio"], row["ratio_low"], row["ratio_high"]) == (0.8, 0.8, 0.9)
     assert row["requests_per_s"] == 80.0
 
