@@ -110,7 +110,7 @@ class Race:
     def _race_group(self, group: list[Entry], best: Entry | None, start: float, width: float) -> Entry | None:
         alive = group
         for number, stage in enumerate(self.stages()):
-            self.round(alive, stage, start + width * 0.4 * number, width * 0.4)
+            self.round(self._contenders(alive), stage, start + width * 0.4 * number, width * 0.4)
             alive = [e for e in alive if e.fate != "hopeless"]
         alive.sort(key=self._promise)
         finished = 0
@@ -125,6 +125,14 @@ class Race:
             if entry.fate == "holds" and (best is None or self.key(entry) < self.key(best)):
                 best = entry
         return best
+
+    def _contenders(self, alive: list[Entry]) -> list[Entry]:
+        """Those that may still beat the one that looks best; the others wait, in case it does not hold in full."""
+        seen = [e for e in alive if e.result is not None]
+        leader = min(seen, key=self._promise, default=None)
+        if leader is None or not all(c.held for c in leader.checks):
+            return alive
+        return [e for e in alive if e is leader or self._may_beat(e, leader)]
 
     def stages(self) -> list[Stage]:
         """The rounds before the full simulation, their replications long enough to tell something.

@@ -326,7 +326,7 @@ def cores_outside(candidate: Candidate, front_cores: float) -> Outside | None:
     if needed <= cores:
         return None
     return Outside(
-        "cores", f"needs {needed:.2f} cores (replicas {candidate.replica_cores}, front {front_cores:.2f}) of {cores}"
+        "cores", f"needs {needed:.3f} cores (replicas {candidate.replica_cores}, front {front_cores:.3f}) of {cores}"
     )
 
 
