@@ -25,7 +25,7 @@ from serve.calibration.samples import Columns, merge, samples_of, where
 from serve.calibration.spot import spot_check
 from serve.calibration.subject import Subject, inspect
 from serve.calibration.write import save_profile
-from serve.errors import EngineError
+from serve.errors import EngineError, Fault, SpecError
 from serve.load_plan import Target
 from serve.policy.codes import OUTCOME_FAILED
 from serve.profile import Noise, Profile, Samples, ServiceCell, Startup
@@ -94,8 +94,11 @@ def calibrate(
     SpecError : the arguments do not fit the model, all faults at once. EngineError : it cannot be served.
     """
     asked = Request(Path(model_path), Path(out), budget_s, tuple(threads), max_batch, seed, pin)
+    if faults := request_faults(asked, machine.cores()):
+        raise SpecError(faults)
     subject = inspect(asked.model_path, max_batch or MAX_BATCH_DEFAULT, max_batch is not None, shapes, data, seed)
     tell = progress or (lambda share, what: None)
+    tell(0.0, "starting the engine")
     begun_s = time.monotonic()
     parts: list[Logs] = []
     strangers: list[float] = []
@@ -111,6 +114,25 @@ def calibrate(
             strangers.append(run.strangers)
     tell(1.0, "fitting")
     return assemble(asked, subject, parts, grid, max(strangers))
+
+
+def request_faults(asked: Request, cores: int) -> list[Fault]:
+    """What is wrong with the request itself, found before a minute is spent on it."""
+    found = []
+    if not asked.budget_s > 0:
+        found.append(Fault("--budget", "", f"must be above 0 s, got {asked.budget_s:g}"))
+    if not asked.threads or not all(1 <= t <= cores for t in asked.threads):
+        found.append(Fault("--threads", "", f"must be numbers of threads from 1 to the {cores} cores of this machine"))
+    if asked.max_batch is not None and asked.max_batch < 1:
+        found.append(Fault("--max-batch", "", f"must be at least 1 row, got {asked.max_batch}"))
+    if asked.out.suffix not in (".yaml", ".yml", ".json"):
+        found.append(
+            Fault(str(asked.out), "", "a profile is a .yaml or .json file; its samples go into a .parquet beside it")
+        )
+    folder = next(p for p in asked.out.resolve().parents if p.exists())
+    if not os.access(folder, os.W_OK):
+        found.append(Fault(str(asked.out), "", f"cannot be written: {folder} is not ours to write to"))
+    return found
 
 
 @dataclass(slots=True)

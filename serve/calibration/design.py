@@ -100,7 +100,7 @@ def cycle(
         episodes.append(Episode(seconds, solo=1, crowd=crowd, think_s=typical_s * float(rng.uniform(0.2, 2.0))))
         episodes.append(Episode(seconds, solo=2, crowd=crowd, think_s=typical_s * float(rng.uniform(0.0, 0.5))))
     joined = int(rng.integers(2, max(2, max_batch) + 1))
-    episodes.append(Episode(seconds, joined=2 * joined))
+    episodes.append(Episode(seconds, joined=2 * joined, think_s=typical_s * float(rng.uniform(0.0, 2.0))))
     episodes.append(Episode(EPISODE_S / 2, null=1, think_s=NULL_THINK_S))
     episodes.append(Episode(EPISODE_S / 2, null=1, solo=1, think_s=NULL_THINK_S))
     episodes.append(Episode(EPISODE_S / 5, refused=1))

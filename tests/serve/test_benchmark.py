@@ -76,6 +76,18 @@ def test_inputs_that_do_not_fit_the_model_are_all_named_before_anything_is_launc
     assert not (tmp_path / "p.yaml").exists()
 
 
+def test_a_request_that_cannot_succeed_is_refused_before_anything_is_measured(tmp_path):
+    model = write_model(tmp_path / "tiny.onnx")
+    with pytest.raises(SpecError) as caught:
+        calibrate(model, out=tmp_path / "p.txt", budget_s=0, threads=(1, 4096), max_batch=0)
+    assert [fault.file for fault in caught.value.faults] == [
+        "--budget",
+        "--threads",
+        "--max-batch",
+        str(tmp_path / "p.txt"),
+    ]
+
+
 def test_batches_are_measured_as_far_as_they_raise_throughput():
     grid = [1, 2, 3, 4, 6, 8]
     flat = {r: float(max(r, 3)) for r in grid}
