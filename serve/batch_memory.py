@@ -8,7 +8,8 @@ after the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 
@@ -29,6 +30,12 @@ class Flight:
     batch: Batch
     buffer: int
     groups: list[Group]
+    failed: dict[int, str] = field(default_factory=dict)  # what the model raised, by number in stacking order
+
+    @property
+    def stacked(self) -> list[LiveRequest]:
+        """The requests in the order in which they were stacked."""
+        return self.groups[0] if len(self.groups) == 1 else [r for group in self.groups for r in group]
 
 
 class BatchMemory:
@@ -129,28 +136,37 @@ class BatchMemory:
         """Number of outputs of the model."""
         return len(self._out)
 
-    def misfit(self, flight: Flight, groups: list[list[Place]]) -> str:
-        """Why the outputs cannot be cut into the requests' rows; empty if they can."""
-        if not self._stacked:
-            return ""
-        for group, places in zip(flight.groups, groups, strict=True):
-            rows = flight.batch.rows if len(groups) == 1 else sum(r.rows for r in group)
-            for (name, _), place in zip(self._out, places, strict=True):
-                if not place.shape or place.shape[0] != rows:
-                    return f"output {name!r} has shape {list(place.shape)} for {rows} rows"
-        return ""
+    def cut(self, flight: Flight, places: list[list[Place]]) -> Iterator[Arrays | str]:
+        """What became of each request, in row order: its part of the outputs, as views, or why it has none.
 
-    def cut(self, flight: Flight, groups: list[list[Place]]) -> Iterator[Arrays]:
-        """Each request's part of the outputs, in row order, as views; made when it is asked for."""
-        tensors = [self._tensors(flight.buffer, places) for places in groups]
-        if not self._stacked:
-            return iter([dict(tensors[0])])
-        if len(groups) == 1:
-            return _parts(flight.groups[0], tensors[0])
-        parts: dict[int, Arrays] = {}
-        for group, outputs in zip(flight.groups, tensors, strict=True):
-            parts.update(zip(map(id, group), _parts(group, outputs), strict=True))
-        return iter([parts[id(request)] for request in flight.batch.requests])
+        Parts are made when they are asked for.
+        """
+        if not flight.failed and len(places) == 1:
+            tensors = self._tensors(flight.buffer, places[0])
+            if not self._stacked:
+                return iter([dict(tensors)])
+            return self._parts(flight.groups[0], flight.batch.rows, tensors)
+        return self._cut_any(flight, places)
+
+    def _cut_any(self, flight: Flight, places: list[list[Place]]) -> Iterator[Arrays | str]:
+        """The general way: several groups, or requests that were run one by one since some failed."""
+        found: dict[int, Arrays | str] = {}
+        groups = flight.groups
+        if flight.failed:
+            found = {id(r): flight.failed[n] for n, r in enumerate(flight.stacked) if n in flight.failed}
+            groups = [[r] for n, r in enumerate(flight.stacked) if n not in flight.failed]
+        for group, where in zip(groups, places, strict=True):
+            tensors = self._tensors(flight.buffer, where)
+            parts = self._parts(group, sum(r.rows for r in group), tensors)
+            found.update(zip(map(id, group), parts, strict=True))
+        return iter([found[id(request)] for request in flight.batch.requests])
+
+    def _parts(self, group: Group, rows: int, tensors: list[tuple[str, Array]]) -> Iterator[Arrays | str]:
+        """Each request's rows; or, if the outputs do not have as many as the requests, that, for each of them."""
+        for name, tensor in tensors:
+            if tensor.ndim == 0 or tensor.shape[0] != rows:
+                return repeat(f"output {name!r} has shape {list(tensor.shape)} for {rows} rows", len(group))
+        return _cut_rows(group, tensors)
 
     def _tensors(self, buffer: int, places: list[Place]) -> list[tuple[str, Array]]:
         region = self._outputs[buffer]
@@ -158,7 +174,7 @@ class BatchMemory:
         return [(name, channel.view(region, p, dtype)) for (name, dtype), p in zip(self._out, places, strict=True)]
 
 
-def _parts(group: Group, tensors: list[tuple[str, Array]]) -> Iterator[Arrays]:
+def _cut_rows(group: Group, tensors: list[tuple[str, Array]]) -> Iterator[Arrays]:
     at = 0
     for request in group:
         end = at + request.rows

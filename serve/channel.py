@@ -56,6 +56,7 @@ class RunHead(NamedTuple):
     first_deaths: int
     groups: int
     heard_ns: int = 0  # when an engine that slept until then saw this replica's last batch end; 0: it was busy
+    requests: int = 1  # their rows, in the order in which they are stacked, end the message
 
 
 def warm_head(rows: int) -> RunHead:
@@ -172,18 +173,19 @@ def decode_bytes(data: memoryview | bytes, shape: tuple[int, ...]) -> Array:
     return tensor.reshape(shape)
 
 
-def pack(kind: int, head: Sequence[int], groups: Sequence[Sequence[Place]]) -> bytes:
-    """A RUN or DONE message: kind, head, then each tensor of each group as offset, bytes, rank, shape."""
+def pack(kind: int, head: Sequence[int], groups: Sequence[Sequence[Place]], tail: Sequence[int] = ()) -> bytes:
+    """A RUN or DONE message: kind, head, each tensor of each group as offset, bytes, rank, shape; then `tail`."""
     words = [kind, *head]
     for group in groups:
         for place in group:
             words += (place.offset, place.nbytes, len(place.shape), *place.shape)
+    words += tail
     return array.array("q", words).tobytes()
 
 
 def fits_message(rows: int, ranks: Sequence[int]) -> bool:
     """Whether a message can name the tensors of a batch of `rows` requests that all differ in shape."""
-    words = rows * sum(3 + rank for rank in ranks) + 1 + max(len(RunHead._fields), len(DoneHead._fields))
+    words = rows * (1 + sum(3 + rank for rank in ranks)) + 1 + max(len(RunHead._fields), len(DoneHead._fields))
     return 8 * words <= MESSAGE_MAX
 
 

@@ -125,9 +125,11 @@ class Handle:
             first.deaths,
             len(flight.groups),
             self._heard_ns,
+            len(batch.requests),
         )
+        rows = [r.rows for r in flight.stacked]
         try:
-            channel.send(self._end, channel.pack(channel.RUN, head, places), fds)
+            channel.send(self._end, channel.pack(channel.RUN, head, places, rows), fds)
         except OSError as error:  # it has died; `_readable` learns of it next, and the batch is put back
             _logger.debug("replica %d: batch %d not sent: %s", self.replica, batch.id, error)
 
@@ -162,11 +164,9 @@ class Handle:
         flight = self._flights.pop(head.batch)
         assert flight.batch.incarnation == head.incarnation and flight.buffer == head.buffer
         places = channel.unpack_places(words, 1 + _DONE_WORDS, head.groups, self._memory.output_count)
-        error = self._memory.misfit(flight, places)
-        outputs = iter(()) if error else self._memory.cut(flight, places)
-        self._owner.replica_done(
-            self, Completion(self.replica, head.batch, head.begin_ns, head.end_ns, seen_ns, outputs, error)
-        )
+        outputs = self._memory.cut(flight, places)
+        done = Completion(self.replica, head.batch, head.begin_ns, head.end_ns, seen_ns, outputs)
+        self._owner.replica_done(self, done)
         self._memory.free(flight)
 
     def _told(self, content: dict[str, Any], seen_ns: int) -> None:
@@ -178,11 +178,7 @@ class Handle:
             self.started = Started(pid=self.pid, spawn_s=self._spawn_s, **ready)
             self._memory = BatchMemory(self.facts, self._buffers)
             self._owner.replica_ready(self)
-        elif "failed" in content:
-            assert self._memory is not None
-            flight = self._flights.pop(content["failed"])
-            failed = Completion(self.replica, flight.batch.id, seen_ns, seen_ns, seen_ns, (), content["error"])
-            self._owner.replica_done(self, failed)
-            self._memory.free(flight)
+        elif "failed" in content:  # of a batch whose end is told next
+            self._flights[content["batch"]].failed = {int(n): text for n, text in content["failed"].items()}
         else:
             self._error = str(content["error"])

@@ -55,8 +55,7 @@ class Completion:
     begin_ns: int  # stamps of the replica
     end_ns: int
     seen_ns: int  # when the front began to look at it
-    outputs: Iterable[Arrays]  # of each request, in row order
-    error: str = ""  # the model failed on it; there are no outputs
+    outputs: Iterable[Arrays | str]  # of each request, in row order; or what the model raised on it
 
 
 class Node:
@@ -79,6 +78,7 @@ class Node:
         self._log = log
         self._queue = queue
         self._threads = threads
+        self._ran_ns = 0  # instant of the last run of rule 3
         self._last_end_ns = [-1] * len(scheduler.replicas)
         self._busy_at_start = [0] * len(scheduler.replicas)
 
@@ -126,10 +126,7 @@ class Node:
                     finished_ns,
                 )
             )
-        if done.error:
-            self._fail(batch, start_ns, done)
-        else:
-            self._answer(batch, start_ns, done)
+        self._answer(batch, start_ns, done)
 
     def refuse(self, request: LiveRequest, outcome: int, reason: int, error: str = "") -> None:
         """A refuse job for a request that never was enqueued."""
@@ -141,6 +138,7 @@ class Node:
         """Rule 3, repeated until nothing more may leave."""
         if not self.scheduler.waiting_requests:
             return
+        self._ran_ns = now_ns
         decision = self.scheduler.run(now_ns)
         if decision.batches:
             self._send(decision.batches)
@@ -184,10 +182,14 @@ class Node:
 
     @property
     def wake_ns(self) -> int:
-        """When `wake` must be called if nothing happens before."""
+        """When `wake` must be called if nothing happens before; it may have passed already.
+
+        What lies ahead is what lay ahead of the last run of rule 3: a window that has ended since then, while
+        the clock went on, still has to be acted upon.
+        """
         if not self.scheduler.waiting_requests:
             return NEVER_NS
-        return self.scheduler.wake_ns(self._clock())
+        return self.scheduler.wake_ns(self._ran_ns)
 
     # -- what leaves -------------------------------------------------------------------------------------
 
@@ -211,6 +213,11 @@ class Node:
             if request.cancelled_ns < now_ns:
                 self._leave(request, OUTCOME_CANCELLED, REASON_CLIENT, now_ns, start_ns, done.end_ns)
                 continue
+            if isinstance(outputs, str):
+                _reply(request, Answer(request, OUTCOME_FAILED, REASON_NONE, error=outputs))
+                now_ns = self._clock()
+                self._leave(request, OUTCOME_FAILED, REASON_NONE, now_ns, start_ns, done.end_ns)
+                continue
             _reply(request, Answer(request, OUTCOME_OK, batch.reason, outputs))
             now_ns = self._clock()
             latency_ns = now_ns - request.arrival_ns
@@ -222,16 +229,7 @@ class Node:
             statistics.queue_ns += queue_ns
             statistics.queue_log2[queue_ns.bit_length()] += 1
             self._leave(request, OUTCOME_OK, batch.reason, now_ns, start_ns, done.end_ns)
-        statistics.last_ns = now_ns
-
-    def _fail(self, batch: Batch, start_ns: int, done: Completion) -> None:
-        """The model raised: every request of the batch is answered with its words."""
-        for request in batch.requests:
-            assert isinstance(request, LiveRequest)
-            if request.cancelled_ns == NEVER_NS:
-                _reply(request, Answer(request, OUTCOME_FAILED, REASON_NONE, error=done.error))
-            outcome = OUTCOME_FAILED if request.cancelled_ns == NEVER_NS else OUTCOME_CANCELLED
-            self._leave(request, outcome, REASON_NONE, self._clock(), start_ns, done.end_ns)
+            statistics.last_ns = now_ns
 
     def _drop(self, drop: Drop, error: str = "") -> None:
         request = drop.request

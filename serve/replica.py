@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,24 @@ def sizes_to_warm(max_batch: int) -> list[int]:
     return sorted(sizes, reverse=True)
 
 
+Feeds = dict[str, Array]
+
+
+def alone(groups: list[Feeds], rows: list[int]) -> Iterator[Feeds]:
+    """Each request's own part of the groups that were stacked of requests of so many `rows`."""
+    numbers = iter(rows)
+    for feeds in groups:
+        at, end = 0, len(next(iter(feeds.values())))
+        while at < end:
+            count = next(numbers)
+            yield {name: tensor[at : at + count] for name, tensor in feeds.items()}
+            at += count
+
+
+def _words_of(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:1000]
+
+
 class Worker:
     """A loaded backend and the memory that it shares with the engine."""
 
@@ -70,28 +89,44 @@ class Worker:
         head = RunHead(*words[1 : 1 + RUN_WORDS])
         for fd in fds:
             _replace(self._inputs, head.buffer, Region.adopt(fd))
+        groups = [self._feeds(head, group) for group in self._places(head, words)]
         try:
-            places, fds = self._run(head, words)
-        except Exception as error:  # whatever the model raises is that batch's failure, not the replica's
-            failed = {"failed": head.batch, "error": f"{type(error).__name__}: {error}"[:4000]}
-            channel.send(self._end, channel.pack_json(failed))
-            return
+            outputs = [output for feeds in groups for output in self._backend.run(feeds, head)]
+            failed: dict[int, str] = {}
+        except Exception as error:  # what the model raises is those requests' failure, not the replica's
+            outputs, failed = self._one_by_one(head, groups, words[-head.requests :], error)
+        places, fds = self._write(head, outputs)
         self._backend.settle(head)
-        done = DoneHead(head.batch, head.incarnation, head.buffer, begin_ns, time.monotonic_ns(), head.groups)
+        if failed:
+            channel.send(self._end, channel.pack_json({"batch": head.batch, "failed": failed}))
+        done = DoneHead(head.batch, head.incarnation, head.buffer, begin_ns, time.monotonic_ns(), len(places))
         channel.send(self._end, channel.pack(channel.DONE, done, places), fds)
 
-    def _run(self, head: RunHead, words: list[int]) -> tuple[list[list[Place]], list[int]]:
-        """Run each group of a batch; where its outputs lie, and the descriptor of a region that had to grow."""
+    def _places(self, head: RunHead, words: list[int]) -> list[list[Place]]:
+        return channel.unpack_places(words, 1 + RUN_WORDS, head.groups, len(self._in))
+
+    def _feeds(self, head: RunHead, group: list[Place]) -> Feeds:
         region = self._inputs[head.buffer]
         assert region is not None, "the engine sends a buffer's region before it uses it"
-        groups = channel.unpack_places(words, 1 + RUN_WORDS, head.groups, len(self._in))
-        outputs = []
-        for group in groups:
-            feeds = {
-                name: channel.view(region, place, dtype) for (name, dtype), place in zip(self._in, group, strict=True)
-            }
-            outputs += self._backend.run(feeds, head)
-        return self._write(head, outputs)
+        return {name: channel.view(region, place, dtype) for (name, dtype), place in zip(self._in, group, strict=True)}
+
+    def _one_by_one(
+        self, head: RunHead, groups: list[Feeds], rows: list[int], error: Exception
+    ) -> tuple[list[Array], dict[int, str]]:
+        """Run a batch's requests apart, so that none fails for another's input.
+
+        The outputs of those that do run, one after the other, and by their number what the rest raise.
+        """
+        if head.requests == 1:
+            return [], {0: _words_of(error)}
+        outputs: list[Array] = []
+        failed = {}
+        for number, feeds in enumerate(alone(groups, rows)):
+            try:
+                outputs += self._backend.run(feeds, head._replace(rows=rows[number], groups=1, requests=1))
+            except Exception as own:
+                failed[number] = _words_of(own)
+        return outputs, failed
 
     def _write(self, head: RunHead, outputs: list[Array]) -> tuple[list[list[Place]], list[int]]:
         count = len(self._out)

@@ -102,3 +102,24 @@ def sequence_out(path: Path) -> Path:
     kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, ["n", 2]))
     nodes = [helper.make_node("SequenceConstruct", ["x"], ["y"])]
     return _save(path, nodes, [_value("x", ["n", 2])], [helper.make_value_info("y", kind)])
+
+
+def rows_of_width_below_4(path: Path) -> Path:
+    """y[n, 1] = (x summed over a row of any width w) / w for w < 4; wider rows make the model fail."""
+    # Gather from a table of 4 by the width fails beyond its end.
+    table = numpy_helper.from_array(np.array([1, 1, 2, 3], np.float32), "table")
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    nodes = [
+        helper.make_node("Shape", ["x"], ["width"], start=1, end=2),
+        helper.make_node("Gather", ["table", "width"], ["divisor"]),
+        helper.make_node("ReduceSum", ["x", "axes"], ["sum"]),
+        helper.make_node("Div", ["sum", "divisor"], ["y"]),
+    ]
+    return _save(path, nodes, [_value("x", ["n", "w"])], [_value("y", ["n", 1])], [table, axes])
+
+
+def batch_lost_for_wide_rows(path: Path) -> Path:
+    """y[n w, 1] = x[n, w] flattened: its first axis is the batch only where w is 1, as it is at the warm-up."""
+    shape = numpy_helper.from_array(np.array([-1, 1], np.int64), "shape")
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    return _save(path, nodes, [_value("x", ["n", "w"])], [_value("y", ["m", 1])], [shape])

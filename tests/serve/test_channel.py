@@ -121,7 +121,7 @@ def test_a_batch_that_is_said_to_fit_a_message_can_be_sent(ends: tuple[socket.so
     ranks = [4, 2]
     rows = max(n for n in range(1, 4000) if channel.fits_message(n, ranks))
     group = [Place(0, 1, (1,) * rank) for rank in ranks]
-    message = channel.pack(channel.RUN, channel.warm_head(rows)._replace(groups=rows), [group] * rows)
+    message = channel.pack(channel.RUN, channel.warm_head(rows)._replace(groups=rows), [group] * rows, [1] * rows)
     channel.send(ours, message)
     assert channel.receive(theirs)[0] == message
     assert len(message) > channel.MESSAGE_MAX * 0.99

@@ -144,18 +144,63 @@ def test_texts_of_any_length_come_back(tmp_path: Path) -> None:
     in_loop(work)
 
 
-def test_a_batch_that_the_model_fails_on_says_so_and_the_next_one_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("window", ["0ms", "1h"])
+def test_only_the_request_that_the_model_fails_on_fails(tmp_path: Path, window: str) -> None:
     models.gather(tmp_path / "model.onnx")
+    asked = [[0], [7], [2, 1], [1], [0, 9]]
+    plan = deployment(batching={"max_batch": 7, "window": window})
 
     async def work() -> None:
-        engine = Engine(deployment(), tmp_path)
+        engine = Engine(plan, tmp_path)
         await engine.start()
         try:
-            bad = await ask(engine, {"x": np.array([[7]], np.int64)}, 1)[0]
+            for _ in range(3):
+                inputs = [np.array(x, np.int64).reshape(-1, 1) for x in asked]
+                kept = await asyncio.gather(*(ask(engine, {"x": x}, len(x))[0] for x in inputs))
+                assert [k.outcome == OUTCOME_OK for k in kept] == [True, False, True, True, False]
+                assert all(
+                    "out of data bounds" in kept[i].error and f"idx={n}" in kept[i].error for i, n in ((1, 7), (4, 9))
+                )
+                answers = [kept[i].outputs["y"].ravel().tolist() for i in (0, 2, 3)]
+                assert answers == [[10], [30, 20], [20]]
+        finally:
+            await engine.close()
+
+    in_loop(work)
+
+
+def test_a_failure_among_requests_of_unlike_shapes_is_told_to_the_right_one(tmp_path: Path) -> None:
+    models.rows_of_width_below_4(tmp_path / "model.onnx")
+    widths = [3, 5, 3, 2, 5, 2]
+
+    async def work() -> None:
+        engine = Engine(deployment(batching={"max_batch": 6, "window": "1h"}), tmp_path)
+        await engine.start()
+        try:
+            inputs = [np.full((1, w), i, np.float32) for i, w in enumerate(widths)]
+            kept = await asyncio.gather(*(ask(engine, {"x": x}, 1)[0] for x in inputs))
+            for x, width, found in zip(inputs, widths, kept, strict=True):
+                assert found.outcome == (OUTCOME_OK if width < 4 else OUTCOME_FAILED)
+                if width < 4:
+                    assert found.outputs["y"].tolist() == [[x[0, 0]]]
+        finally:
+            await engine.close()
+
+    in_loop(work)
+
+
+def test_a_model_that_answers_too_many_rows_fails_the_batch_and_not_the_engine(tmp_path: Path) -> None:
+    models.batch_lost_for_wide_rows(tmp_path / "model.onnx")
+
+    async def work() -> None:
+        engine = Engine(deployment(batching={"max_batch": 2}), tmp_path)
+        await engine.start()
+        try:
+            bad = await ask(engine, {"x": np.ones((1, 4), np.float32)}, 1)[0]
             assert bad.outcome == OUTCOME_FAILED
-            assert "out of data bounds" in bad.error
-            good = await ask(engine, {"x": np.array([[2]], np.int64)}, 1)[0]
-            assert good.outputs["y"].tolist() == [[30]]
+            assert "has shape [4, 1] for 1 rows" in bad.error
+            good = await ask(engine, {"x": np.ones((2, 1), np.float32)}, 2)[0]
+            assert good.outputs["y"].tolist() == [[1], [1]]
         finally:
             await engine.close()
 
