@@ -115,3 +115,21 @@ def test_losses_are_implied_unless_written() -> None:
     assert Bound("refused", 0.05) in bounds
     assert Bound("expired", 0.01, implied=True) in bounds
     assert sum(b.metric == "refused" for b in bounds) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "copies"),
+    [
+        pytest.param(
+            "models", {"a": {"file": "a.onnx", "profile": "p.yaml"}, "b": {"file": "b.onnx", "profile": "p.yaml"}}
+        ),
+        pytest.param("pools", {"a": {"cores": 2, "price": "1 USD/h"}, "b": {"cores": 2, "price": "1 USD/h"}}),
+    ],
+)
+def test_more_than_one_model_or_pool_is_refused_by_name(part: str, copies: dict[str, Any]) -> None:
+    deployment = scenario().deployment
+    assert isinstance(deployment, Deployment)
+    twice = Deployment.model_validate(deployment.model_dump(mode="json") | {part: copies})
+    with pytest.raises(SpecError, match=rf"deployment\.{part}: .* got a, b"):
+        cost.only_model(twice)
+        cost.only_pool(twice)
