@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from forebay.formats import FORMATS, format_of
-from forebay.inputs import load_scenario
+from forebay.inputs import load_scenario, sample_faults
 from serve.errors import ForebayError, SpecError
 from serve.files import parse, read
+from serve.profile import Profile
 from sim.expect import Judgement, claims_of
 from sim.expect import check as check_claims
 from sim.junit import Case, CaseOutcome, Suite
@@ -57,8 +58,9 @@ def check_file(path: Path, named: bool, seed: int | None = None) -> FileCheck:
         if kind is None:
             return _unknown(path, named)
         if kind != "scenario":
-            parse(data, FORMATS[kind], path)
-            return FileCheck(str(path), kind, "valid")
+            checked = parse(data, FORMATS[kind], path)
+            faults = sample_faults(path, checked) if isinstance(checked, Profile) else []
+            return FileCheck(str(path), kind, "error" if faults else "valid", errors=[str(fault) for fault in faults])
         return _check_scenario(path, load_scenario(path), seed)
     except SpecError as error:
         return FileCheck(str(path), kind, "error", errors=[str(fault) for fault in error.faults])

@@ -12,7 +12,8 @@ from pathlib import Path
 from serve.deployment import Deployment
 from serve.errors import Fault, SpecError
 from serve.faults import near_miss
-from serve.files import load, resolve
+from serve.files import load, resolve, sha256
+from serve.profile import Profile
 from sim.expect import bounds_of, claims_of
 from sim.scenario import RequestClass, Scenario, Workload
 from sim.workload import rate_rps
@@ -120,6 +121,16 @@ def size_faults(path: Path, scenario: Scenario) -> list[Fault]:
 def profile_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:
     """Profiles that are not there; `path` is the file that holds the deployment, under `prefix`."""
     return _missing(path, ((f"{prefix}models.{name}.profile", m.profile) for name, m in deployment.models.items()))
+
+
+def sample_faults(path: Path, profile: Profile) -> list[Fault]:
+    """Raw samples that are not there, or are not those that the profile was made from."""
+    if profile.samples.rows == 0:
+        return []
+    missing = _missing(path, [("samples.file", profile.samples.file)])
+    if missing or sha256(resolve(path, profile.samples.file)) == profile.samples.sha256:
+        return missing
+    return [Fault(str(path), "samples.sha256", f"{profile.samples.file} has changed; calibrate again")]
 
 
 def file_faults(path: Path, deployment: Deployment) -> list[Fault]:

@@ -154,6 +154,17 @@ def test_a_file_that_is_named_must_be_one_of_ours(folder: Path) -> None:
     assert run(empty).exit_code == 2
 
 
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_a_profile_needs_the_samples_that_it_was_made_from(tmp_path: Path, damage: str) -> None:
+    path = write_profile(tmp_path, Synthetic(), name="sampled")
+    assert run(path).exit_code == 0
+    samples = tmp_path / "sampled.parquet"
+    samples.unlink() if damage == "gone" else samples.write_bytes(b"PAR1")
+    done = run(path)
+    field = "samples.file: there is no such file" if damage == "gone" else "samples.sha256: sampled.parquet has changed"
+    assert done.exit_code == 2 and field in done.stderr
+
+
 def test_same_file_and_seed_same_verdict_and_bytes(folder: Path) -> None:
     first, again = (run(folder / "a.yaml", "--json").stdout for _ in range(2))
     assert first == again
