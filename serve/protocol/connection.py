@@ -47,6 +47,7 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
+        "__weakref__",
         "arrival_ns",
         "connection",
         "data",
@@ -143,10 +144,12 @@ class Connection(asyncio.Protocol):
         self.front.connections.discard(self)
         self.transport = None
         self._closing = True
+        self._reading = None
         del self._parser  # it refers to us by its callbacks
         for exchange in self._pending:
             if exchange.live is not None and exchange.entry is not None and exchange.data is None:
                 self.front.engine.cancel(exchange.entry.served, exchange.live)
+            exchange.live = None
         self._pending.clear()
 
     def eof_received(self) -> bool:

@@ -1,6 +1,8 @@
 """The connection: keep-alive, pipelining in order, Expect, hang-ups, limits, and bytes that are no request."""
 
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from serve.policy.codes import (
 from serve.profile import Tensor
 from tests.serve.protocol.client import Client, binary_request, infer, request
 from tests.serve.protocol.stub_engine import StubEngine, served_model
+from tests.serve.protocol.tape import converse
 
 
 def numbered(i: int) -> bytes:
@@ -267,3 +270,28 @@ def test_bfloat16_travels_as_its_bits(start):
         assert reply.binary == bits.tobytes()
         del header["parameters"]
         assert "no JSON form" in client.ask(infer(header, bits.tobytes(), model="bits")).json["error"]
+
+
+def test_a_request_leaves_nothing_for_the_garbage_collector():
+    """The engine switches its collector all but off, so a cycle a request would be memory for good."""
+
+    def one_more(connection):
+        exchanges = []
+        connection.front.engine.hold = True
+        connection.data_received(numbered(2))
+        exchanges += [weakref.ref(e) for e in connection._pending]
+        connection.front.engine.answer(connection.front.engine.submitted.pop())
+        connection.data_received(numbered(3))  # never answered: its client hangs up
+        exchanges += [weakref.ref(e) for e in connection._pending]
+        left.extend(exchanges)
+
+    left: list[weakref.ref] = []
+    gc.disable()
+    try:
+        _, _, engine = converse([numbered(1)], one_more)
+        assert len(engine.cancelled) == 1
+        engine.submitted.clear()
+        engine.cancelled.clear()
+        assert [ref() for ref in left] == [None, None]
+    finally:
+        gc.enable()
