@@ -19,7 +19,7 @@ import numpy.typing as npt
 from serve.files import load, resolve
 from serve.profile import Profile
 from sim.samples import levels_at, read_columns
-from sim.service import BITS, TAIL_SHARE, strata, tail_lines
+from sim.service import BITS, TAIL_SHARE, PooledTail, strata
 
 Floats = npt.NDArray[np.float64]
 Cells = Mapping[int, Floats]
@@ -42,9 +42,24 @@ def own(cells: Cells) -> Callable[[int], Floats]:
     return interpolated({rows: strata(cell, _ENTRIES) for rows, cell in cells.items()})
 
 
+def own_and_pooled_tail(cells: Cells) -> Callable[[int], Floats]:
+    """As `sim.service`: own body; the tail's shape is pooled, its scale a straight line over the cells."""
+    pooled = PooledTail.of(list(cells.values()))
+
+    def tail(cell: Floats) -> Floats:
+        body = _body_mean(cell)
+        return body + pooled.above(body, float(cell[int(0.9 * len(cell)) :].mean()) - body)
+
+    return interpolated({rows: _with_tail(cell, tail(cell)) for rows, cell in cells.items()})
+
+
 def own_and_tail_lines(cells: Cells) -> Callable[[int], Floats]:
-    """As `sim.service`: own body; each quantile of the tail is a straight line over the cells."""
-    lines = tail_lines(list(cells.values()))
+    """Own body; each quantile of the tail is a straight line over the cells."""
+    weights = np.sqrt([len(cell) for cell in cells.values()])[:, np.newaxis]
+    bodies = np.array([_body_mean(cell) for cell in cells.values()])
+    tails = np.stack([strata(cell[int(0.9 * len(cell)) :], _TAIL) for cell in cells.values()])
+    design = np.stack([np.ones(len(bodies)), bodies], axis=1) * weights
+    lines = np.linalg.lstsq(design, tails * weights, rcond=None)[0]
     return interpolated({r: _with_tail(c, np.sort(lines[0] + lines[1] * _body_mean(c))) for r, c in cells.items()})
 
 
@@ -94,7 +109,8 @@ def line_and_shape(cells: Cells) -> Callable[[int], Floats]:
 
 LAWS: dict[str, Law] = {
     "own samples": own,
-    "own body, tail on lines over the cells": own_and_tail_lines,
+    "own body, pooled tail scaled by a line": own_and_pooled_tail,
+    "own body, tail's quantiles on lines": own_and_tail_lines,
     "own body, pooled excess over the body": own_and_pooled_excess,
     "own body, pooled ratio to the body": own_and_pooled_ratio,
     "own body, pooled ratio to p90": own_and_ratio_to_p90,

@@ -2,9 +2,9 @@
 
 A measured cell (threads, busy, rows) becomes `2**BITS` equally likely service times: the means of so
 many strata of its own samples, so the cell's mean is kept exactly. Cells with too few samples for a
-p99 of their own take their upper tenth from all batch sizes at the same (threads, busy): each of its
-quantiles is a straight line over the cells, so that it may be slow by a time (waking, being
-preempted), by a factor (caches), or both. `bench.service_law` is how this law was chosen.
+p99 of their own take the shape of their upper tenth from all batch sizes at the same (threads, busy),
+and its scale from a straight line over them, so that slow batches may be slow by a time (waking,
+being preempted), by a factor (caches), or both. `bench.service_law` is how this law was chosen.
 Between measured batch sizes, and between measured numbers of neighbours, quantiles are interpolated.
 """
 
@@ -189,18 +189,35 @@ def strata(ordered: Floats, count: int) -> Floats:
     return np.asarray(np.diff(np.interp(edges, np.linspace(0.0, 1.0, len(ordered) + 1), cumulative)) * count)
 
 
-def tail_lines(laws: Sequence[Floats]) -> Floats:
-    """Quantiles of the upper tenth as straight lines over several samples: (2, _TAIL), intercept and slope.
+@dataclass(frozen=True, slots=True)
+class PooledTail:
+    """By how much the upper tenth of a sample exceeds the mean of the rest, pooled over several samples.
 
-    The line runs over the mean of a sample's lower nine tenths, which is known far better than a high
-    quantile of a few dozen samples is; least squares, each sample weighted by its size.
+    Its mean is a straight line over the mean of the rest (which is known far better than a high quantile
+    of a few dozen samples is), its shape is that of all samples together.
     """
-    weights = np.sqrt([len(ordered) for ordered in laws])[:, np.newaxis]
-    bodies = np.array([_body_mean(ordered) for ordered in laws])
-    tails = np.stack([strata(ordered[_tail_start(ordered) :], _TAIL) for ordered in laws])
-    design = np.stack([np.ones(len(laws)), bodies], axis=1)
-    lines: Floats = np.linalg.lstsq(design * weights, tails * weights, rcond=None)[0]
-    return lines
+
+    intercept: float
+    slope: float
+    shape: Floats  # (_TAIL,), ascending, mean 1
+
+    @classmethod
+    def of(cls, laws: Sequence[Floats]) -> PooledTail:
+        """Least squares, each sample weighted by its size; where the line would end below a fifth of what a sample
+        shows, that fifth."""
+        weights = np.sqrt([len(ordered) for ordered in laws])
+        bodies = np.array([_body_mean(ordered) for ordered in laws])
+        excess = [ordered[_tail_start(ordered) :] - body for ordered, body in zip(laws, bodies, strict=True)]
+        means = np.array([part.mean() for part in excess])
+        design = np.stack([np.ones(len(laws)), bodies], axis=1) * weights[:, np.newaxis]
+        intercept, slope = np.linalg.lstsq(design, means * weights, rcond=None)[0]
+        line = np.maximum(intercept + slope * bodies, 0.2 * means)
+        pooled = np.sort(np.concatenate([p / max(m, 1e-9) for p, m in zip(excess, line, strict=True)]))
+        return cls(float(intercept), float(slope), strata(pooled, _TAIL))
+
+    def above(self, body: float, own: float) -> Floats:
+        """The excess of a cell whose body has this mean and whose own excess has mean `own`."""
+        return self.shape * max(self.intercept + self.slope * body, 0.2 * own)
 
 
 def _tail_start(ordered: Floats) -> int:
@@ -211,12 +228,13 @@ def _body_mean(ordered: Floats) -> float:
     return float(ordered[: max(1, _tail_start(ordered))].mean())
 
 
-def cell_law(ordered: Floats, lines: Floats) -> Floats:
+def cell_law(ordered: Floats, pooled: PooledTail) -> Floats:
     """A cell's `2**BITS` equally likely times: its own body, and its own or the pooled tail."""
     law = strata(ordered, 2**BITS)
     if len(ordered) < OWN_TAIL_SAMPLES:
-        tail = lines[0] + lines[1] * _body_mean(ordered)
-        law[-_TAIL:] = np.maximum(np.sort(tail), law[-_TAIL - 1])
+        body = _body_mean(ordered)
+        tail = body + pooled.above(body, float(ordered[_tail_start(ordered) :].mean()) - body)
+        law[-_TAIL:] = np.maximum(tail, law[-_TAIL - 1])
     return law
 
 
@@ -233,8 +251,8 @@ def _rows_plane(cells: Cells, threads: int, busy: int, max_batch: int, pool: boo
     """Laws of 0..max_batch rows beside `busy` neighbours."""
     measured = sorted(key[2] for key in cells if key[:2] == (threads, busy))
     own = [cells[threads, busy, rows] for rows in measured]
-    lines = tail_lines(own)
-    laws = np.stack([cell_law(ordered, lines) if pool else strata(ordered, 2**BITS) for ordered in own])
+    pooled = PooledTail.of(own)
+    laws = np.stack([cell_law(ordered, pooled) if pool else strata(ordered, 2**BITS) for ordered in own])
     return _interpolated(np.array(measured, float), laws, np.arange(max_batch + 1))
 
 
