@@ -278,7 +278,8 @@ def client_parts(logs: Logs, lines: FrontLines) -> ClientParts:
         send_ns=requests[:, records.ENQUEUE_NS] - parse_ns - intended[place],
         receive_ns=received[place] - answers.modelled_ns(lines.answer),
         queue=requests[:, records.QUEUE],
-        front_busy=front_jobs(logs).meeting(intended[place], requests[:, records.ARRIVAL_NS]) > 0,
+        # Its own parse is one of the front's jobs; any other up to the enqueue made it wait.
+        front_busy=front_jobs(logs).meeting(intended[place], requests[:, records.ENQUEUE_NS]) > 1,
         weight=1.0 / answers.size,
     )
 

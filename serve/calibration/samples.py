@@ -73,14 +73,20 @@ def finish_jobs(logs: Logs) -> Intervals:
     return Intervals.of(column(logs.batches, "seen_ns"), ends)
 
 
-def front_jobs(logs: Logs) -> Intervals:
-    """Parse jobs (arrival to enqueue) and finish jobs of one launch."""
+def parse_jobs(logs: Logs) -> Intervals:
+    """Parse jobs of one launch: to the enqueue, from the arrival or, within one loop iteration, the enqueue before."""
     parsed = logs.requests[logs.requests[:, records.ENQUEUE_NS] >= 0]
-    finish = finish_jobs(logs)
-    return Intervals.of(
-        np.concatenate([parsed[:, records.ARRIVAL_NS], finish.starts]),
-        np.concatenate([parsed[:, records.ENQUEUE_NS], finish.ends]),
-    )
+    parsed = parsed[np.argsort(parsed[:, records.ENQUEUE_NS], kind="stable")]
+    starts, ends = parsed[:, records.ARRIVAL_NS].copy(), parsed[:, records.ENQUEUE_NS]
+    same = np.flatnonzero(starts[1:] == starts[:-1]) + 1
+    starts[same] = ends[same - 1]
+    return Intervals.of(starts, ends)
+
+
+def front_jobs(logs: Logs) -> Intervals:
+    """Parse and finish jobs of one launch."""
+    parse, finish = parse_jobs(logs), finish_jobs(logs)
+    return Intervals.of(np.concatenate([parse.starts, finish.starts]), np.concatenate([parse.ends, finish.ends]))
 
 
 def _keys(queue: Ints, batch: Ints) -> Ints:

@@ -60,6 +60,14 @@ def test_send_leaves_out_requests_that_met_a_busy_front_and_receive_counts_a_bat
     assert weights.sum() == pytest.approx(120)
 
 
+def test_a_request_parsed_behind_another_of_its_iteration_has_waited_for_the_front():
+    made = busy_and_lone()
+    logs = made.logs()
+    parts = overheads.client_parts(logs, front_lines([logs]))
+    together = parts.weight < 1
+    assert parts.front_busy.tolist() == (together & (np.arange(len(together)) % 6 != 2)).tolist()
+
+
 def test_refusals_cost_what_they_took_after_their_parse():
     made = busy_and_lone()
     made.refusal(5 * MS, took=90 * US)
