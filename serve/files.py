@@ -11,17 +11,16 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from serve import yaml_text
 from serve.errors import Fault, SpecError
-from serve.faults import dotted, explain, found
+from serve.faults import explain, found
 
 __all__ = [
     "Fault",
@@ -49,8 +48,6 @@ SCHEMAS = Path(__file__).resolve().parent.parent / "forebay" / "schemas"
 
 FORMATS = ("profile", "scenario", "deployment", "result", "report")
 """Names of the formats; a model's class (or one that it derives from) is called like its format."""
-
-_INT_LIMIT = 2**63
 
 
 def load(path: Path, kind: type[T]) -> T:
@@ -90,7 +87,7 @@ def read(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> tuple[dict[str, Any], list[Fault]]:
     """The file's mapping and what is wrong with its parts whatever its format; SpecError if there is no mapping."""
     text = _text(path)
-    data, faults = _from_json(path, text) if path.suffix == ".json" else _from_yaml(path, text)
+    data, faults = _from_json(path, text) if path.suffix == ".json" else yaml_text.parse(path, text)
     if data is None and not faults:
         raise SpecError.of(path, "", "is empty; it must hold a mapping of keys to values")
     if not isinstance(data, dict):
@@ -127,19 +124,16 @@ def to_text(obj: BaseModel, path: Path | None = None, comments: Mapping[str, str
 
     `path` is where the text will lie, since the schema is named relative to it.
     """
-    body = yaml.dump(
-        plain(obj), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
-    )
     notes = dict(comments or {})
-    head = _comment(notes.pop("", ""), "")
+    head = yaml_text.comment(notes.pop("", ""))
     name = schema_name(type(obj))
     schema = [f"# yaml-language-server: $schema={_schema_path(name, path)}\n"] if name else []
-    return "".join([*schema, *head, _annotate(body, notes)])
+    return "".join([*schema, *head, yaml_text.annotate(yaml_text.dump(plain(obj)), notes)])
 
 
 def parse_value(text: str) -> Any:
     """One value as a file would hold it: `5ms`, `4`, `[1, 2]`, `{poisson: 300/s}`."""
-    value, faults = _from_yaml(Path("value"), text)
+    value, faults = yaml_text.parse("value", text)
     if faults:
         raise SpecError(faults)
     return value
@@ -214,111 +208,6 @@ def _from_json(path: Path, text: str) -> tuple[Any, list[Fault]]:
         raise SpecError.of(path, "", "is nested too deeply, or holds a number too long to read") from None
 
 
-class Loader(yaml.CSafeLoader):
-    """libyaml's parser with the scalars of YAML 1.2's core schema."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
-
-class _Dumper(yaml.CSafeDumper):
-    """libyaml's emitter; quotes whatever YAML 1.1 or 1.2 would not read as text."""
-
-    yaml_implicit_resolvers = {first: list(rules) for first, rules in yaml.CSafeDumper.yaml_implicit_resolvers.items()}
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """What occurs twice is written twice."""
-        return True
-
-
-_CORE = {
-    "null": (r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    "bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    "int": (r"^[-+]?[0-9]+$", list("-+0123456789")),
-    "float": (r"^[-+]?(?:\.[0-9]+|[0-9]+\.?[0-9]*)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
-}
-for _tag, (_pattern, _first) in _CORE.items():
-    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
-    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
-
-
-def _from_yaml(path: Path, text: str) -> tuple[Any, list[Fault]]:
-    try:
-        node = yaml.compose(text, Loader=Loader)
-        builder = _Builder(str(path))
-        return (None if node is None else builder.build(node, ())), builder.faults
-    except yaml.MarkedYAMLError as error:
-        raise SpecError.of(path, "", _syntax(error)) from None
-    except yaml.YAMLError as error:
-        raise SpecError.of(path, "", f"is not YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise SpecError.of(path, "", "is nested too deeply") from None
-
-
-def _syntax(error: yaml.MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    line = f"line {mark.line + 1}: " if mark is not None else ""
-    return f"{line}{' '.join(part for part in (error.context, error.problem) if part)}"
-
-
-class _Builder:
-    """Turns parsed nodes into plain data and collects what our files may not contain."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.faults: list[Fault] = []
-        self._seen: set[int] = set()
-
-    def build(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:
-        """The node's value; None where it holds a fault."""
-        if id(node) in self._seen:
-            # A few nested aliases can stand for billions of values, or for themselves.
-            self._fault(node, path, "aliases (*name) are not supported; write the value out")
-            return None
-        if not isinstance(node, yaml.ScalarNode):
-            self._seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._scalar(node, path)
-
-    def _mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[Any, Any]:
-        built: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                self._fault(key_node, path, "a key must be a word or a number")
-                continue
-            key = self._scalar(key_node, path)
-            if key in built:
-                self._fault(key_node, (*path, key), "appears twice in one mapping; keep one")
-            built[key] = self.build(value_node, (*path, key))
-        return built
-
-    def _scalar(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:
-        text, tag = str(node.value), node.tag.removeprefix("tag:yaml.org,2002:")
-        if tag == "str":
-            return text
-        if tag == "null":
-            return None
-        if tag == "bool":
-            return text.lower() == "true"
-        if tag == "float":
-            return float(text)
-        if tag == "int":
-            return self._int(node, path, text)
-        self._fault(node, path, f"the tag {node.tag!r} is not supported; write plain values")
-        return None
-
-    def _int(self, node: yaml.Node, path: tuple[str | int, ...], text: str) -> int | None:
-        if len(text) > 20 or abs(int(text)) >= _INT_LIMIT:
-            self._fault(node, path, "must be below 2^63")
-            return None
-        return int(text)
-
-    def _fault(self, node: yaml.Node, path: tuple[str | int, ...], message: str) -> None:
-        self.faults.append(Fault(self.file, dotted(path), f"line {node.start_mark.line + 1}: {message}"))
-
-
 def _pruned(data: Any, value: object) -> Any:
     """`data`, the dump of `value`, without the keys that are None and None by default, and with its whole-number keys.
 
@@ -346,30 +235,6 @@ def _schema_path(name: str, path: Path | None) -> str:
     if folder is not None and folder.is_relative_to(SCHEMAS.parent.parent):
         return os.path.relpath(schema, folder)
     return str(schema)
-
-
-def _annotate(body: str, comments: Mapping[str, str]) -> str:
-    """Put each comment above the line on which the key of its path stands."""
-    lines = body.splitlines(keepends=True)
-    above: dict[int, list[str]] = {}
-    for path, text in comments.items():
-        line = _key_line(yaml.compose(body, Loader=Loader), path.split("."))
-        indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())]
-        above.setdefault(line, []).extend(_comment(text, indent))
-    return "".join("".join(above.get(number, [])) + line for number, line in enumerate(lines))
-
-
-def _key_line(node: yaml.Node | None, path: list[str]) -> int:
-    line = 0
-    for part in path:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        key, node = next((key, value) for key, value in pairs if key.value == part)
-        line = key.start_mark.line
-    return line
-
-
-def _comment(text: str, indent: str) -> list[str]:
-    return [f"{indent}# {line}".rstrip() + "\n" for line in text.splitlines()]
 
 
 def _replace(path: Path, content: bytes) -> None:

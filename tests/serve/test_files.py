@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from serve import files
+from serve import files, yaml_text
 from serve.deployment import Deployment
 from serve.errors import SpecError
 from serve.profile import Profile
@@ -116,7 +115,7 @@ def test_any_value_survives_a_round_trip(
         number=number,
         count=count,
     )
-    again = files.parse(yaml.load(files.to_text(values), Loader=files.Loader), Values, "values")
+    again = files.parse(yaml_text.parse("values", files.to_text(values))[0], Values, "values")
     # Decimal fractions of a unit are exact to the rounding of floats: a nanosecond for durations up to 52 days.
     assert abs(again.duration - duration_ns) <= duration_ns * 2**-52
     assert again.share == pytest.approx(share / 10_000, rel=1e-15)
