@@ -82,6 +82,24 @@ def test_the_search_finds_what_simulating_everything_finds(base: Path, rate: flo
     assert plan(asked, base=base).settings == exhaustive(asked, base)
 
 
+@pytest.mark.parametrize(("rate", "p99", "limits"), [(1450, "30ms", {"capacity"}), (50, "2700us", {"latency floor"})])
+def test_what_a_bound_rules_out_does_not_hold_when_simulated(
+    base: Path, rate: float, p99: str, limits: set[str]
+) -> None:
+    asked = question(rate, {"p99": p99})
+    deployment, profile = inputs(asked, base)
+    bounds = parse_slo(asked.slo, ("all",))
+    load = space.offered(asked.workload, bounds)
+    seen = set()
+    for candidate in space.candidates(deployment, CHOICES, profile, bounds):
+        outside = space.ruled_out(candidate, profile, asked.workload, load, bounds)
+        if outside is not None:
+            seen.add(outside.limit)
+            result = simulator(base)(asked.model_copy(update={"deployment": candidate.deployment}))
+            assert not all(check(b, result).held for b in bounds), f"{candidate}: {outside.reason}"
+    assert seen == limits
+
+
 def test_a_planned_headroom_really_is_where_the_slo_breaks(base: Path) -> None:
     found = plan(question(300, {"p99": "20ms"}), base=base)
     assert found.headroom is not None and found.headroom.rate_rps is not None and found.settings is not None
