@@ -60,7 +60,6 @@ class Request:
     threads: tuple[int, ...]
     max_batch: int | None
     seed: int
-    pin: bool
 
 
 def calibrate(
@@ -74,7 +73,6 @@ def calibrate(
     data: Mapping[str, npt.NDArray[np.generic]] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-    pin: bool = False,
 ) -> Profile:
     """Measure a model on this machine and write its profile to `out`, the samples beside it.
 
@@ -87,13 +85,12 @@ def calibrate(
     max_batch : largest batch; none: up to 32, or fewer where throughput stops growing.
     shapes : sizes, without the batch axis, of inputs that vary: {name: sizes}.
     data : example inputs, {name: array with rows along the first axis}; none: random, and recorded so.
-    pin : give each replica cores of its own.
 
     Raises
     ------
     SpecError : the arguments do not fit the model, all faults at once. EngineError : it cannot be served.
     """
-    asked = Request(Path(model_path), Path(out), budget_s, tuple(threads), max_batch, seed, pin)
+    asked = Request(Path(model_path), Path(out), budget_s, tuple(threads), max_batch, seed)
     if faults := request_faults(asked, machine.cores()):
         raise SpecError(faults)
     subject = inspect(asked.model_path, max_batch or MAX_BATCH_DEFAULT, max_batch is not None, shapes, data, seed)
@@ -168,7 +165,7 @@ class Run:
             max_batch=self.subject.facts.max_batch,
             cores=cores,
         )
-        with rig(self.folder, deployment, self.threads, self.asked.pin) as bench, self._watch(bench):
+        with rig(self.folder, deployment, self.threads) as bench, self._watch(bench):
             self._logs = bench.logs
             self.until_s = max(self.until_s, time.monotonic() + MEASURE_MIN_S)
             times_s = self._probe(bench, grid)
@@ -345,7 +342,6 @@ def settings_of(asked: Request, parts: Sequence[Logs], samples: Columns) -> dict
         "replicas": str(
             1 + max(len(p.started["models"].get(design.CROWD, {"replicas": []})["replicas"]) for p in parts)
         ),
-        "pinned": "yes" if asked.pin else "no",
         "load": "closed-loop clients over HTTP, binary tensors",
         "batches": str(len(samples["rows"])),
     }

@@ -90,42 +90,17 @@ class Rig:
 
 
 @contextmanager
-def rig(folder: Path, deployment: Deployment, threads: int, pin: bool = False) -> Iterator[Rig]:
-    """Launch the engine; when the block ends, `logs` holds what it wrote. Raises EngineError.
-
-    `pin` keeps each replica on cores of its own and front and generator on the others.
-    """
+def rig(folder: Path, deployment: Deployment, threads: int) -> Iterator[Rig]:
+    """Launch the engine; when the block ends, `logs` holds what it wrote. Raises EngineError."""
     path = folder / f"threads-{threads}.yaml"
     save(path, deployment)
     log_dir = folder / f"threads-{threads}"
     with launch(path, log_dir=log_dir, timeout_s=LAUNCH_TIMEOUT_S) as live:
-        replicas = [r for model in live.started["models"].values() for r in model["replicas"]]
         subject = live.started["models"][SOLO]["replicas"][0]
         logs = Logs(threads, live.started, machine.memory_mib(subject["pid"]) or subject["memory_mib"])
         with LoadGenerator(live.url) as generator:
-            if pin:
-                pin_processes(live.pid, generator.pid, [r["pid"] for r in replicas], threads)
             yield Rig(live, generator, logs)
     logs.requests, logs.batches = read_requests(log_dir), read_batches(log_dir)
-
-
-def pin_processes(front: int, generator: int, replicas: Sequence[int], threads: int) -> None:
-    """Give each replica `threads` cores, from the last core down; front and generator share the rest (or core 0)."""
-    cores = sorted(os.sched_getaffinity(0))
-    taken = 0
-    for pid in replicas:
-        own = [cores[-1 - (taken + k) % max(1, len(cores) - 1)] for k in range(threads)]
-        _set_affinity(pid, own)
-        taken += threads
-    rest = cores[: max(1, len(cores) - taken)]
-    for pid in (front, generator):
-        _set_affinity(pid, rest)
-
-
-def _set_affinity(pid: int, cpus: Sequence[int]) -> None:
-    """Of every thread of a process: the call alone sets only its first."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), cpus)
 
 
 def deployment_of(
