@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serve.backends import Facts, Settings
 from serve.clock import TimerFd, set_timer_slack
@@ -21,9 +22,11 @@ from serve.handle import Handle, Started
 from serve.node import Completion, Node
 from serve.policy.codes import NEVER_NS, OUTCOME_INVALID
 from serve.policy.front import over_budget
-from serve.request_log import RequestLog
 from serve.scheduler import Batch, Scheduler
 from serve.served import Answer, Arrays, LiveRequest, Reply, Served, Statistics
+
+if TYPE_CHECKING:
+    from serve.request_log import RequestLog
 
 __all__ = ["Answer", "Engine", "LiveRequest", "ModelEngine", "Served", "Statistics"]
 
@@ -82,11 +85,23 @@ class ModelEngine:
     # -- replicas ----------------------------------------------------------------------------------------
 
     def spawn(self, replica: int) -> None:
-        """Start a process for this replica."""
+        """Start a process for this replica; if the system has no room for one, try again later."""
         engine = self._engine
-        self.handles[replica] = Handle(
-            replica, self._settings, self.config.replicas.slots, self, engine.loop, engine.now_ns, engine.iteration_ns
-        )
+        try:
+            self.handles[replica] = Handle(
+                replica,
+                self._settings,
+                self.config.replicas.slots,
+                self,
+                engine.loop,
+                engine.now_ns,
+                engine.iteration_ns,
+            )
+        except OSError as error:
+            if not self.first_start.done():
+                raise EngineError(f"{self.name}: replica {replica} cannot be started: {error}") from error
+            _logger.error("%s: replica %d cannot be started: %s", self.name, replica, error)
+            engine.later(RESPAWN_LAST_S, self.spawn, replica)
 
     def replica_ready(self, handle: Handle) -> None:
         """A replica has loaded and warmed up."""
@@ -150,7 +165,7 @@ class Engine:
         """`folder` is what the deployment's paths are relative to; `log_dir` gets the request log, if given."""
         self.deployment = deployment
         self.folder = folder
-        self.log = RequestLog(log_dir) if log_dir is not None else None
+        self.log = None if log_dir is None else _open_log(log_dir)
         self.loop = asyncio.get_running_loop()
         self.models: dict[str, Served] = {}
         self.retry_after_ns = deployment.front.retry_after
@@ -355,6 +370,12 @@ class Engine:
         for node in self._timed:
             node.wake()
         self.settle()
+
+
+def _open_log(folder: Path) -> RequestLog:
+    from serve.request_log import RequestLog  # pyarrow is slow to import, and most engines keep no log
+
+    return RequestLog(folder)
 
 
 def main() -> None:

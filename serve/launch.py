@@ -49,7 +49,8 @@ def launch(
 
     Raises
     ------
-    EngineError : it was not ready within `timeout_s`, with what it said last; or it exited with an error.
+    EngineError : it was not ready within `timeout_s`, with what it said last; it exited with an error; or it did
+        not drain within `drain_s`.
     """
     with tempfile.TemporaryFile() as stderr:
         process = _spawn(deployment_path, host, http_port, log_dir, stderr)
@@ -57,7 +58,9 @@ def launch(
             started = _ready(process, timeout_s, stderr)
             yield Live(started["url"], process.pid, started, log_dir, process)
         finally:
-            _stop(process, drain_s)
+            drained = _stop(process, drain_s)
+        if not drained:
+            raise EngineError(f"the engine had not drained after {drain_s:.0f} s and was killed; its log is lost")
         if process.returncode not in (0, -signal.SIGKILL):
             raise EngineError(f"the engine exited with {process.returncode}: {_last_words(stderr)}")
 
@@ -91,17 +94,21 @@ def _ready(process: subprocess.Popen[bytes], timeout_s: float, stderr: Any) -> d
     return started
 
 
-def _stop(process: subprocess.Popen[bytes], drain_s: float) -> None:
+def _stop(process: subprocess.Popen[bytes], drain_s: float) -> bool:
+    """Whether it ended by itself."""
+    drained = True
     if process.poll() is None:
         process.terminate()
         try:
             process.wait(drain_s)
         except subprocess.TimeoutExpired:
+            drained = False
             process.kill()
             process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
+    return drained
 
 
 def _last_words(stderr: Any) -> str:

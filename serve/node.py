@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from serve.policy.codes import (
     CAUSE_FIRST,
@@ -27,9 +27,11 @@ from serve.policy.codes import (
     REASON_FRONT,
     REASON_NONE,
 )
-from serve.request_log import RequestLog
 from serve.scheduler import Batch, Drop, Request, Scheduler
 from serve.served import Answer, Arrays, BatchStatistics, LiveRequest, Statistics
+
+if TYPE_CHECKING:  # it imports pyarrow, which an engine without a log has no need of
+    from serve.request_log import RequestLog
 
 _logger = logging.getLogger(__name__)
 

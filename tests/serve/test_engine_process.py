@@ -183,6 +183,19 @@ def test_what_cannot_be_served_is_said_by_launch(tmp_path: Path) -> None:
         pass
 
 
+def test_an_engine_that_does_not_drain_in_time_is_killed_and_that_is_said(tmp_path: Path) -> None:
+    write_profile(tmp_path, Synthetic(base_ms=3.6e6), name="profile")  # an hour a batch
+    path = write(tmp_path / "deployment.yaml", deployment(model={"backend": "emulated"}))
+    clients = contextlib.ExitStack()
+    with clients, pytest.raises(EngineError, match="had not drained"), launch(path, drain_s=0.2) as live:
+        # It stays connected: by hanging up it would cancel, and then nobody would wait for the answer.
+        client = clients.enter_context(connected(live.url))
+        client.request("POST", "/v2/models/m/infer", BODY)
+        until(lambda: dispatched(live.url) == 1, "the request to be inside")
+        processes = [psutil.Process(live.pid), *replicas(live)]
+    until(lambda: not any(map(alive, processes)), "all processes to end")
+
+
 def test_a_faulty_deployment_is_refused_with_exit_code_2(tmp_path: Path) -> None:
     path = tmp_path / "deployment.yaml"
     path.write_text("models: {m: {profile: p.yaml, batching: {max_batch: 0}}}\n")
