@@ -30,6 +30,7 @@ from sim.kernel_queue import (
     heap_top_ns,
     leave_queue,
     oldest,
+    row_of,
     take_slot,
     timer_due_ns,
 )
@@ -67,7 +68,7 @@ def window_due_ns(s, pool, q):
     """When the oldest waiting request's window timer fires; once at each such instant."""
     if s[ly.WINDOW_NS] == 0 or s[ly.WAITING] == 0:
         return NEVER_NS
-    enqueue_ns = pool[(oldest(s, pool, q) << ly.POOL_SHIFT) + ly.ENQUEUE_NS]
+    enqueue_ns = pool[row_of(oldest(s, pool, q)) + ly.ENQUEUE_NS]
     due_ns = enqueue_ns + s[ly.WINDOW_NS] + s[ly.FRONT + FRONT_TIMER_LATE_NS]
     if due_ns < s[ly.NOW_NS] or due_ns == s[ly.WINDOW_FIRED_NS]:
         return NEVER_NS
@@ -80,7 +81,7 @@ def window_due_ns(s, pool, q):
 @inlined
 def admit(s, pool, q, slot, id_, client, patience_ns):
     """What every arrival has in common, now; its other columns are written by the caller."""
-    at, now_ns = slot << ly.POOL_SHIFT, s[ly.NOW_NS]
+    at, now_ns = row_of(slot), s[ly.NOW_NS]
     pool[at + ly.ID], pool[at + ly.CLIENT] = id_, client
     pool[at + ly.ARRIVAL_NS], pool[at + ly.ENQUEUE_NS] = now_ns, -1
     pool[at + ly.CANCEL_NS] = now_ns + patience_ns if patience_ns < NEVER_NS else NEVER_NS
@@ -98,11 +99,12 @@ def arrive_open(s, pool, q, rows, class_, priority, timeout_ns, patience_ns, cli
     """The next open arrival."""
     i, slot = s[ly.OPEN_AT], take_slot(s, q)
     s[ly.OPEN_AT] = i + 1
-    at = slot << ly.POOL_SHIFT
+    at = row_of(slot)
     pool[at + ly.ROWS], pool[at + ly.CLASS], pool[at + ly.PRIORITY] = rows[i], class_[i], priority[i]
     pool[at + ly.DEADLINE_NS], pool[at + ly.CLIENT_NS] = timeout_ns[i], client_ns[i]
+    first = (s[ly.AT_DRAWS] + slot * s[ly.DRAWS]) & ly.INDEX_MASK
     for d in range(s[ly.DRAWS]):
-        q[s[ly.AT_DRAWS] + slot * s[ly.DRAWS] + d] = draw[d, i]
+        q[first + d] = draw[d, i]
     admit(s, pool, q, slot, s[ly.OPEN_FIRST_ID] + i, -1, patience_ns[i])
 
 
@@ -117,7 +119,7 @@ def arrive_closed(s, pool, q, closed):
     heap_pop(s, q, ly.CLIENTS)
     q[s[ly.AT_TURNS] + client] += 1
     slot = take_slot(s, q)
-    at = slot << ly.POOL_SHIFT
+    at = row_of(slot)
     pool[at + ly.ROWS], pool[at + ly.CLASS] = closed[i, ly.C_ROWS], closed[i, ly.C_CLASS]
     pool[at + ly.PRIORITY], pool[at + ly.DEADLINE_NS] = closed[i, ly.C_PRIORITY], closed[i, ly.C_TIMEOUT_NS]
     pool[at + ly.CLIENT_NS] = closed[i, ly.C_CLIENT_NS]

@@ -25,6 +25,7 @@ from sim.kernel_queue import (
     oldest,
     put_back,
     ring_at,
+    row_of,
     skip_holes,
     timer_due_ns,
 )
@@ -42,7 +43,13 @@ service_ns = inlined(service.service_ns)
 @inlined
 def replica_at(s, column, replica):
     """Index in s of a column of a replica."""
-    return ly.REPLICA + column * s[ly.REPLICAS] + replica
+    return (ly.REPLICA + column * s[ly.REPLICAS] + replica) & ly.INDEX_MASK
+
+
+@inlined
+def batch_of(s, b):
+    """Index in q of a batch's first column."""
+    return (s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT)) & ly.INDEX_MASK
 
 
 # -- batches leave and start ----------------------------------------------------------------------
@@ -73,7 +80,7 @@ def take_prefix(s, pool, q, batch, rows_max):
         block = ly.LEVEL + ly.LEVEL_WIDTH * level
         while s[block + ly.LEVEL_HEAD] < s[block + ly.LEVEL_TAIL]:
             slot = q[ring_at(s, level, s[block + ly.LEVEL_HEAD])]
-            more = pool[(slot << ly.POOL_SHIFT) + ly.ROWS]
+            more = pool[row_of(slot) + ly.ROWS]
             if fits(rows, more, rows_max) == 0:
                 q[batch + ly.B_ROWS] = rows
                 return
@@ -81,11 +88,11 @@ def take_prefix(s, pool, q, batch, rows_max):
             s[block + ly.LEVEL_HEAD] += 1
             skip_holes(s, q, level)
             count_out(s, pool, slot)
-            pool[(slot << ly.POOL_SHIFT) + ly.NEXT] = ly.NOWHERE
+            pool[row_of(slot) + ly.NEXT] = ly.NOWHERE
             if last == ly.NOWHERE:
                 q[batch + ly.B_FIRST] = slot
             else:
-                pool[(last << ly.POOL_SHIFT) + ly.NEXT] = slot
+                pool[row_of(last) + ly.NEXT] = slot
             last = slot
     q[batch + ly.B_ROWS] = rows
 
@@ -95,7 +102,7 @@ def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
     """A batch takes a slot of the replica; it starts at once if nothing runs there."""
     s[ly.BATCHES_FREE] -= 1
     b = q[s[ly.AT_BATCHES_FREE] + s[ly.BATCHES_FREE]]
-    batch = s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT)
+    batch = batch_of(s, b)
     take_prefix(s, pool, q, batch, rows_max)
     q[batch + ly.B_ID], q[batch + ly.B_REASON], q[batch + ly.B_REPLICA] = s[ly.BATCH_IDS], reason, replica
     s[ly.BATCH_IDS] += 1
@@ -113,12 +120,12 @@ def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
 @inlined
 def start(s, pool, q, t, table, levels, b, replica):
     """Rules 5 and 11: the batch starts beside the other running replicas; its end is now known."""
-    batch, now_ns = s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT), s[ly.NOW_NS]
+    batch, now_ns = batch_of(s, b), s[ly.NOW_NS]
     level = levels[0]
     if s[ly.LEVEL_COUNT] > 1:
         level = levels[min(now_ns // s[ly.LEVEL_BIN_NS], s[ly.LEVEL_COUNT] - 1)]
     first, rows = q[batch + ly.B_FIRST], q[batch + ly.B_ROWS]
-    death = min(pool[(first << ly.POOL_SHIFT) + ly.DEATHS], s[ly.DRAWS] - 1)
+    death = min(pool[row_of(first) + ly.DEATHS], s[ly.DRAWS] - 1)
     draw = q[s[ly.AT_DRAWS] + first * s[ly.DRAWS] + death]
     pressure = min(s[ly.RUNNING], s[ly.PRESSURE_MAX])
     end_ns = now_ns + service_ns(table, s[ly.TABLE_BITS], s[ly.TABLE_ROWS_MAX], rows, pressure, draw, level)
@@ -138,7 +145,7 @@ def rule_3(s, pool, q, t, table, levels):
     while expired(timer_due_ns(s, pool, q, ly.DEADLINES, now_ns), now_ns) != 0:
         drop_expired(s, pool, q)
     while s[ly.WAITING] > 0:
-        oldest_ns = pool[(oldest(s, pool, q) << ly.POOL_SHIFT) + ly.ENQUEUE_NS]
+        oldest_ns = pool[row_of(oldest(s, pool, q)) + ly.ENQUEUE_NS]
         view = (s[ly.WAITING_ROWS], oldest_ns, s[ly.DRAINING])
         params = (s[ly.MAX_BATCH], s[ly.WINDOW_NS])
         rows_max, reason, _ = step(POLICY_FOREBAY, params, 0, EVENT_ARRIVAL, now_ns, view)
@@ -151,7 +158,7 @@ def rule_3(s, pool, q, t, table, levels):
     newcomer = s[ly.NEWCOMER]
     if newcomer != ly.NOWHERE:
         s[ly.NEWCOMER] = ly.NOWHERE
-        if pool[(newcomer << ly.POOL_SHIFT) + ly.POSITION] != ly.NOWHERE and s[ly.MAX_QUEUE] >= 0:
+        if pool[row_of(newcomer) + ly.POSITION] != ly.NOWHERE and s[ly.MAX_QUEUE] >= 0:
             judge(s, pool, q, newcomer)
 
 
@@ -167,7 +174,7 @@ def drop_expired(s, pool, q):
 def judge(s, pool, q, slot):
     """Rule 1: a newcomer that still waits is refused if the queue is over its bound."""
     waiting_rows = 0
-    for level in range(pool[(slot << ly.POOL_SHIFT) + ly.PRIORITY] + 1):
+    for level in range(pool[row_of(slot) + ly.PRIORITY] + 1):
         waiting_rows += s[ly.LEVEL + ly.LEVEL_WIDTH * level + ly.LEVEL_ROWS]
     if overflows(waiting_rows, s[ly.MAX_QUEUE]) != 0:
         leave_queue(s, pool, q, slot)
@@ -209,7 +216,7 @@ def end_batch(s, pool, q, t, x, table, levels):
     replica = s[ly.NEXT_END_REPLICA]
     b = s[replica_at(s, ly.R_RUNNING, replica)]
     stop_running(s, q, x, replica)
-    q[s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT) + ly.B_DONE_NS] = s[ly.NOW_NS]
+    q[batch_of(s, b) + ly.B_DONE_NS] = s[ly.NOW_NS]
     second = s[replica_at(s, ly.R_SECOND, replica)]
     if second != ly.NOWHERE:
         s[replica_at(s, ly.R_SECOND, replica)] = ly.NOWHERE
@@ -221,7 +228,7 @@ def end_batch(s, pool, q, t, x, table, levels):
 @inlined
 def stop_running(s, q, x, replica):
     """A replica computes no longer: its batch ended, or it died."""
-    batch = s[ly.AT_BATCHES] + (s[replica_at(s, ly.R_RUNNING, replica)] << ly.BATCH_SHIFT)
+    batch = batch_of(s, s[replica_at(s, ly.R_RUNNING, replica)])
     spread(s, x, s[ly.X_BUSY], q[batch + ly.B_START_NS], s[ly.NOW_NS])
     s[replica_at(s, ly.R_RUNNING, replica)] = ly.NOWHERE
     s[replica_at(s, ly.R_END_NS, replica)] = NEVER_NS
@@ -254,9 +261,9 @@ def kill(s, pool, q, t, x, out, replica):
 def undo(s, pool, q, t, x, out, b, started):
     """Put a dead replica's batch back, request by request in row order; a death counts if it had started."""
     now_ns = s[ly.NOW_NS]
-    slot = q[s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT) + ly.B_FIRST]
+    slot = q[batch_of(s, b) + ly.B_FIRST]
     while slot != ly.NOWHERE:
-        at = slot << ly.POOL_SHIFT
+        at = row_of(slot)
         following = pool[at + ly.NEXT]
         pool[at + ly.DEATHS] += started
         outcome = put_back_outcome(

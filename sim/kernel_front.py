@@ -14,10 +14,11 @@ from serve.policy.codes import (
 from serve.policy.front import FRONT_BUDGET_NS
 from sim import layout as ly
 from sim.compiled import inlined
-from sim.kernel_batch import free_batch, note_drained, replica_at, rule_3
+from sim.kernel_batch import batch_of, free_batch, note_drained, replica_at, rule_3
 from sim.kernel_leave import leave, leave_unserved, refuse
 from sim.kernel_queue import (
     enqueue,
+    row_of,
 )
 from sim.kernel_tally import spread
 
@@ -79,10 +80,11 @@ def hold(s, x, end_ns):
 @inlined
 def begin(s, pool, q):
     """The free station takes its next job: its cost in ns. A parse over the front's budget becomes a refusal."""
-    code = q[s[ly.AT_JOBS] + (s[ly.JOBS_HEAD] & s[ly.JOBS_MASK])]
-    s[ly.JOBS_HEAD] += 1
+    head = s[ly.JOBS_HEAD]
+    code = q[(s[ly.AT_JOBS] + (head & s[ly.JOBS_MASK])) & ly.INDEX_MASK]
+    s[ly.JOBS_HEAD] = head + 1
     kind, of, costs = code & 3, code >> 2, front_of(s)
-    at = of << ly.POOL_SHIFT
+    at = row_of(of)
     late = over_budget(pool[at + ly.ARRIVAL_NS], s[ly.NOW_NS], costs[FRONT_BUDGET_NS])
     if kind == ly.JOB_PARSE and late != 0:
         pool[at + ly.VERDICT] = OUTCOME_FULL * 16 + REASON_FRONT
@@ -103,14 +105,14 @@ def end_job(s, pool, q, t, x, out, kind):
     elif kind == ly.JOB_FINISH:
         finished(s, q, s[ly.JOB_OF])
     elif kind == ly.JOB_REFUSE:
-        verdict = pool[(s[ly.JOB_OF] << ly.POOL_SHIFT) + ly.VERDICT]
+        verdict = pool[row_of(s[ly.JOB_OF]) + ly.VERDICT]
         leave_unserved(s, pool, q, t, x, out, s[ly.JOB_OF], verdict >> 4, verdict & 15)
 
 
 @inlined
 def parsed(s, pool, q, t, x, out, slot):
     """A parsed request is enqueued, unless it was cancelled meanwhile or is invalid."""
-    at = slot << ly.POOL_SHIFT
+    at = row_of(slot)
     rows = pool[at + ly.ROWS]
     if pool[at + ly.CANCEL_NS] < s[ly.NOW_NS]:
         leave_unserved(s, pool, q, t, x, out, slot, OUTCOME_CANCELLED, REASON_CLIENT)
@@ -124,7 +126,7 @@ def parsed(s, pool, q, t, x, out, slot):
 @inlined
 def finished(s, q, b):
     """First part of a finish job: the slot is free, unless its replica died meanwhile."""
-    batch = s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT)
+    batch = batch_of(s, b)
     replica = q[batch + ly.B_REPLICA]
     if s[replica_at(s, ly.R_INCARNATION, replica)] != q[batch + ly.B_INCARNATION]:
         return
@@ -138,10 +140,10 @@ def finished(s, q, b):
 @inlined
 def answer(s, pool, q, t, x, out, b):
     """Second part of a finish job, all at once, since nothing can change it: when its last answer has left."""
-    batch, at_ns, costs = s[ly.AT_BATCHES] + (b << ly.BATCH_SHIFT), s[ly.NOW_NS], front_of(s)
+    batch, at_ns, costs = batch_of(s, b), s[ly.NOW_NS], front_of(s)
     slot = q[batch + ly.B_FIRST]
     while slot != ly.NOWHERE:
-        at = slot << ly.POOL_SHIFT
+        at = row_of(slot)
         outcome, reason = OUTCOME_OK, q[batch + ly.B_REASON]
         if pool[at + ly.CANCEL_NS] < at_ns:
             outcome, reason = OUTCOME_CANCELLED, REASON_CLIENT

@@ -11,6 +11,7 @@ from sim.compiled import helper, inlined
 from sim.kernel_queue import (
     free_slot,
     heap_push,
+    row_of,
 )
 from sim.kernel_tally import keep
 
@@ -19,7 +20,7 @@ from sim.kernel_tally import keep
 def leave(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns):
     """A request leaves at `at_ns`: it is counted, its client thinks, its slot is free."""
     keep(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns)
-    if pool[(slot << ly.POOL_SHIFT) + ly.CLIENT] >= 0:
+    if pool[row_of(slot) + ly.CLIENT] >= 0:
         think(s, pool, q, slot, outcome, at_ns)
     free_slot(s, q, slot)
 
@@ -33,7 +34,7 @@ def leave_unserved(s, pool, q, t, x, out, slot, outcome, reason):
 @helper
 def think(s, pool, q, slot, outcome, at_ns):
     """A closed-loop client got its answer, or gave up: when it sends its next request."""
-    at = slot << ly.POOL_SHIFT
+    at = row_of(slot)
     client = pool[at + ly.CLIENT]
     pause_ns = q[s[ly.AT_THINK] + client]
     if outcome in (OUTCOME_FULL, OUTCOME_DRAINING):
@@ -49,12 +50,13 @@ def think(s, pool, q, slot, outcome, at_ns):
 @inlined
 def job_push(s, q, kind, of):
     """A job joins the front's queue; the pool's bound on those present bounds it."""
-    q[s[ly.AT_JOBS] + (s[ly.JOBS_TAIL] & s[ly.JOBS_MASK])] = of * 4 + kind
-    s[ly.JOBS_TAIL] += 1
+    tail = s[ly.JOBS_TAIL]
+    q[(s[ly.AT_JOBS] + (tail & s[ly.JOBS_MASK])) & ly.INDEX_MASK] = of * 4 + kind
+    s[ly.JOBS_TAIL] = tail + 1
 
 
 @inlined
 def refuse(s, pool, q, slot, outcome, reason):
     """A request is dropped with an answer: a refuse job."""
-    pool[(slot << ly.POOL_SHIFT) + ly.VERDICT] = outcome * 16 + reason
+    pool[row_of(slot) + ly.VERDICT] = outcome * 16 + reason
     job_push(s, q, ly.JOB_REFUSE, slot)

@@ -24,6 +24,7 @@ from sim.layout import (
     HEAPED,
     HEAPS,
     ID,
+    INDEX_MASK,
     LEVEL,
     LEVEL_HEAD,
     LEVEL_ROWS,
@@ -46,6 +47,13 @@ from sim.layout import (
     WAITING,
     WAITING_ROWS,
 )
+
+
+@inlined
+def row_of(slot):
+    """Index in the pool of a slot's first column."""
+    return (slot & INDEX_MASK) << POOL_SHIFT
+
 
 # -- heaps of (instant, request id, slot), the smallest on top ---------------------------------------
 
@@ -129,7 +137,7 @@ def timer_due_ns(s, pool, q, heap, before_ns):
 @inlined
 def timer_push(s, pool, q, heap, slot):
     """Set a waiting request's timer, unless it is still set from before a put-back."""
-    at, block = slot << POOL_SHIFT, HEAPS + HEAP_WIDTH * heap
+    at, block = row_of(slot), HEAPS + HEAP_WIDTH * heap
     s[block + TIMER_DUE_NS] = min(s[block + TIMER_DUE_NS], pool[at + DEADLINE_NS + heap])
     if pool[at + HEAPED] & (1 << heap) != 0:
         return
@@ -145,7 +153,7 @@ def timer_push(s, pool, q, heap, slot):
 @inlined
 def timer_alive(pool, heap, id_, slot):
     """Whether a timer's request still waits; a timer that is not is about to be forgotten."""
-    at = slot << POOL_SHIFT
+    at = row_of(slot)
     if pool[at + ID] != id_:
         return False
     if pool[at + POSITION] == NOWHERE:
@@ -177,7 +185,7 @@ def timer_resolve(s, pool, q, heap):
         entry = s[block + BUFFER_BASE] + BUFFER_ENTRY * i
         id_, slot = q[entry], q[entry + 1]
         if timer_alive(pool, heap, id_, slot):
-            heap_push(s, q, heap, pool[(slot << POOL_SHIFT) + DEADLINE_NS + heap], id_, slot)
+            heap_push(s, q, heap, pool[row_of(slot) + DEADLINE_NS + heap], id_, slot)
     s[block + BUFFER_SIZE] = 0
     base = s[block + HEAP_BASE]
     while s[block + HEAP_SIZE] > 0 and not timer_alive(pool, heap, q[base + 1], q[base + 2]):
@@ -208,13 +216,13 @@ def heap_compact(s, pool, q, heap):
 @inlined
 def ring_at(s, level, position):
     """Index in q of a position of a level's ring."""
-    return s[AT_RING] + (level << s[RING_SHIFT]) + (position & s[RING_MASK])
+    return (s[AT_RING] + (level << s[RING_SHIFT]) + (position & s[RING_MASK])) & INDEX_MASK
 
 
 @inlined
 def enqueue(s, pool, q, slot):
     """A newcomer waits, last of its level, under the next enqueue number; its timers are set."""
-    at = slot << POOL_SHIFT
+    at = row_of(slot)
     pool[at + NUMBER] = s[NUMBERS]
     s[NUMBERS] += 1
     pool[at + ENQUEUE_NS] = s[NOW_NS]
@@ -239,7 +247,7 @@ def enqueue(s, pool, q, slot):
 @inlined
 def count_in(s, pool, slot):
     """Count a request among those that wait."""
-    at = slot << POOL_SHIFT
+    at = row_of(slot)
     s[WAITING] += 1
     s[WAITING_ROWS] += pool[at + ROWS]
     s[LEVEL + LEVEL_WIDTH * pool[at + PRIORITY] + LEVEL_ROWS] += pool[at + ROWS]
@@ -248,7 +256,7 @@ def count_in(s, pool, slot):
 @inlined
 def count_out(s, pool, slot):
     """Count a request out; who is the oldest may change."""
-    at = slot << POOL_SHIFT
+    at = row_of(slot)
     pool[at + POSITION] = NOWHERE
     s[WAITING] -= 1
     s[WAITING_ROWS] -= pool[at + ROWS]
@@ -260,7 +268,7 @@ def count_out(s, pool, slot):
 @helper
 def leave_queue(s, pool, q, slot):
     """Take a request out of the middle of its ring: a hole stays, but never at the head or the tail."""
-    level, position = pool[(slot << POOL_SHIFT) + PRIORITY], pool[(slot << POOL_SHIFT) + POSITION]
+    level, position = pool[row_of(slot) + PRIORITY], pool[row_of(slot) + POSITION]
     block = LEVEL + LEVEL_WIDTH * level
     q[ring_at(s, level, position)] = NOWHERE
     if position == s[block + LEVEL_HEAD]:
@@ -289,7 +297,7 @@ def ring_compact(s, pool, q, level):
         slot = q[ring_at(s, level, position)]
         if slot != NOWHERE:
             q[ring_at(s, level, end)] = slot
-            pool[(slot << POOL_SHIFT) + POSITION] = end
+            pool[row_of(slot) + POSITION] = end
             end += 1
     s[block + LEVEL_TAIL] = end
 
@@ -297,7 +305,7 @@ def ring_compact(s, pool, q, level):
 @helper
 def put_back(s, pool, q, slot):
     """A request waits again under its old number: before all younger ones of its level (rule 8)."""
-    at = slot << POOL_SHIFT
+    at = row_of(slot)
     level, number = pool[at + PRIORITY], pool[at + NUMBER]
     block = LEVEL + LEVEL_WIDTH * level
     if s[block + LEVEL_TAIL] - s[block + LEVEL_HEAD] > s[RING_MASK]:
@@ -306,11 +314,11 @@ def put_back(s, pool, q, slot):
     s[block + LEVEL_HEAD] = place
     while place + 1 < s[block + LEVEL_TAIL]:
         other = q[ring_at(s, level, place + 1)]
-        if other != NOWHERE and pool[(other << POOL_SHIFT) + NUMBER] > number:
+        if other != NOWHERE and pool[row_of(other) + NUMBER] > number:
             break
         q[ring_at(s, level, place)] = other
         if other != NOWHERE:
-            pool[(other << POOL_SHIFT) + POSITION] = place
+            pool[row_of(other) + POSITION] = place
         place += 1
     q[ring_at(s, level, place)] = slot
     pool[at + POSITION] = place
@@ -338,20 +346,22 @@ def find_oldest(s, pool, q):
         block = LEVEL + LEVEL_WIDTH * level
         if s[block + LEVEL_HEAD] < s[block + LEVEL_TAIL]:
             slot = q[ring_at(s, level, s[block + LEVEL_HEAD])]
-            if pool[(slot << POOL_SHIFT) + NUMBER] < best_number:
-                best, best_number = slot, pool[(slot << POOL_SHIFT) + NUMBER]
+            if pool[row_of(slot) + NUMBER] < best_number:
+                best, best_number = slot, pool[row_of(slot) + NUMBER]
     s[OLDEST] = best
 
 
 @inlined
 def take_slot(s, q):
     """A free slot of the pool; there must be one."""
-    s[FREE] -= 1
-    return q[s[AT_FREE] + s[FREE]]
+    free = s[FREE] - 1
+    s[FREE] = free
+    return q[(s[AT_FREE] + free) & INDEX_MASK]
 
 
 @inlined
 def free_slot(s, q, slot):
     """Give a slot back."""
-    q[s[AT_FREE] + s[FREE]] = slot
-    s[FREE] += 1
+    free = s[FREE]
+    q[(s[AT_FREE] + free) & INDEX_MASK] = slot
+    s[FREE] = free + 1

@@ -5,6 +5,7 @@ import numpy as np
 from serve import records
 from serve.policy.codes import OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
 from sim.compiled import helper, inlined
+from sim.kernel_queue import row_of
 from sim.layout import (
     ARRIVAL_NS,
     B_DISPATCH_NS,
@@ -20,11 +21,11 @@ from sim.layout import (
     DEATHS,
     ENQUEUE_NS,
     ID,
+    INDEX_MASK,
     KEEP_ROWS,
     KEEP_TALLY,
     MAX_BATCH,
     NOWHERE,
-    POOL_SHIFT,
     PRIORITY,
     ROWS,
     ROWS_OUT,
@@ -61,7 +62,7 @@ def spread(s, x, base, start_ns, end_ns):
         return
     bin_ = bin_of(s, start_ns)
     if bin_ == s[TIME_BINS] - 1 or end_ns <= (bin_ + 1) * s[BIN_NS]:
-        x[base + bin_] += (end_ns - start_ns) * 1e-9
+        x[(base + bin_) & INDEX_MASK] += (end_ns - start_ns) * 1e-9
     else:
         spread_far(s, x, base, bin_, start_ns, end_ns)
 
@@ -88,15 +89,15 @@ def tally_batch(s, t, rows, reason, at_ns):
 @inlined
 def tally_answer(s, pool, q, t, x, slot, batch, at_ns):
     """An ok answer has left at `at_ns`: latency, its parts, goodput."""
-    at = slot << POOL_SHIFT
+    at = row_of(slot)
     arrival_ns, client_ns = pool[at + ARRIVAL_NS], pool[at + CLIENT_NS]
     latency_ns = at_ns - arrival_ns + client_ns
-    cell = pool[at + CLASS] * s[TIME_BINS] + bin_of(s, arrival_ns)
+    cell = (pool[at + CLASS] * s[TIME_BINS] + bin_of(s, arrival_ns)) & INDEX_MASK
     index = (np.float64(latency_ns).view(np.int64) >> _SHIFT) - _ZERO_OCTAVE
-    t[cell * HISTOGRAM_BINS + min(max(index, 0), HISTOGRAM_BINS - 1)] += 1
-    t[s[T_OUTCOMES] + cell * OUTCOME_COUNT + OUTCOME_OK] += 1
-    if latency_ns <= t[s[T_SLO] + pool[at + CLASS]]:
-        t[s[T_GOOD] + cell] += 1
+    t[(cell * HISTOGRAM_BINS + min(max(index, 0), HISTOGRAM_BINS - 1)) & INDEX_MASK] += 1
+    t[(s[T_OUTCOMES] + cell * OUTCOME_COUNT + OUTCOME_OK) & INDEX_MASK] += 1
+    if latency_ns <= t[(s[T_SLO] + pool[at + CLASS]) & INDEX_MASK]:
+        t[(s[T_GOOD] + cell) & INDEX_MASK] += 1
     latency_s, sums = latency_ns * 1e-9, cell * SUM_COUNT
     x[sums] += latency_s
     x[sums + 1] += latency_s * latency_s
@@ -111,7 +112,7 @@ def tally_answer(s, pool, q, t, x, slot, batch, at_ns):
 @inlined
 def tally_drop(s, pool, t, slot, outcome, reason):
     """A request left without an ok answer."""
-    at = slot << POOL_SHIFT
+    at = row_of(slot)
     cell = pool[at + CLASS] * s[TIME_BINS] + bin_of(s, pool[at + ARRIVAL_NS])
     t[s[T_OUTCOMES] + cell * OUTCOME_COUNT + outcome] += 1
     t[s[T_DROPS] + cell * REASON_COUNT + reason] += 1
@@ -125,7 +126,7 @@ def keep(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns):
             tally_answer(s, pool, q, t, x, slot, batch, at_ns)
         else:
             tally_drop(s, pool, t, slot, outcome, reason)
-        spread(s, x, s[X_IN_SYSTEM], pool[(slot << POOL_SHIFT) + ARRIVAL_NS], at_ns)
+        spread(s, x, s[X_IN_SYSTEM], pool[row_of(slot) + ARRIVAL_NS], at_ns)
     if s[KEEP_ROWS] != 0:
         write_row(s, pool, q, out, slot, batch, outcome, reason, at_ns)
 
@@ -133,7 +134,7 @@ def keep(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns):
 @helper
 def write_row(s, pool, q, out, slot, batch, outcome, reason, at_ns):
     """Append a request's row to `out`, which was filled with -1."""
-    at, row = slot << POOL_SHIFT, s[ROWS_OUT] * records.ROW_WIDTH
+    at, row = row_of(slot), s[ROWS_OUT] * records.ROW_WIDTH
     s[ROWS_OUT] += 1
     out[row + records.REQUEST] = pool[at + ID]
     out[row + records.ATTEMPT], out[row + records.CAUSE] = 0, 0

@@ -154,6 +154,8 @@ NOWHERE = -1
 UNKNOWN = -2
 POSITION_ZERO = 2**40  # rings start here, so that a position put before the head is never negative
 
+INDEX_MASK = 2**48 - 1  # a masked index is not negative: the compiler need not look for a wrap-around
+
 # Kinds of front jobs; ANSWERS is a finish job's second part.
 JOB_PARSE, JOB_FINISH, JOB_REFUSE, JOB_ANSWERS = range(4)
 

@@ -145,6 +145,7 @@ def _chunks(rng: np.random.Generator, requests: Requests, first: int = 1) -> lis
             for f in dataclasses.fields(Requests)
             if f.name != "first_id"
         }
+        columns["draw"] = columns["draw"][: int(rng.integers(1, len(requests.draw) + 1))]
         chunks.append(Requests(**columns, first_id=at))
         at = upto
     return chunks

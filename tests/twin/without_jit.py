@@ -58,7 +58,7 @@ MUTANTS = {
         "if s[base + i] <= end_ns and s[base + i] < NEVER_NS:",
     ),
     "order: control before a batch that ends": ("event >= EVENT_CONTROL):", "event >= EVENT_ENDED):"),
-    "the oldest is the first in order": ("best_number = slot,", "best_number = slot, -1 - level +"),
+    "the oldest is the first in order": ("+ NUMBER] < best_number:", "+ NUMBER] < best_number and best == NOWHERE:"),
     "draws are not keyed by deaths": ("death = min(", "death = 0 * min("),
     "a full pool's ring forgets its holes": (
         "q[ring_at(s, level, end)] = slot",
