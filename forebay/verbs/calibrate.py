@@ -30,7 +30,8 @@ def calibrate(
 ) -> None:
     """Measure a model on this machine.
 
-    Service times, overheads and noise go into a profile, the raw samples beside it."""
+    Service times, overheads and noise go into a profile, the raw samples beside it.
+    """
     from forebay.calibrating import budget_s_of, data_of, shapes_of, threads_of
     from forebay.console import bar, emit
     from forebay.options import flag

@@ -20,7 +20,8 @@ def new(
 ) -> None:
     """Write a commented scenario to start from.
 
-    It asks about a model at a rate, and is ready to simulate and to plan."""
+    It asks about a model at a rate, and is ready to simulate and to plan.
+    """
     from forebay.console import emit, show
     from forebay.options import flag
     from forebay.starter import COMMENTS, slo_of, starter

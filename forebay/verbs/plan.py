@@ -23,7 +23,8 @@ def plan(
 ) -> None:
     """Find the cheapest deployment that holds the SLO.
 
-    Exits 1 if none does, and says which limit is hit."""
+    Exits 1 if none does, and says which limit is hit.
+    """
     from forebay.console import bar, emit
     from forebay.inputs import load_scenario
     from planner.export import write

@@ -20,7 +20,8 @@ def serve(
 ) -> None:
     """Serve a deployment.
 
-    One line of JSON on stdout says when it is ready and where; SIGTERM or Ctrl-C drains."""
+    One line of JSON on stdout says when it is ready and where; SIGTERM or Ctrl-C drains.
+    """
     from forebay.inputs import load_deployment
     from serve.run import run
 

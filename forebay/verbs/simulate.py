@@ -27,7 +27,8 @@ def simulate(
 ) -> None:
     """Predict what a deployment would do.
 
-    Exits 1 if the scenario's SLO or an expectation is not met."""
+    Exits 1 if the scenario's SLO or an expectation is not met.
+    """
     from forebay.console import bar, emit
     from forebay.inputs import load_scenario
     from forebay.options import one_of

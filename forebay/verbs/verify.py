@@ -24,7 +24,8 @@ def verify(
 ) -> None:
     """Hold the live engine against its prediction.
 
-    Replays the workload that the deployment was planned for. Exits 1 if the SLO or the prediction does not hold."""
+    Replays the workload that the deployment was planned for. Exits 1 if the SLO or the prediction does not hold.
+    """
     from forebay.console import bar, emit
     from forebay.inputs import load_deployment
     from planner.verify import verify as run

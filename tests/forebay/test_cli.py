@@ -19,7 +19,7 @@ from forebay.formats import FORMATS, json_schema
 from serve import files
 from serve.errors import EngineError, ProfileError, SpecError
 from sim.scenario import Scenario
-from tests.examples import SCENARIO_TEXT
+from tests.examples import SCENARIO_TEXT, example
 from tests.profiles import Synthetic, write_profile
 
 VERBS = ("tour", "calibrate", "new", "simulate", "plan", "serve", "load", "verify", "check", "schema")
@@ -168,6 +168,23 @@ def test_ctrl_c_exits_130_quietly(folder: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_schemas_that_editors_read_are_current(name: str) -> None:
     shipped = json.loads((files.SCHEMAS / f"{name}.json").read_text())
     assert shipped == json_schema(name), "run: forebay schema all -o forebay/schemas"
+
+
+def test_the_schemas_accept_what_the_reader_accepts() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="comes with the app's charts")
+    for name in FORMATS:
+        validator = jsonschema.Draft202012Validator(json_schema(name))
+        validator.check_schema(validator.schema)
+        validator.validate(json.loads(files.to_json(example(name))))
+    scenario = jsonschema.Draft202012Validator(json_schema("scenario"))
+    for path in (Path(__file__).parents[2] / "scenarios").glob("*.yaml"):
+        scenario.validate(json.loads(json.dumps(files.read(path))))
+
+
+def test_defaults_in_the_schemas_are_written_as_files_write_them() -> None:
+    parts = json_schema("deployment")["$defs"]
+    assert parts["Batching"]["properties"]["window"]["default"] == "0ms"
+    assert parts["Front"]["properties"]["retry_after"]["default"] == "10ms"
 
 
 def test_schema_prints_the_schema_or_an_object_around_it() -> None:
