@@ -4,8 +4,8 @@ Each replication has its own arrivals, luck, bootstrap of the calibration and pa
 level. The spread over replications is therefore what one more run would show, and `pi` follows from
 it by Student's t, on the log scale where values are positive. The mean over replications averages
 the calibration's error out, which the truth does not: calibration was done once. So `ci` adds back
-its share, by the delta method: the metric's response to the log of the mean service time, fitted
-over the replications, times the calibration's own spread.
+its share, by the delta method: the metric's response to the logs of mean and tail of the service
+times, fitted over the replications, times the calibration's own spread.
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Shifts:
-    """By replication: log of what bootstrap and level path multiplied mean service times by."""
+    """By replication: logs of what bootstrap and level path multiplied service times by.
 
-    calibration: Floats
-    level: Floats
+    The bootstrap moves several summaries of the service times (`calibration`, one column each), the
+    level all of them alike.
+    """
+
+    calibration: Floats  # (replications, summaries)
+    level: Floats  # (replications,)
 
     @classmethod
     def none(cls, replications: int) -> Shifts:
         """Of a calibration that is exact and a machine that never moves."""
-        return cls(np.zeros(replications), np.zeros(replications))
+        return cls(np.zeros((replications, 1)), np.zeros(replications))
 
 
 def t_quantile(degrees: int) -> float:
@@ -74,17 +78,20 @@ def pi(values: Sequence[float] | Floats, bounds: Interval = (-math.inf, math.inf
 def calibration_variance(values: Floats, shifts: Shifts) -> float:
     """Variance of the expected value that comes from having calibrated once.
 
-    The slope of the values on the log mean service time, squared and freed of its own sampling
-    error, times the variance of the calibration's log. 0 where nothing varies.
+    With b the least-squares slopes of the values on the summaries' logs and S the covariance of the
+    calibration's logs: b'Sb, less what the sampling error of b adds to it. 0 where nothing varies.
     """
-    x = shifts.calibration + shifts.level
-    spread = float(((x - x.mean()) ** 2).sum())
-    if len(values) < 4 or spread <= 0:
+    x = shifts.calibration + shifts.level[:, np.newaxis]
+    x = x - x.mean(axis=0)
+    count, summaries = x.shape
+    if count < summaries + 3 or not np.any(x):
         return 0.0
-    slope = float(((x - x.mean()) * (values - values.mean())).sum()) / spread
-    residuals = values - values.mean() - slope * (x - x.mean())
-    slope_error = float((residuals**2).sum()) / (len(values) - 2) / spread
-    return max(0.0, slope**2 - slope_error) * float(shifts.calibration.var(ddof=1))
+    inverse = np.linalg.pinv(x.T @ x)
+    slopes = inverse @ (x.T @ (values - values.mean()))
+    residuals = values - values.mean() - x @ slopes
+    slope_covariance = inverse * (float((residuals**2).sum()) / (count - summaries - 1))
+    spread = np.atleast_2d(np.cov(shifts.calibration, rowvar=False))
+    return max(0.0, float(slopes @ spread @ slopes - np.trace(spread @ slope_covariance)))
 
 
 def _clipped(interval: Interval, bounds: Interval) -> Interval:

@@ -33,7 +33,7 @@ class Replication:
     """(classes, time bins): ok requests that were answered before the load ended; all of them where the queue is
     bounded and none can be much later."""
     fed: int  # open requests that arrived
-    tau_ns: Floats  # mean service time by rows that its bootstrap gave it
+    tau_ns: Floats  # what its bootstrap made of service times: `Drawn.tau_ns`
     level_shift: float
 
     @property

@@ -53,9 +53,11 @@ class Drawn:
 
     @property
     def tau_ns(self) -> Floats:
-        """Mean service time by rows, over the numbers of neighbours, without the level path."""
+        """(2, rows): mean of the service times, and of their upper tenth, over the numbers of neighbours, without the
+        level path."""
         shape = (self.service.pressure_max + 1, self.service.rows_max + 1, 2**self.service.bits)
-        return np.asarray(self.service.table.reshape(shape).mean(axis=(0, 2)))
+        laws = self.service.table.reshape(shape)
+        return np.stack([laws.mean(axis=(0, 2)), laws[:, :, -_TAIL:].mean(axis=(0, 2))])
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,11 +192,10 @@ def _window(setup: Setup, done: Sequence[Replication]) -> Window:
 def _shifts(done: Sequence[Replication], batch_rows: Ints) -> Shifts:
     """What bootstrap and level path multiplied each replication's service times by, as logs: those of the batch sizes
     that occurred, by the time that they took."""
-    tau_ns = np.stack([r.tau_ns for r in done])
-    weights = batch_rows * tau_ns.mean(axis=0)
+    tau_ns = np.stack([r.tau_ns for r in done])  # (replications, summaries, rows)
+    weights = batch_rows * tau_ns[:, 0].mean(axis=0)
     logs = np.log(tau_ns / tau_ns.mean(axis=0))
-    calibration = logs @ (weights / max(float(weights.sum()), 1.0))
-    return Shifts(calibration, np.array([r.level_shift for r in done]))
+    return Shifts(logs @ (weights / max(float(weights.sum()), 1.0)), np.array([r.level_shift for r in done]))
 
 
 def _in_system(done: Sequence[Replication], window: Window) -> np.ndarray:

@@ -41,8 +41,8 @@ def test_ci_carries_the_calibration_that_replications_average_out() -> None:
     hits, widths = 0, []
     for _ in range(TRIALS):
         off = rng.normal(0, 0.02)
-        shifts = Shifts(rng.normal(0, 0.02, 40), rng.normal(0, 0.02, 40))
-        values = 2 * (1 + 3 * (off + shifts.calibration + shifts.level)) + rng.normal(0, 0.02, 40)
+        shifts = Shifts(rng.normal(0, 0.02, (40, 1)), rng.normal(0, 0.02, 40))
+        values = 2 * (1 + 3 * (off + shifts.calibration[:, 0] + shifts.level)) + rng.normal(0, 0.02, 40)
         interval = ci(values, shifts)
         assert interval is not None
         hits += interval[0] <= 2.0 <= interval[1]
@@ -55,11 +55,20 @@ def test_a_metric_that_does_not_respond_gets_no_calibration_variance() -> None:
     rng = np.random.default_rng(3)
     added, sampling = [], []
     for _ in range(300):
-        values, shifts = rng.normal(0, 1, 20), Shifts(rng.normal(0, 0.02, 20), np.zeros(20))
+        values, shifts = rng.normal(0, 1, 20), Shifts(rng.normal(0, 0.02, (20, 1)), np.zeros(20))
         added.append(calibration_variance(values, shifts))
         sampling.append(values.var(ddof=1) / 20)
     assert np.median(added) == 0
     assert np.mean(added) < np.mean(sampling)
+
+
+def test_what_responds_to_the_tail_alone_has_the_tails_uncertainty() -> None:
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(200):
+        logs = rng.normal(0, 1, (30, 2)) @ np.array([[0.01, 0.01], [0.0, 0.03]])
+        found.append(calibration_variance(4 * logs[:, 1] + rng.normal(0, 0.01, 30), Shifts(logs, np.zeros(30))))
+    assert np.mean(found) == pytest.approx(16 * (0.01**2 + 0.03**2), rel=0.1)
 
 
 def test_pi_narrows_to_the_spread_not_to_zero() -> None:
