@@ -38,8 +38,10 @@ Progress = Callable[[float, str], None]
 MAX_BATCH_DEFAULT = 32
 GAIN_MIN = 1.03
 """Doubling the batch must raise throughput by this factor to be worth measuring."""
-PROBE_BATCHES = 6
+PROBE_ROUNDS = 6
 """Batches of each size in the first look that plans the rest."""
+PROBE_SHARE = 0.15
+"""Share of the time that it may take."""
 MEASURE_MIN_S = 3.0
 """Every number of threads is measured at least this long, even if start-up alone has used the budget."""
 CLOSING_SHARE = 0.06
@@ -185,14 +187,14 @@ class Run:
 
     def _probe(self, bench: Rig, grid: Sequence[int]) -> dict[int, float]:
         """A first look: median client latency of a few lone requests of each size, in s."""
-        rows = np.repeat(np.asarray(grid, np.int64), PROBE_BATCHES)
-        episode = design.Episode(seconds=3600.0, solo=1)
-        client = bench.run(design.fixed_plan(episode, rows, self._targets(), self._take_ids(len(rows))), apart=False)
-        ok = client.status == 200
-        if not ok.all():
-            raise EngineError(f"{self.asked.model_path}: {int((~ok).sum())} of {len(ok)} requests failed when probed")
-        spans_s = (client.received_ns - client.sent_ns) / 1e9
-        return {int(r): float(np.median(spans_s[rows == r])) for r in grid}
+        rows = np.tile(np.asarray(grid, np.int64), PROBE_ROUNDS)
+        seconds = PROBE_SHARE * (self.until_s - time.monotonic())
+        plan = design.probe_plan(rows, seconds, self._targets(), self._take_ids(len(rows)))
+        client = bench.run(plan, apart=False)
+        failed = client.status != 200
+        if failed.any():
+            raise EngineError(f"{self.asked.model_path}: {failed.sum()} of {len(failed)} requests failed when probed")
+        return extrapolated(grid, rows[: len(client)], (client.received_ns - client.sent_ns) / 1e9)
 
     def _episodes(self, bench: Rig, grid: Sequence[int], times_s: Mapping[int, float], levels: Sequence[int]) -> None:
         rng = np.random.Generator(
@@ -218,6 +220,19 @@ class Run:
 
     def _targets(self) -> tuple[Target, ...]:
         return tuple(Target(name, self.subject.inputs) for name in (design.SOLO, design.CROWD, design.NULL))
+
+
+def extrapolated(
+    grid: Sequence[int], rows: npt.NDArray[np.int64], spans_s: npt.NDArray[np.float64]
+) -> dict[int, float]:
+    """Median time by batch size; sizes that were not reached are taken to cost as much per row as the largest known.
+
+    >>> extrapolated([1, 2, 4], np.array([1, 2, 1]), np.array([0.5, 0.6, 0.7]))
+    {1: 0.6, 2: 0.6, 4: 1.2}
+    """
+    known = {int(r): float(np.median(spans_s[rows == r])) for r in np.unique(rows)}
+    last = max(known)
+    return {r: known.get(r, known[last] * r / last) for r in grid}
 
 
 def worthwhile(grid: Sequence[int], times_s: Mapping[int, float], told: bool) -> list[int]:

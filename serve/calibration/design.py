@@ -146,13 +146,13 @@ def plan_of(
     )
 
 
-def fixed_plan(episode: Episode, rows: Ints, targets: Sequence[Target], first_id: int) -> LoadPlan:
-    """One solo client that sends these rows one after the other."""
+def probe_plan(rows: Ints, seconds: float, targets: Sequence[Target], first_id: int) -> LoadPlan:
+    """One solo client that sends these rows one after the other, as far as it gets in the time."""
     closed = ClosedLoad(
         first_ns=np.zeros(1, np.int64),
         think_ns=np.zeros(1, np.int64),
         rows=rows,
-        until_ns=round(episode.seconds * 1e9),
+        until_ns=max(1, round(seconds * 1e9)),
         first_id=CLOSED_FIRST_ID + first_id,
     )
     return LoadPlan(targets[0].model, targets[0].inputs, closed=closed, connections=1, grace_ns=600 * 10**9)

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from serve.benchmark import affordable, calibrate, disturbances, profile_name, thin, worthwhile
+from serve.benchmark import affordable, calibrate, disturbances, extrapolated, profile_name, thin, worthwhile
 from serve.calibration.fit import Level
 from serve.calibration.samples import SAMPLE_COLUMNS
 from serve.errors import SpecError
@@ -94,6 +94,11 @@ def test_batches_are_measured_as_far_as_they_raise_throughput():
     assert worthwhile(grid, flat, told=False) == [1, 2, 3]
     assert worthwhile(grid, flat, told=True) == grid
     assert worthwhile(grid, dict.fromkeys(grid, 1.0), told=False) == grid
+
+
+def test_sizes_that_the_first_look_did_not_reach_are_taken_to_cost_as_much_per_row():
+    rows, spans_s = np.array([1, 2, 4, 1]), np.array([1.0, 1.5, 2.0, 3.0])
+    assert extrapolated([1, 2, 4, 8], rows, spans_s) == {1: 2.0, 2: 1.5, 4: 2.0, 8: 4.0}
 
 
 def test_the_grid_thins_out_where_time_is_short():
