@@ -2,7 +2,7 @@
 
 It is slow and beyond doubt. It owns the clock, the front station (rule 10), the service times
 (rule 11) and the clients; every other rule is `serve.scheduler`'s own code. Every event goes
-through `_at`, which turns the written order of simultaneous events into SimPy's priority.
+through `sim.clock`, which turns the written order of simultaneous events into SimPy's priority.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import simpy
 
 from serve.policy import front as front_leaf
 from serve.policy.codes import (
     CAUSE_FIRST,
-    EVENT_ARRIVAL,
     EVENT_CANCEL,
     EVENT_CONTROL,
     EVENT_DEADLINE,
@@ -27,7 +24,6 @@ from serve.policy.codes import (
     EVENT_WINDOW,
     NEVER_NS,
     OUTCOME_CANCELLED,
-    OUTCOME_DRAINING,
     OUTCOME_FAILED,
     OUTCOME_FULL,
     OUTCOME_OK,
@@ -40,6 +36,8 @@ from serve.policy.front import FRONT_BUDGET_NS, FRONT_TIMER_LATE_NS
 from serve.policy.service import service_ns
 from serve.records import Rows, empty_rows
 from serve.scheduler import Batch, Drop, Request, Scheduler
+from sim.arrivals import Arrivals
+from sim.clock import Clock
 from sim.plane import (
     Closed,
     Ints,
@@ -47,28 +45,11 @@ from sim.plane import (
     Requests,
     Stop,
     StopCode,
-    check_first_closed,
     check_node,
-    check_open,
-    check_requests,
 )
 from sim.tally import BATCH_WIDTH, Tally, tally_from_rows
 
-PRIORITY_STRIDE = 2**40  # SimPy priority of an event: (class + 1) * stride + index, index < stride
-
 PARSE, FINISH, REFUSE = range(3)
-
-
-@dataclass(slots=True)
-class _Trip:
-    """What the driver knows of a request beyond the scheduler."""
-
-    class_: int
-    arrival_ns: int
-    patience_ns: int
-    client_ns: int
-    draws: tuple[int, ...]
-    client: int = -1  # closed-loop client that sent it
 
 
 @dataclass(slots=True)
@@ -90,7 +71,6 @@ class _Stops:
     told: set[int] = field(default_factory=set)  # drained replicas that control knows of
     failed: int = -1
     homeless: int = -1
-    starved: bool = False
     reached: bool = False
 
 
@@ -110,19 +90,14 @@ class Reference:
         check_node(node, closed)
         self.node = node
         self.scheduler = Scheduler(node.scheduler, node.replicas)
-        self._classes, self._closed = classes, closed
+        self._classes = classes
         self._time_bins, self._bin_ns, self._slo_ns = time_bins, bin_ns, slo_ns
         self._front = [int(v) for v in node.front]
         self._table = [int(v) for v in node.service.table]
         self._levels = [float(v) for v in node.service.levels]
-        self._env = simpy.Environment(initial_time=0)
-        self._open: deque[Request] = deque()
-        self._open_id, self._open_armed, self._open_ended = -1, False, False
-        clients = 0 if closed is None else len(closed.class_)
-        self._clients: list[deque[Request]] = [deque() for _ in range(clients)]
-        self._client_turn = [0] * clients
-        self._hungry: list[int] = []  # clients whose next request was due but not fed
-        self._closed_fed = 0
+        self._clock = Clock()
+        self._at = self._clock.at
+        self._arrivals = Arrivals(self._clock, node, classes, closed, self._arrive)
         self._job: _Job | None = None
         self._jobs: deque[_Job] = deque()
         self._window_armed_ns = self._window_fired_ns = -1
@@ -138,58 +113,30 @@ class Reference:
     @property
     def now_ns(self) -> int:
         """Instant of the last stop."""
-        return int(self._env.now)
+        return self._clock.now_ns
 
     def feed(self, requests: Requests) -> None:
         """Hand over the next open arrivals."""
-        check_requests(requests, self.node, self._classes)
-        check_open(requests, self.now_ns)
-        if self._open_id < 0:
-            self._open_id = requests.first_id
-        self._open.extend(_requests_of(requests, self._open_id))
-        self._open_id += len(requests)
-        self._arm_open()
+        self._arrivals.feed(requests)
 
     def feed_closed(self, requests: Requests) -> None:
         """Hand over the next requests of the closed-loop clients, client by client."""
-        check_requests(requests, self.node, self._classes)
-        if self._closed is None:
-            raise ValueError("this plane was built without closed-loop clients")
-        if self._closed_fed == 0:
-            check_first_closed(requests, self._closed, self.now_ns)
-        for request in _requests_of(requests, self._closed.first_id + self._closed_fed):
-            client = (request.id - self._closed.first_id) % len(self._clients)
-            request.payload.client = client
-            self._clients[client].append(request)
-            if request.id - self._closed.first_id < len(self._clients):
-                self._send(client, request.payload.arrival_ns)
-        self._closed_fed += len(requests)
+        self._arrivals.feed_closed(requests)
 
     def end_feed(self) -> None:
         """No more open arrivals will come."""
-        self._open_ended = True
+        self._arrivals.end_feed()
 
     # -- the clock ---------------------------------------------------------------------------------
-
-    def _at(self, at_ns: int, class_: int, index: int, call: Callable[..., None], *args: Any) -> None:
-        """Schedule `call(*args)` as an event of this class and index: the only way into SimPy's queue."""
-        event = simpy.Event(self._env)
-        event._ok, event._value = True, None
-        event.callbacks.append(lambda _: call(*args))
-        priority: Any = (class_ + 1) * PRIORITY_STRIDE + index
-        self._env.schedule(event, priority, at_ns - self._env.now)
 
     def advance(self, until_ns: int) -> Stop:
         """Handle every event before `until_ns`, and classes 0 and 1 at it; return early where control must react."""
         assert until_ns >= self.now_ns, f"{until_ns=} lies before {self.now_ns=}"
-        self._stops.reached = self._stops.starved = False
         stops = self._stops
         self._at(until_ns, EVENT_CONTROL, -1, self._reach, stops)
-        hungry, self._hungry = self._hungry, []
-        for client in hungry:
-            self._send(client, self.now_ns)
+        self._arrivals.resume()
         while (stop := self._stop()) is None:
-            self._env.step()
+            self._clock.step()
         # A marker of an advance that stopped early must not end a later one.
         self._stops = _Stops(stops.drained, stops.told, stops.failed, stops.homeless)
         self._check()
@@ -211,7 +158,7 @@ class Reference:
         if stops.homeless >= 0:
             which, stops.homeless = stops.homeless, -1
             return Stop(StopCode.NO_REPLICA, now_ns, which)
-        if stops.starved or not (self._open_armed or self._open_ended):
+        if self._arrivals.starved:
             return Stop(StopCode.STARVED, now_ns)
         return Stop(StopCode.UNTIL, now_ns) if stops.reached else None
 
@@ -244,7 +191,7 @@ class Reference:
 
         self._at(self.now_ns, EVENT_CONTROL, 0, act)
         while not done:
-            self._env.step()
+            self._clock.step()
 
     def _drain_replica(self, replica: int) -> None:
         self.scheduler.drain_replica(replica)
@@ -272,35 +219,7 @@ class Reference:
             if request.waiting:
                 self._arm_deadline(request)
 
-    # -- arrivals and clients ------------------------------------------------------------------------
-
-    def _arm_open(self) -> None:
-        if self._open and not self._open_armed:
-            self._open_armed = True
-            request = self._open[0]
-            self._at(request.payload.arrival_ns, EVENT_ARRIVAL, request.id, self._open_arrival)
-
-    def _open_arrival(self) -> None:
-        self._open_armed = False
-        request = self._open.popleft()
-        self._arm_open()
-        self._arrive(request)
-
-    def _send(self, client: int, at_ns: int) -> None:
-        """Arrange the client's next request, whose id is known even before it is fed."""
-        assert self._closed is not None
-        index = self._closed.first_id + self._client_turn[client] * len(self._clients) + client
-        self._at(at_ns, EVENT_ARRIVAL, index, self._closed_arrival, client)
-
-    def _closed_arrival(self, client: int) -> None:
-        if not self._clients[client]:
-            self._hungry.append(client)
-            self._stops.starved = True
-            return
-        self._client_turn[client] += 1
-        request = self._clients[client].popleft()
-        request.payload.arrival_ns = self.now_ns
-        self._arrive(request)
+    # -- the front station (rule 10) ------------------------------------------------------------------
 
     def _arrive(self, request: Request) -> None:
         trip = request.payload
@@ -314,22 +233,6 @@ class Reference:
             if not any(r.up and not r.draining for r in self.scheduler.replicas):
                 self._stops.homeless = request.id
         self._settle()
-
-    def _think(self, request: Request, outcome: int) -> None:
-        """A closed-loop client got its answer (or gave up): when it sends its next request."""
-        trip = request.payload
-        if self._closed is None or trip.client < 0:
-            return
-        pause_ns = int(self._closed.think_ns[trip.client])
-        if outcome in (OUTCOME_FULL, OUTCOME_DRAINING):
-            pause_ns = max(pause_ns, self.node.retry_after_ns)
-        if outcome != OUTCOME_CANCELLED:
-            pause_ns += trip.client_ns
-        if outcome != OUTCOME_OK:
-            pause_ns = max(pause_ns, 1)
-        self._send(trip.client, self.now_ns + pause_ns)
-
-    # -- the front station (rule 10) ------------------------------------------------------------------
 
     def _settle(self) -> None:
         """End of every event: the free station takes its next jobs; if it stays free, rule 3 runs."""
@@ -500,7 +403,7 @@ class Reference:
         instants = (trip.arrival_ns, request.enqueue_ns, dispatch_ns, start_ns, done_ns, self.now_ns)
         self._rows.append(asked + met + instants)
         self._client_ns.append(trip.client_ns)
-        self._think(request, outcome)
+        self._arrivals.left(request, outcome)
 
     def rows(self) -> Rows:
         """The rows of all requests that left, by request id."""
@@ -547,15 +450,3 @@ class Reference:
         assert self._arrived == len(self._rows) + present, "conservation: arrivals = left + present"
         if present == 0:
             assert self._stayed_ns == self._area_ns, "Little's law: the stays add up to the integral of those present"
-
-
-def _requests_of(requests: Requests, first_id: int) -> list[Request]:
-    """The scheduler's view of each request, the driver's own in `payload`."""
-    columns = (requests.arrival_ns, requests.rows, requests.class_, requests.priority)
-    more = (requests.timeout_ns, requests.patience_ns, requests.client_ns)
-    draws = [tuple(d) for d in requests.draw.T.tolist()]
-    fields = zip(*(c.tolist() for c in columns + more), draws, strict=True)
-    return [
-        Request(first_id + i, rows, priority, timeout_ns, _Trip(class_, arrival_ns, patience_ns, client_ns, draw))
-        for i, (arrival_ns, rows, class_, priority, timeout_ns, patience_ns, client_ns, draw) in enumerate(fields)
-    ]

@@ -1,0 +1,139 @@
+"""The reference's arrivals: open ones as they are fed, and closed-loop clients that think and send again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from serve.policy.codes import (
+    EVENT_ARRIVAL,
+    OUTCOME_CANCELLED,
+    OUTCOME_DRAINING,
+    OUTCOME_FULL,
+    OUTCOME_OK,
+)
+from serve.scheduler import Request
+from sim.clock import Clock
+from sim.plane import Closed, Node, Requests, check_first_closed, check_open, check_requests
+
+
+@dataclass(slots=True)
+class Trip:
+    """What the driver knows of a request beyond the scheduler: its payload."""
+
+    class_: int
+    arrival_ns: int
+    patience_ns: int
+    client_ns: int
+    draws: tuple[int, ...]
+    client: int = -1  # closed-loop client that sent it
+
+
+class Arrivals:
+    """Calls `arrive(request)` at each arrival, as an event of its own."""
+
+    def __init__(
+        self, clock: Clock, node: Node, classes: int, closed: Closed | None, arrive: Callable[[Request], None]
+    ) -> None:
+        self._clock, self._node, self._classes, self._closed, self._arrive = clock, node, classes, closed, arrive
+        self._open: deque[Request] = deque()
+        self._open_id, self._armed, self._ended = -1, False, False
+        clients = 0 if closed is None else len(closed.class_)
+        self._clients: list[deque[Request]] = [deque() for _ in range(clients)]
+        self._turns = [0] * clients
+        self._hungry: list[int] = []  # clients whose next request was due but not fed
+        self._closed_fed = 0
+
+    @property
+    def starved(self) -> bool:
+        """Whether the next arrival may be one that was not fed."""
+        return bool(self._hungry) or not (self._armed or self._ended)
+
+    def feed(self, requests: Requests) -> None:
+        """The next open arrivals."""
+        check_requests(requests, self._node, self._classes)
+        check_open(requests, self._clock.now_ns)
+        if self._open_id < 0:
+            self._open_id = requests.first_id
+        self._open.extend(_requests_of(requests, self._open_id))
+        self._open_id += len(requests)
+        self._arm()
+
+    def end_feed(self) -> None:
+        """No more open arrivals will come."""
+        self._ended = True
+
+    def feed_closed(self, requests: Requests) -> None:
+        """The next requests of the closed-loop clients, client by client."""
+        check_requests(requests, self._node, self._classes)
+        if self._closed is None:
+            raise ValueError("this plane was built without closed-loop clients")
+        if self._closed_fed == 0:
+            check_first_closed(requests, self._closed, self._clock.now_ns)
+        for request in _requests_of(requests, self._closed.first_id + self._closed_fed):
+            index = request.id - self._closed.first_id
+            request.payload.client = client = index % len(self._clients)
+            self._clients[client].append(request)
+            if index < len(self._clients):
+                self._send(client, request.payload.arrival_ns)
+        self._closed_fed += len(requests)
+
+    def resume(self) -> None:
+        """Clients that had nothing to send try again, now."""
+        hungry, self._hungry = self._hungry, []
+        for client in hungry:
+            self._send(client, self._clock.now_ns)
+
+    def left(self, request: Request, outcome: int) -> None:
+        """A request left: if a closed-loop client sent it, when that one sends its next."""
+        trip = request.payload
+        if self._closed is None or trip.client < 0:
+            return
+        pause_ns = int(self._closed.think_ns[trip.client])
+        if outcome in (OUTCOME_FULL, OUTCOME_DRAINING):
+            pause_ns = max(pause_ns, self._node.retry_after_ns)
+        if outcome != OUTCOME_CANCELLED:
+            pause_ns += trip.client_ns
+        if outcome != OUTCOME_OK:
+            pause_ns = max(pause_ns, 1)
+        self._send(trip.client, self._clock.now_ns + pause_ns)
+
+    def _arm(self) -> None:
+        if self._open and not self._armed:
+            self._armed = True
+            request = self._open[0]
+            self._clock.at(request.payload.arrival_ns, EVENT_ARRIVAL, request.id, self._open_arrival)
+
+    def _open_arrival(self) -> None:
+        self._armed = False
+        request = self._open.popleft()
+        self._arm()
+        self._arrive(request)
+
+    def _send(self, client: int, at_ns: int) -> None:
+        """Arrange the client's next request, whose id is known even before it is fed."""
+        assert self._closed is not None
+        id_ = self._closed.first_id + self._turns[client] * len(self._clients) + client
+        self._clock.at(at_ns, EVENT_ARRIVAL, id_, self._closed_arrival, client)
+
+    def _closed_arrival(self, client: int) -> None:
+        if not self._clients[client]:
+            self._hungry.append(client)
+            return
+        self._turns[client] += 1
+        request = self._clients[client].popleft()
+        request.payload.arrival_ns = self._clock.now_ns
+        self._arrive(request)
+
+
+def _requests_of(requests: Requests, first_id: int) -> list[Request]:
+    """The scheduler's view of each request, the driver's own in `payload`."""
+    columns = (requests.arrival_ns, requests.rows, requests.class_, requests.priority)
+    more = (requests.timeout_ns, requests.patience_ns, requests.client_ns)
+    draws = [tuple(d) for d in requests.draw.T.tolist()]
+    fields = zip(*(c.tolist() for c in columns + more), draws, strict=True)
+    return [
+        Request(first_id + i, rows, priority, timeout_ns, Trip(class_, arrival_ns, patience_ns, client_ns, draw))
+        for i, (arrival_ns, rows, class_, priority, timeout_ns, patience_ns, client_ns, draw) in enumerate(fields)
+    ]
