@@ -301,9 +301,10 @@ def write_results(kept: Sequence[dict[str, Any]], grid: Grid) -> Path:
         summary=fidelity_table.summary(rows),
     )
     path = report.save("fidelity", head, rows)
-    report.splice(
-        report.DOCS / "fidelity.md", "fidelity", f"\n{report.told(head)}\n{fidelity_table.markdown(rows, head)}\n"
-    )
+    # A quick run has a part of the page of its own, so that it does not replace the table of a full one.
+    part = "fidelity" if grid is FULL else "fidelity-quick"
+    text = f"\n{report.told(head)}\n{fidelity_table.markdown(rows, head)}\n"
+    report.splice(report.DOCS / "fidelity.md", part, text)
     return path
 
 

@@ -136,7 +136,7 @@ def _head(rows: Sequence[Row], head: Mapping[str, Any]) -> str:
     generator = middle(rows, lambda r: r["loadgen_cpu_share"])
     day = head["last_run"][:10]
     return (
-        f"{len(rows)} cells, the last of them run {day}. Each live run lasts {head['duration_s']:g} s "
+        f"Cells: {len(rows)}, the last of them run {day}. Each live run lasts {head['duration_s']:g} s "
         f"and is replayed once more; what the two differ by is the noise. The load generator took {_share(generator)} "
         f"of a core (median), and sent at most {late:.2%} of a cell's requests late."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -94,6 +95,27 @@ def test_a_cell_without_latencies_does_not_stop_the_tables() -> None:
     head = {"last_run": "2026-01-01T00:00:00Z", "duration_s": 12.0}
     text = fidelity_table.markdown(rows, head)
     assert text.count("| digits |") == 2
+
+
+@pytest.mark.parametrize(("grid", "part"), [(fidelity.FULL, "fidelity"), (fidelity.QUICK, "fidelity-quick")])
+def test_results_are_written_to_the_json_and_to_the_sets_own_part_of_the_page(
+    grid: fidelity.Grid, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.report.RESULTS", tmp_path)
+    monkeypatch.setattr("bench.report.DOCS", tmp_path)
+    page = (Path(fidelity.__file__).parent.parent / "docs" / "fidelity.md").read_text()
+    (tmp_path / "fidelity.md").write_text(page)
+    path = fidelity.write_results([{"date": "2026-01-01T00:00:00Z", "row": row()}], grid)
+    written = json.loads(path.read_text())
+    assert written["rows"] == [row()]
+    assert written["set"] == grid.name
+    assert {"machine", "versions", "date", "summary"} <= written.keys()
+    before, after = (
+        page.split(f"bench.{part}: begin -->"),
+        (tmp_path / "fidelity.md").read_text().split(f"bench.{part}: begin -->"),
+    )
+    assert before[0] == after[0]
+    assert "Cells: 1, " in after[1]
 
 
 def test_a_deployment_of_a_cell_is_valid_and_carries_its_workload() -> None:
