@@ -21,6 +21,9 @@ from sim.workload import Load, Source, whole_ns
 CHUNK = 65_536
 """Requests of a class that are drawn at a time; any other number gives the same values."""
 
+CLOSED_CHUNK = 8_192
+"""The same of closed loops, of which nobody knows beforehand how many requests they will send."""
+
 _SUM_MAX_NS = 2**62
 _COLUMNS = ("arrival_ns", "rows", "class_", "priority", "timeout_ns", "patience_ns", "client_ns")
 
@@ -173,7 +176,7 @@ def closed_clients(load: Load) -> Closed | None:
     )
 
 
-def closed_chunks(load: Load, seed: int, replication: int, chunk: int = CHUNK) -> Iterator[Requests]:
+def closed_chunks(load: Load, seed: int, replication: int, chunk: int = CLOSED_CHUNK) -> Iterator[Requests]:
     """The next requests of all closed-loop clients, whole turns of all of them at a time; endless.
 
     A class draws for its k-th turn over its clients in one go, so values do not depend on `chunk`.

@@ -317,6 +317,19 @@ def test_a_burst_recovers_or_not(tmp_path: Path, burst_end_s: float, verdict: st
     assert result.warmup_s == 0
 
 
+def test_a_load_without_a_single_request_has_no_latency_and_no_verdict_against_it(tmp_path: Path) -> None:
+    write_profile(tmp_path, STEADY)
+    (tmp_path / "late.csv").write_text("arrival_s\n50\n")
+    for arrivals in ({"trace": {"file": "late.csv"}}, {"poisson": "1/d"}):
+        result = simulate(scenario({"a": {"arrivals": arrivals}}), base=tmp_path)
+        assert result.requests == 0
+        assert result.verdict in ("recovered", "unresolved")
+        assert result.total.metrics["p99"].value is None
+        assert value(result, "throughput") == value(result, "busy") == 0
+        assert result.batch_rows == result.reasons == result.refusals == {}
+        assert result.latency_cdf_s == []
+
+
 # -- same instants as a live run -----------------------------------------------------------------------------------
 
 
