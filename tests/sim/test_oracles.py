@@ -102,5 +102,5 @@ def test_the_distance_of_laws_has_the_chance_that_it_says() -> None:
 def test_quantiles_that_few_requests_reach_are_not_judged() -> None:
     case = next(case for case in CASES if case.name == "M/M/1, rho 0.8")
     names = [v.claim for v in judge(case, "fast", Size(2, 1_000, 100))]
-    assert "p95 sojourn" in names
-    assert "p99 sojourn" not in names
+    assert "p50 sojourn" in names
+    assert "p95 sojourn" not in names
