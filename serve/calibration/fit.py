@@ -80,27 +80,23 @@ def curve(cells: Sequence[ServiceCell]) -> dict[str, float]:
 
 
 def joining_us(samples: Columns) -> float:
-    """What each further request of a batch adds to its service time, beyond its rows; 0 if that is not to be seen.
+    """What each further request of a batch adds to the time around its computation; 0 if that is not to be seen.
 
-    Compares batches of several single-row requests with batches of the same rows that are one request.
+    Compares batches of several single-row requests with batches of the same rows that are one request,
+    at the fewest threads and no neighbour. The computation itself cannot tell them apart, so it is
+    left out: its drift between the few batches of either kind would drown what is looked for.
     """
-    busy0 = samples["busy"] == 0
-    one = where_mean(samples, busy0 & single(samples))
-    known = np.array(sorted(one))
-    joined = busy0 & (samples["requests"] > 1) & (samples["requests"] == samples["rows"])
+    around_ns = (samples["service_ns"] - samples["compute_ns"]).astype(np.float64)
+    alone = (samples["busy"] == 0) & (samples["threads"] == samples["threads"].min())
+    one = alone & single(samples)
+    joined = alone & (samples["requests"] > 1) & (samples["requests"] == samples["rows"])
+    known = np.unique(samples["rows"][one])
     if len(known) < 2 or not joined.any():
         return 0.0
-    rows = samples["rows"][joined].astype(np.float64)
-    expected_ns = np.interp(rows, known, [one[r] for r in known])
-    extra_ns = samples["service_ns"][joined] - expected_ns
-    return rounded(max(0.0, float(np.sum(extra_ns * (rows - 1)) / np.sum((rows - 1) ** 2)) / 1000))
-
-
-def where_mean(samples: Columns, mask: Bools) -> dict[int, float]:
-    """Mean service time in ns by rows, at the fewest threads."""
-    mask = mask & (samples["threads"] == samples["threads"].min())
-    rows, service_ns = samples["rows"][mask], samples["service_ns"][mask]
-    return {int(r): float(service_ns[rows == r].mean()) for r in np.unique(rows)}
+    means = [around_ns[one & (samples["rows"] == r)].mean() for r in known]
+    more = samples["requests"][joined].astype(np.float64) - 1
+    extra_ns = around_ns[joined] - np.interp(samples["rows"][joined], known, means)
+    return rounded(max(0.0, float(np.sum(extra_ns * more) / np.sum(more**2)) / 1000))
 
 
 # -- the machine's level -------------------------------------------------------------------------------------

@@ -47,10 +47,12 @@ def test_the_curve_finds_base_and_slope_and_its_own_error():
     assert fit.curve(stepped)["error"] > 0.1
 
 
-def test_joining_costs_are_what_batches_of_many_requests_take_beyond_their_rows():
+def test_joining_costs_are_what_many_requests_add_around_the_computation_whatever_it_took():
     rows = np.repeat([1, 2, 4, 8], 40)
     requests = np.where(np.arange(160) % 2, rows, 1)
-    made = samples(160, rows=rows, requests=requests, service_ns=1_000_000 * rows + 7_000 * (requests - 1))
+    compute_ns = 1_000_000 * rows * np.where(requests > 1, 1.3, 1.0).astype(np.int64)
+    service_ns = compute_ns + 100_000 + 7_000 * (requests - 1)
+    made = samples(160, rows=rows, requests=requests, compute_ns=compute_ns, service_ns=service_ns)
     assert fit.joining_us(made) == pytest.approx(7.0)
     assert fit.joining_us(samples(160, rows=rows, service_ns=rows)) == 0.0
 
