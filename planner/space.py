@@ -88,9 +88,10 @@ def choices_of(
         try:
             _find(plain, path)
             choices[path] = _values(given)
-            _measured(path, choices[path], profile)
+            _check_measured(path, choices[path], profile)
         except ValueError as fault:
             faults.append(Fault("scenario", f"choices.{path}", str(fault)))
+    faults += _fixed_faults(deployment, choices, profile)
     if faults:
         raise SpecError(faults)
     return choices
@@ -126,16 +127,43 @@ def _values(given: list[Any] | str) -> list[Any]:
     matched = re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", given)
     if matched is None or int(matched[1]) > int(matched[2]):
         raise ValueError(f"must be a list such as [0ms, 2ms] or a range such as 1..4, got {given!r}")
-    return list(range(int(matched[1]), int(matched[2]) + 1))
+    low, high = int(matched[1]), int(matched[2])
+    if high - low >= SPACE_MAX:
+        raise ValueError(f"must have at most {SPACE_MAX} values, got {given!r}")
+    return list(range(low, high + 1))
 
 
-def _measured(path: str, values: list[Any], profile: Profile) -> None:
-    if not path.endswith(".replicas.threads"):
-        return
-    known = sorted({cell.threads for cell in profile.service})
-    missing = [v for v in values if v not in known]
-    if missing:
-        raise ValueError(f"the profile measured threads {known}, not {missing}; calibrate with --threads, or leave out")
+def _check_measured(path: str, values: list[Any], profile: Profile) -> None:
+    """Refuse threads and batches that the profile says nothing about."""
+    if path.endswith(".replicas.threads"):
+        known = sorted({cell.threads for cell in profile.service})
+        missing = [v for v in values if v not in known]
+        if missing:
+            raise ValueError(f"the profile measured threads {known}, not {missing}; calibrate with --threads")
+    if path.endswith(".batching.max_batch"):
+        most = profile.model.max_batch
+        larger = [v for v in values if isinstance(v, int) and v > most]
+        if larger:
+            raise ValueError(
+                f"the profile measured batches up to {most} rows, not {max(larger)}; calibrate larger ones"
+            )
+
+
+def _fixed_faults(deployment: Deployment, choices: Mapping[str, Any], profile: Profile) -> list[Fault]:
+    """The same of what the deployment fixes and no choice replaces."""
+    name, model = cost.only_model(deployment)
+    fixed = {
+        f"models.{name}.replicas.threads": model.replicas.threads,
+        f"models.{name}.batching.max_batch": model.batching.max_batch,
+    }
+    faults = []
+    for path, value in fixed.items():
+        try:
+            if path not in choices:
+                _check_measured(path, [value], profile)
+        except ValueError as fault:
+            faults.append(Fault("scenario", f"deployment.{path}", str(fault)))
+    return faults
 
 
 def _find(plain: Mapping[str, Any], path: str) -> None:

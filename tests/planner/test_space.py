@@ -71,10 +71,23 @@ def test_without_a_latency_bound_the_queue_stays_as_given() -> None:
     assert candidate.deployment.front.budget is None
 
 
+def test_what_was_not_measured_is_refused_whether_chosen_or_fixed() -> None:
+    question = scenario(choices={"models.m.batching.max_batch": [8, 32]})
+    assert isinstance(question.deployment, Deployment)
+    fixed = space.with_values(question.deployment, {"models.m.replicas.threads": 3})
+    with pytest.raises(SpecError) as raised:
+        built(question.model_copy(update={"deployment": fixed}))
+    first, second = str(raised.value).splitlines()
+    assert first.startswith("scenario: choices.models.m.batching.max_batch: the profile measured batches up to 16 rows")
+    assert second.startswith("scenario: deployment.models.m.replicas.threads: the profile measured threads [1, 2]")
+
+
 def test_too_many_combinations_are_refused_with_their_number() -> None:
-    choices: dict[str, Any] = {"models.m.queue.max_queue": "1..200", "models.m.batching.max_batch": "1..200"}
+    choices: dict[str, Any] = {"models.m.queue.max_queue": "1..200", "models.m.replicas.count": "1..200"}
     with pytest.raises(SpecError, match="40000 combinations"):
         built(scenario(choices=choices))
+    with pytest.raises(SpecError, match="at most 20000 values"):
+        built(scenario(choices={"models.m.replicas.count": "1..1000000000000"}))
 
 
 def test_values_that_the_schema_refuses_are_named() -> None:
