@@ -95,7 +95,7 @@ class ModelEngine:
                 self,
                 engine.loop,
                 engine.now_ns,
-                engine.iteration_ns,
+                engine.slept_at,
             )
         except OSError as error:
             if not self.first_start.done():
@@ -176,6 +176,7 @@ class Engine:
         self._started = False
         self._drained = self.loop.create_future()
         self._iteration_ns = 0
+        self._rested_ns = 0  # when the loop last had done all that there was to do
         self._next_id = OWN_IDS
         self._engines = {
             name: ModelEngine(self, name, config, queue)
@@ -212,6 +213,13 @@ class Engine:
 
     def _clear_iteration(self) -> None:
         self._iteration_ns = 0
+        self._rested_ns = time.monotonic_ns()
+
+    def slept_at(self, at_ns: int) -> bool:
+        """Whether the loop had nothing to do at `at_ns` nor since, until what calls this now woke it."""
+        first = not self._iteration_ns
+        self.iteration_ns()
+        return first and self._rested_ns <= at_ns
 
     def over_budget(self, arrival_ns: int) -> bool:
         """Rule 10: whether a request that arrived then is refused from its header alone, before its parse."""

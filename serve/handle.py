@@ -57,7 +57,7 @@ class Handle:
         owner: Owner,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], int],
-        iteration: Callable[[], int],
+        slept_at: Callable[[int], bool],
     ) -> None:
         self.replica = replica
         self.facts: Facts | None = None
@@ -65,7 +65,7 @@ class Handle:
         self._owner = owner
         self._loop = loop
         self._clock = clock
-        self._iteration = iteration  # when the loop iteration that runs now began
+        self._slept_at = slept_at
         self._heard_ns = 0
         self._buffers = slots + 1  # see serve.channel
         self._memory: BatchMemory | None = None
@@ -130,8 +130,11 @@ class Handle:
         rows = [r.rows for r in flight.stacked]
         try:
             channel.send(self._end, channel.pack(channel.RUN, head, places, rows), fds)
-        except OSError as error:  # it has died; `_readable` learns of it next, and the batch is put back
+        except (
+            OSError
+        ) as error:  # it has died, or does not read: `_readable` learns of its end, and puts the batch back
             _logger.debug("replica %d: batch %d not sent: %s", self.replica, batch.id, error)
+            self._process.kill()
 
     # -- messages --------------------------------------------------------------------------------------
 
@@ -157,8 +160,8 @@ class Handle:
 
     def _done(self, words: list[int], fds: list[int], seen_ns: int) -> None:
         assert self._memory is not None
-        self._heard_ns = seen_ns if self._iteration() >= seen_ns else 0
         head = DoneHead(*words[1 : 1 + _DONE_WORDS])
+        self._heard_ns = seen_ns if self._slept_at(head.end_ns) else 0
         for fd in fds:
             self._memory.adopt_output(head.buffer, fd)
         flight = self._flights.pop(head.batch)
@@ -179,6 +182,6 @@ class Handle:
             self._memory = BatchMemory(self.facts, self._buffers)
             self._owner.replica_ready(self)
         elif "failed" in content:  # of a batch whose end is told next
-            self._flights[content["batch"]].failed = {int(n): text for n, text in content["failed"].items()}
+            self._flights[content["batch"]].failed.update((int(n), text) for n, text in content["failed"].items())
         else:
             self._error = str(content["error"])

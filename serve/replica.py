@@ -26,6 +26,10 @@ from serve.datatypes import NUMPY_OF_DATATYPE
 WARM_ALL_UP_TO = 64
 """Every number of rows up to this is warmed; above, the powers of two and the points half-way."""
 
+FAILED_A_MESSAGE = 100
+WORDS_MAX = 16_000
+"""Failed requests that one message names, and the characters of their errors."""
+
 ECHOES = 40
 """Times that an emulated replica measures its channel."""
 
@@ -61,7 +65,7 @@ def alone(groups: list[Feeds], rows: list[int]) -> Iterator[Feeds]:
 
 
 def _words_of(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:1000]
+    return f"{type(error).__name__}: {error}"
 
 
 class Worker:
@@ -97,8 +101,7 @@ class Worker:
             outputs, failed = self._one_by_one(head, groups, words[-head.requests :], error)
         places, fds = self._write(head, outputs)
         self._backend.settle(head)
-        if failed:
-            channel.send(self._end, channel.pack_json({"batch": head.batch, "failed": failed}))
+        self._tell_failed(head.batch, failed)
         done = DoneHead(head.batch, head.incarnation, head.buffer, begin_ns, time.monotonic_ns(), len(places))
         channel.send(self._end, channel.pack(channel.DONE, done, places), fds)
 
@@ -127,6 +130,14 @@ class Worker:
             except Exception as own:
                 failed[number] = _words_of(own)
         return outputs, failed
+
+    def _tell_failed(self, batch: int, failed: dict[int, str]) -> None:
+        """In pieces that fit a message, even if every character needs six bytes of JSON."""
+        numbers = list(failed)
+        for at in range(0, len(numbers), FAILED_A_MESSAGE):
+            piece = numbers[at : at + FAILED_A_MESSAGE]
+            texts = {n: failed[n][: WORDS_MAX // len(piece)] for n in piece}
+            channel.send(self._end, channel.pack_json({"batch": batch, "failed": texts}))
 
     def _write(self, head: RunHead, outputs: list[Array]) -> tuple[list[list[Place]], list[int]]:
         count = len(self._out)

@@ -169,6 +169,24 @@ def test_only_the_request_that_the_model_fails_on_fails(tmp_path: Path, window: 
     in_loop(work)
 
 
+def test_any_number_of_failures_can_be_told(tmp_path: Path) -> None:
+    models.gather(tmp_path / "model.onnx")
+    plan = deployment(batching={"max_batch": 250, "window": "1h"})
+
+    async def work() -> None:
+        engine = Engine(plan, tmp_path)
+        await engine.start()
+        try:
+            inputs = [np.array([[i + 1]], np.int64) for i in range(250)]
+            kept = await asyncio.gather(*(ask(engine, {"x": x}, 1)[0] for x in inputs))
+            assert [k.outcome for k in kept] == [OUTCOME_OK] * 2 + [OUTCOME_FAILED] * 248
+            assert all(k.error.startswith("InvalidArgument") for k in kept[2:])
+        finally:
+            await engine.close()
+
+    in_loop(work)
+
+
 def test_a_failure_among_requests_of_unlike_shapes_is_told_to_the_right_one(tmp_path: Path) -> None:
     models.rows_of_width_below_4(tmp_path / "model.onnx")
     widths = [3, 5, 3, 2, 5, 2]
