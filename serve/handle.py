@@ -132,7 +132,7 @@ class Handle:
             channel.send(self._end, channel.pack(channel.RUN, head, places, rows), fds)
         except (
             OSError
-        ) as error:  # it has died, or does not read: `_readable` learns of its end, and puts the batch back
+        ) as error:  # it has died, or does not read; `_readable` learns of its end next
             _logger.debug("replica %d: batch %d not sent: %s", self.replica, batch.id, error)
             self._process.kill()
 
