@@ -45,8 +45,20 @@ def cache_base() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forebay"
 
 
+def writable(folder: Path) -> bool:
+    """Whether machine code can be kept there. If not it must not be kept at all: numba would fall back to a
+    folder beside the sources, which is not keyed by their hash."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
 CACHE_FOLDER = cache_base() / "numba" / source_hash(Path(__file__).resolve().parent.parent)
-_config.CACHE_DIR = str(CACHE_FOLDER)
+CACHED = writable(CACHE_FOLDER)
+if CACHED:
+    _config.CACHE_DIR = str(CACHE_FOLDER)
 
 _COMMON: dict[str, Any] = {
     # Reference counts of arrays passed between helpers are atomic increments, the first cost of
@@ -71,7 +83,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def entry(function: Callable[..., Any]) -> Any:
     """Compile what Python calls: kept on disk with all that it calls, and run without the GIL."""
-    return numba.njit(cache=True, nogil=True, **_COMMON)(function)
+    return numba.njit(cache=CACHED, nogil=True, **_COMMON)(function)
 
 
 def tell_if_compiling() -> None:

@@ -22,6 +22,7 @@ from sim.plane import (
     Requests,
     Stop,
     StopCode,
+    check_bins,
     check_first_closed,
     check_node,
     check_open,
@@ -61,12 +62,13 @@ class DataPlane:
         pool: int = 1024,
     ) -> None:
         check_node(node, closed)
+        check_bins(time_bins, bin_ns)
         self.node, self._classes, self._closed = node, classes, closed
         self._bins = (time_bins, bin_ns)
         self._s = _scalars(node)
         self._clients = 0 if closed is None else len(closed.class_)
         self._pool, self._q = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        self._lay_out(pool, 1)
+        self._lay_out(max(pool, 1), 1)
         if closed is not None:
             self._s[ly.CLOSED_FIRST_ID], self._s[ly.CLIENT_COUNT] = closed.first_id, self._clients
             self._part(ly.AT_THINK, self._clients)[:] = closed.think_ns

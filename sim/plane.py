@@ -159,6 +159,12 @@ def check_node(node: Node, closed: Closed | None = None) -> None:
         raise ValueError("; ".join(found))
 
 
+def check_bins(time_bins: int, bin_ns: int) -> None:
+    """Refuse time bins that are none or have no width."""
+    if time_bins < 1 or bin_ns < 1:
+        raise ValueError(f"time_bins and bin_ns must be at least 1, got {time_bins} and {bin_ns}")
+
+
 def check_requests(requests: Requests, node: Node, classes: int) -> None:
     """Refuse requests of a class or priority that the node does not have, or arrays of unequal length."""
     count = len(requests)

@@ -45,6 +45,7 @@ from sim.plane import (
     Requests,
     Stop,
     StopCode,
+    check_bins,
     check_node,
 )
 from sim.tally import BATCH_WIDTH, Tally, tally_from_rows
@@ -88,6 +89,7 @@ class Reference:
         slo_ns: Ints | None = None,
     ) -> None:
         check_node(node, closed)
+        check_bins(time_bins, bin_ns)
         self.node = node
         self.scheduler = Scheduler(node.scheduler, node.replicas)
         self._classes = classes

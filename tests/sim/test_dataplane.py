@@ -174,6 +174,10 @@ class TestMisuse:
         with pytest.raises(ValueError, match="each of 2 clients"):
             build(node(), 1, closed).feed_closed(requests([0]))
 
+    def test_time_bins_without_width(self, build: type) -> None:
+        with pytest.raises(ValueError, match="got 2 and 0"):
+            build(node(), 1, time_bins=2, bin_ns=0)
+
     def test_closed_requests_without_clients(self, build: type) -> None:
         with pytest.raises(ValueError, match="without closed-loop clients"):
             build(node(), 1).feed_closed(requests([0]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.compiled import SOURCES, cache_base, source_hash
+from sim.compiled import SOURCES, cache_base, source_hash, writable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -108,3 +108,9 @@ def test_the_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.delenv("FOREBAY_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_base() == tmp_path / "forebay"
+
+
+def test_without_a_folder_to_write_nothing_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert writable(tmp_path / "new")
+    assert not writable(tmp_path / "file" / "below")
