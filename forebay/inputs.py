@@ -12,7 +12,7 @@ from pathlib import Path
 from serve.deployment import Deployment
 from serve.errors import Fault, SpecError
 from serve.faults import near_miss
-from serve.files import load, resolve, sha256
+from serve.files import load, read, resolve, sha256
 from serve.profile import Profile
 from sim.expect import bounds_of, claims_of
 from sim.scenario import RequestClass, Scenario, Workload
@@ -24,7 +24,10 @@ REQUESTS_MAX = 1e10
 
 def load_scenario(path: Path) -> Scenario:
     """The scenario at `path`, its workload, claims and SLO checked against its deployment."""
-    scenario = load(path, Scenario)
+    try:
+        scenario = load(path, Scenario)
+    except SpecError as error:
+        raise SpecError([*error.faults, *_claim_faults_of_broken(path)]) from None
     deployment, folder, faults = _deployment(path, scenario)
     classes = list(scenario.workload.classes)
     faults += claims_of(scenario.expect, classes, path)[1] + bounds_of(scenario.slo, classes, path)[1]
@@ -38,6 +41,24 @@ def load_scenario(path: Path) -> Scenario:
     if faults:
         raise SpecError(faults)
     return scenario
+
+
+def _claim_faults_of_broken(path: Path) -> list[Fault]:
+    """Faults of the claims in a file whose other parts are broken: they too are told at once."""
+    try:
+        data = read(path)
+    except SpecError:
+        return []
+    workload, expect, slo = (data.get(key) for key in ("workload", "expect", "slo"))
+    classes = workload.get("classes") if isinstance(workload, dict) else None
+    if not isinstance(classes, dict):
+        return []
+    texts = expect if isinstance(expect, list) and all(isinstance(text, str) for text in expect) else []
+    bounds = (
+        slo if isinstance(slo, dict) and all(isinstance(value, (str, int, float)) for value in slo.values()) else {}
+    )
+    names = [str(name) for name in classes]
+    return claims_of(texts, names, path)[1] + bounds_of({str(k): v for k, v in bounds.items()}, names, path)[1]
 
 
 def load_deployment(path: Path) -> Deployment:

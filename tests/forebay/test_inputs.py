@@ -77,6 +77,15 @@ def test_a_class_whose_requests_never_fit_is_a_fault_unless_plan_may_change_the_
     assert load_scenario(folder / "chosen.yaml").choices
 
 
+def test_claims_are_told_beside_the_faults_of_the_format(folder: Path) -> None:
+    text = SCENARIO_TEXT.replace("max_batch: 16", "max_batch: 0").replace("interactive.p99 < 50ms", "p98 < 5ms")
+    fields = [line.split(": ")[0] for line in faults_of(folder, text.replace("p99: 50ms", "p99: 50"))]
+    assert fields == ["deployment.models.digits.batching.max_batch", "expect.0", "slo.p99"]
+    for odd in ("expect: 7", "expect: [7]", "slo: [a]", "slo: {p99: [1]}", "workload: 7", "workload: {classes: 7}"):
+        broken = SCENARIO_TEXT.split("expect:")[0].replace("slo: {p99: 50ms, refused: 0%}\n", "") + f"{odd}\n"
+        assert faults_of(folder, broken)
+
+
 def test_faults_of_a_deployment_in_a_file_name_that_file(folder: Path) -> None:
     head = SCENARIO_TEXT[: SCENARIO_TEXT.index("deployment:")]
     (folder / "bad.yaml").write_text("models: {}\n")
