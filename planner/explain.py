@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from planner import headroom, space
+from planner import fastest, headroom
 from planner.plan import Considered, Headroom, Limit, LimitName, Plan, RunnerUp
 from planner.race import Entry, Race, latency_step
 from planner.slo import LATENCIES, LOSSES, latency_metric
@@ -85,7 +85,7 @@ def _why_second(race: Race, second: Entry, best: Entry) -> str:
         return f"is dearer: {against}"
     if latency_step(race.latency(second)) > latency_step(race.latency(best)):
         return f"is slower at the same cost: {against}"
-    ours, theirs = (space.capacity_rows_per_s(e.candidate.deployment, race.profile) for e in (best, second))
+    ours, theirs = (fastest.capacity_rows_per_s(e.candidate.deployment, race.profile) for e in (best, second))
     if theirs < ours:
         return f"has less capacity at the same cost and latency: {theirs:.4g} against {ours:.4g} rows/s at most"
     return "comes later among the choices, at the same cost, latency and capacity"
@@ -124,7 +124,7 @@ def _distance(race: Race, entry: Entry) -> tuple[bool, float, int]:
 
 
 def _capacity(race: Race, entry: Entry) -> float:
-    return space.capacity_rows_per_s(entry.candidate.deployment, race.profile)
+    return fastest.capacity_rows_per_s(entry.candidate.deployment, race.profile)
 
 
 def _ruled_out_limit(entries: Sequence[Entry]) -> Limit:

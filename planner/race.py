@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from planner import cost, headroom, space
+from planner import cost, fastest, headroom, ruling
 from planner.plan import Fate, Headroom
+from planner.ruling import Offered, Outside
 from planner.slo import Bound, Check, check, estimate_of, hopeless, latency_metric, show
-from planner.space import Candidate, Offered, Outside
+from planner.space import Candidate
 from serve.profile import Profile
 from sim.result import Result
 from sim.scenario import Scenario
@@ -82,9 +83,9 @@ class Race:
     share: float = 0.0
 
     def entry(self, candidate: Candidate) -> Entry:
-        floor_cores = space.front_floor_cores(candidate, self.profile, self.load)
+        floor_cores = ruling.front_floor_cores(candidate, self.profile, self.load)
         entry = Entry(candidate, cost.cost_step(candidate.deployment, floor_cores))
-        entry.outside = space.ruled_out(candidate, self.profile, self.scenario.workload, self.load, self.bounds)
+        entry.outside = ruling.ruled_out(candidate, self.profile, self.scenario.workload, self.load, self.bounds)
         if entry.outside is not None:
             entry.fate, entry.reason = "ruled out", f"{entry.outside.limit}: {entry.outside.reason}"
         return entry
@@ -162,7 +163,7 @@ class Race:
         entry.result = self._simulate(entry.candidate, None)
         entry.full = True
         entry.checks = [check(b, entry.result) for b in self.bounds]
-        outside = space.cores_outside(entry.candidate, entry.front_cores)
+        outside = ruling.cores_outside(entry.candidate, entry.front_cores)
         missed = [str(c) for c in entry.checks if not c.held]
         if entry.result.verdict in ("unstable", "overloaded"):
             missed.append(f"{entry.result.verdict}: {entry.result.verdict_reason}")
@@ -189,7 +190,7 @@ class Race:
 
     def key(self, entry: Entry) -> Key:
         candidate = entry.candidate
-        capacity = space.capacity_rows_per_s(candidate.deployment, self.profile)
+        capacity = fastest.capacity_rows_per_s(candidate.deployment, self.profile)
         return entry.step, latency_step(self.latency(entry)), -capacity, candidate.index
 
     def _promise(self, entry: Entry) -> tuple[int, Key]:
@@ -236,7 +237,7 @@ class Race:
         result = self.evaluate(scenario)
         checks = [check(_scaled_bound(b, factor), result) for b in self.bounds]
         missed = [str(c) for c in checks if not c.held]
-        outside = space.cores_outside(candidate, result.total.metrics["front_busy"].value or 0.0)
+        outside = ruling.cores_outside(candidate, result.total.metrics["front_busy"].value or 0.0)
         if outside is not None:
             missed.append(f"cores: {outside.reason}")
         if not missed and result.verdict in ("unstable", "overloaded"):

@@ -1,6 +1,6 @@
 """The search: the cheapest deployment that holds the SLO, then the fastest among the equally cheap.
 
-Best first: candidates are ruled out by bounds that need no simulation (`planner.space`), the rest
+Best first: candidates are ruled out by bounds that need no simulation (`planner.ruling`), the rest
 are taken by the least that they can cost, and raced: short simulations drop what even the near end of
 its confidence interval puts beyond the SLO, the survivors run in full, in the order of promise, until
 none that is left can beat what was found. All run the same seed, so they meet the same arrivals.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from planner import cost, export, space
+from planner import cost, export, ruling, space
 from planner.explain import chosen_plan, infeasible_plan
 from planner.plan import Plan
 from planner.race import Evaluate, Progress, Race
@@ -46,7 +46,7 @@ def plan(scenario: Scenario, *, base: Path, progress: Progress | None = None, ev
         scenario=scenario.model_copy(update={"replications": max(REPLICATIONS_MIN, scenario.replications)}),
         profile=profile,
         bounds=bounds,
-        load=space.offered(scenario.workload, bounds),
+        load=ruling.offered(scenario.workload, bounds),
         evaluate=evaluate or simulator(base),
         progress=progress or (lambda what, share: None),
     )

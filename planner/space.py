@@ -1,9 +1,4 @@
-"""The deployments that a plan searches: the choices, what follows from the SLO, and what can be ruled out unsimulated.
-
-A bound rules a candidate out only if no simulation could find it holding the SLO (admissible):
-its replicas do not fit the cores, the rows that arrive are more than it can ever serve, or its
-fastest batch already takes longer than the SLO allows.
-"""
+"""The deployments that a plan searches: every combination of the choices, and what follows from the SLO."""
 
 from __future__ import annotations
 
@@ -12,29 +7,25 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from planner import cost
-from planner.slo import LATENCIES, Bound, latency_limit_s, latency_limits_s
+from planner.fastest import capacity_rows_per_s
+from planner.slo import Bound, latency_limit_s, latency_limits_s
 from serve.deployment import Deployment
 from serve.errors import Fault, SpecError
 from serve.faults import explain, near_miss
-from serve.profile import Profile, ServiceCell
+from serve.profile import Profile
 from serve.units import format_duration
-from sim.scenario import RequestClass, Scenario, Workload
+from sim.scenario import Scenario
 from sim.slo import FRONT_SHARE
-from sim.workload import rate_rps
 
 SPACE_MAX = 20_000
 """Most candidates of one plan; more choices than that are a mistake or need a coarser list."""
 WINDOWS_NS = (0, 1_000_000, 2_000_000, 5_000_000, 10_000_000)
 REPLICAS_MAX = 64
-BOUND_SLACK = 0.05
-"""Bounds are loosened by this share: replications draw the calibration anew, the machine has better days."""
-
 Settings = tuple[tuple[str, Any], ...]
 
 
@@ -53,16 +44,6 @@ class Candidate:
 
     def __str__(self) -> str:
         return ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in self.settings) or "as given"
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """Load that the open classes offer at least, and for how long; traces and closed loops are not counted."""
-
-    requests_per_s: float
-    rows_per_s: float
-    duration_s: float
-    lost: float  # share that the SLO lets be lost
 
 
 # -- the choices ---------------------------------------------------------------------------------
@@ -250,130 +231,3 @@ def max_queue_rows(deployment: Deployment, profile: Profile, limit_s: float) -> 
     model = cost.only_model(deployment)[1]
     rate = capacity_rows_per_s(deployment, profile)
     return max(2 * model.batching.max_batch, math.ceil(rate * limit_s))
-
-
-# -- bounds --------------------------------------------------------------------------------------
-
-
-def _cells(profile: Profile, threads: int) -> list[ServiceCell]:
-    return [cell for cell in profile.service if cell.threads == threads]
-
-
-def _fastest(profile: Profile, threads: int, rows_max: int, statistic: str) -> tuple[list[int], list[float]]:
-    """Rows 1..rows_max and, in s, the statistic of the fastest neighbourhood, linear between what was measured."""
-    best: dict[int, float] = {}
-    for cell in _cells(profile, threads):
-        value = getattr(cell, statistic) / 1e3
-        best[cell.rows] = min(value, best.get(cell.rows, math.inf))
-    measured = sorted(best)
-    rows = list(range(1, rows_max + 1))
-    return rows, list(np.interp(rows, measured, [best[r] for r in measured]))
-
-
-def capacity_rows_per_s(deployment: Deployment, profile: Profile) -> float:
-    """The most rows per second that the replicas can ever serve: every batch of the best size, nobody disturbed."""
-    model = cost.only_model(deployment)[1]
-    rows, mean_s = _fastest(profile, model.replicas.threads, model.batching.max_batch, "mean_ms")
-    return model.replicas.count * max(r / s for r, s in zip(rows, mean_s, strict=True))
-
-
-def latency_floor_s(deployment: Deployment, profile: Profile, metric: str) -> float:
-    """The least that a latency metric can be: that statistic of the fastest batch, without any waiting."""
-    model = cost.only_model(deployment)[1]
-    statistic = {"mean": "mean_ms", "p99": "p99_ms", "p99.9": "p99_ms"}.get(metric, "p50_ms")
-    return min(_fastest(profile, model.replicas.threads, model.batching.max_batch, statistic)[1])
-
-
-def offered(workload: Workload, bounds: list[Bound]) -> Offered:
-    """The load of the classes whose rate the scenario states."""
-    rates = [(rate_rps(c.arrivals), mean_rows(c)) for c in workload.classes.values()]
-    losses = [b.limit for b in bounds if b.class_ is None and b.metric in ("refused", "expired", "cancelled", "failed")]
-    patient = all(c.patience is None for c in workload.classes.values())
-    return Offered(
-        requests_per_s=sum(rate for rate, _ in rates if rate is not None),
-        rows_per_s=sum(rate * rows for rate, rows in rates if rate is not None),
-        duration_s=workload.duration / 1e9,
-        lost=min(1.0, sum(losses)) if patient else 1.0,
-    )
-
-
-def mean_rows(class_: RequestClass) -> float:
-    """Mean rows of a request."""
-    if isinstance(class_.rows, int):
-        return float(class_.rows)
-    return sum(rows * weight for rows, weight in class_.rows.items()) / sum(class_.rows.values())
-
-
-def most_rows(workload: Workload) -> int:
-    """Rows of the largest request."""
-    return max(c.rows if isinstance(c.rows, int) else max(c.rows) for c in workload.classes.values())
-
-
-Ruling = Literal["rows", "cores", "capacity", "latency floor"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """Why a candidate is ruled out without simulating it."""
-
-    limit: Ruling
-    reason: str
-
-
-def front_floor_cores(candidate: Candidate, profile: Profile, load: Offered) -> float:
-    """The least CPU of the candidate's front."""
-    max_batch = cost.only_model(candidate.deployment)[1].batching.max_batch
-    return cost.front_floor_cores(profile.front, load.requests_per_s, load.rows_per_s, max_batch, load.lost)
-
-
-def ruled_out(
-    candidate: Candidate, profile: Profile, workload: Workload, load: Offered, bounds: list[Bound]
-) -> Outside | None:
-    """The first bound that a candidate cannot meet: rows, cores, capacity, latency floor."""
-    return (
-        _rows_outside(candidate, workload)
-        or cores_outside(candidate, front_floor_cores(candidate, profile, load))
-        or capacity_outside(candidate, profile, load, bounds)
-        or _floor_outside(candidate, profile, bounds)
-    )
-
-
-def _rows_outside(candidate: Candidate, workload: Workload) -> Outside | None:
-    max_batch = cost.only_model(candidate.deployment)[1].batching.max_batch
-    if most_rows(workload) <= max_batch:
-        return None
-    return Outside(
-        "rows", f"requests have up to {most_rows(workload)} rows, max_batch is {max_batch}: they are invalid"
-    )
-
-
-def cores_outside(candidate: Candidate, front_cores: float) -> Outside | None:
-    """Replicas and front together against the pool's cores."""
-    cores = cost.only_pool(candidate.deployment).cores
-    needed = candidate.replica_cores + front_cores
-    if needed <= cores:
-        return None
-    return Outside(
-        "cores", f"needs {needed:.3f} cores (replicas {candidate.replica_cores}, front {front_cores:.3f}) of {cores}"
-    )
-
-
-def capacity_outside(candidate: Candidate, profile: Profile, load: Offered, bounds: list[Bound]) -> Outside | None:
-    """Rows that must be served against rows that can be, the backlog that may be left at the end included."""
-    capacity = capacity_rows_per_s(candidate.deployment, profile) * (1 + BOUND_SLACK)
-    grace_s = latency_limit_s(bounds) or load.duration_s
-    if load.rows_per_s * (1 - load.lost) * load.duration_s <= capacity * (load.duration_s + grace_s):
-        return None
-    return Outside("capacity", f"can serve at most {capacity:.0f} rows/s, {load.rows_per_s:.0f} rows/s arrive")
-
-
-def _floor_outside(candidate: Candidate, profile: Profile, bounds: list[Bound]) -> Outside | None:
-    for bound in bounds:
-        if bound.metric not in LATENCIES:
-            continue
-        floor_s = latency_floor_s(candidate.deployment, profile, bound.metric) * (1 - BOUND_SLACK)
-        if floor_s > bound.limit:
-            return Outside(
-                "latency floor", f"the fastest batch alone has {bound.metric} {floor_s * 1e3:.3g}ms: {bound}"
-            )
-    return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from planner import cost, space
+from planner import cost, fastest, space
 from planner.plan import Plan
 from planner.race import Evaluate, latency_step
 from planner.search import plan
@@ -51,7 +51,7 @@ def exhaustive(question: Scenario, base: Path, evaluate: Evaluate) -> dict[str, 
             continue
         if candidate.replica_cores + front > 8 or not all(check(b, outcome).held for b in bounds):
             continue
-        capacity = space.capacity_rows_per_s(candidate.deployment, profile)
+        capacity = fastest.capacity_rows_per_s(candidate.deployment, profile)
         step = cost.cost_step(candidate.deployment, front)
         key = (step, latency_step(latency.value), -capacity, candidate.index)
         if best is None or key < best[0]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from planner import cost, space
+from planner import cost, fastest, ruling, space
 from planner.race import latency_step
 from planner.search import inputs, plan, simulator
 from planner.slo import check, parse_slo
@@ -61,7 +61,7 @@ def exhaustive(asked: Scenario, base: Path) -> dict[str, Any] | None:
         if not held or front is None or p99 is None or candidate.replica_cores + front > 4:
             continue
         step = cost.cost_step(candidate.deployment, front)
-        capacity = space.capacity_rows_per_s(candidate.deployment, profile)
+        capacity = fastest.capacity_rows_per_s(candidate.deployment, profile)
         key = (step, latency_step(p99), -capacity, candidate.index)
         if best is None or key < best[0]:
             best = key, dict(candidate.settings)
@@ -89,10 +89,10 @@ def test_what_a_bound_rules_out_does_not_hold_when_simulated(
     asked = question(rate, {"p99": p99})
     deployment, profile = inputs(asked, base)
     bounds = parse_slo(asked.slo, ("all",))
-    load = space.offered(asked.workload, bounds)
+    load = ruling.offered(asked.workload, bounds)
     seen = set()
     for candidate in space.candidates(deployment, CHOICES, profile, bounds):
-        outside = space.ruled_out(candidate, profile, asked.workload, load, bounds)
+        outside = ruling.ruled_out(candidate, profile, asked.workload, load, bounds)
         if outside is not None:
             seen.add(outside.limit)
             result = simulator(base)(asked.model_copy(update={"deployment": candidate.deployment}))

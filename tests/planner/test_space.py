@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from planner import cost, space
+from planner import cost, fastest, ruling, space
 from planner.slo import Bound, parse_slo
 from serve.deployment import Deployment
 from serve.errors import SpecError
@@ -102,15 +102,15 @@ def test_capacity_rules_out_only_what_cannot_be_served(rate: float, outside: boo
     question = scenario(slo={"p99": "50ms", "refused": "0%"}, choices={"models.m.replicas.count": [1]}, classes=classes)
     (candidate,) = built(question)
     bounds = parse_slo(question.slo, ("all",))
-    load = space.offered(question.workload, bounds)
+    load = ruling.offered(question.workload, bounds)
     assert load.rows_per_s == pytest.approx(rate * 120)
-    assert (space.capacity_outside(candidate, PROFILE, load, bounds) is not None) == outside
+    assert (ruling.capacity_outside(candidate, PROFILE, load, bounds) is not None) == outside
 
 
 def test_the_latency_floor_is_the_fastest_batch_of_that_many_threads() -> None:
     one, two = built(scenario(choices={"models.m.replicas.threads": [1, 2]}))
-    assert space.latency_floor_s(one.deployment, PROFILE, "p99") == pytest.approx(1.2 * tau_ms(1, 1) / 1e3)
-    assert space.latency_floor_s(two.deployment, PROFILE, "p50") == pytest.approx(tau_ms(1, 2) / 1e3)
+    assert fastest.latency_floor_s(one.deployment, PROFILE, "p99") == pytest.approx(1.2 * tau_ms(1, 1) / 1e3)
+    assert fastest.latency_floor_s(two.deployment, PROFILE, "p50") == pytest.approx(tau_ms(1, 2) / 1e3)
 
 
 def test_cost_is_price_times_the_share_of_cores() -> None:
