@@ -21,7 +21,7 @@ from serve import records
 from serve.calibration.design import NULL, NULL_WINDOW_NS
 from serve.calibration.fit import p50_p99_us, rounded
 from serve.calibration.rig import QUEUES, Logs
-from serve.calibration.samples import Columns, Ints, column, finish_jobs, front_jobs
+from serve.calibration.samples import Columns, Ints, Jobs, column, finish_jobs, front_jobs
 from serve.policy.codes import OUTCOME_FULL, OUTCOME_OK
 from serve.profile import ClientCosts, FrontCosts
 from serve.records import Rows
@@ -254,12 +254,13 @@ def _joined(parts: Sequence[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True, slots=True)
 class ClientParts:
-    """Of each request answered ok: what its client and a cold front added, and its weight, one per batch."""
+    """Of each request answered ok: what its client and a cold front added, what it waited for a front at work on
+    others, and its weight, one per batch."""
 
     send_ns: Ints
     receive_ns: Ints
+    waited_ns: Ints
     queue: Ints
-    front_busy: npt.NDArray[np.bool_]  # the front was at work when the request came
     weight: Floats
 
 
@@ -268,20 +269,27 @@ def client_parts(logs: Logs, lines: FrontLines) -> ClientParts:
     answers = answers_of(logs)
     requests = answers.requests
     spans = [span.client for span in logs.spans]
-    ids, intended, received = (
-        np.concatenate([getattr(c, name) for c in spans]) for name in ("request", "intended_ns", "received_ns")
+    ids, intended, sent, received = (
+        np.concatenate([getattr(c, name) for c in spans])
+        for name in ("request", "intended_ns", "sent_ns", "received_ns")
     )
     order = np.argsort(ids)
     place = order[np.searchsorted(ids[order], requests[:, records.REQUEST])]
+    waited_ns = waited_for_front(front_jobs(logs), sent[place], requests[:, records.ENQUEUE_NS])
     parse_ns = np.rint(lines.parse.at(requests[:, records.ROWS])).astype(np.int64)
     return ClientParts(
-        send_ns=requests[:, records.ENQUEUE_NS] - parse_ns - intended[place],
+        send_ns=requests[:, records.ENQUEUE_NS] - parse_ns - waited_ns - intended[place],
         receive_ns=received[place] - answers.modelled_ns(lines.answer),
+        waited_ns=waited_ns,
         queue=requests[:, records.QUEUE],
-        # Its own parse is one of the front's jobs; any other up to the enqueue made it wait.
-        front_busy=front_jobs(logs).meeting(intended[place], requests[:, records.ENQUEUE_NS]) > 1,
         weight=1.0 / answers.size,
     )
+
+
+def waited_for_front(jobs: Jobs, sent_ns: Ints, enqueue_ns: Ints) -> Ints:
+    """How long the front worked on other things between a request's send and its enqueue."""
+    own_ns = enqueue_ns - np.maximum(jobs.start_of(enqueue_ns), sent_ns)
+    return np.asarray(jobs.worked_ns(enqueue_ns) - jobs.worked_ns(sent_ns) - own_ns, np.int64)
 
 
 def quantiles_us(values_ns: npt.NDArray[np.generic], weights: Floats) -> list[float]:
@@ -297,16 +305,17 @@ def quantiles_us(values_ns: npt.NDArray[np.generic], weights: Floats) -> list[fl
 def client_costs(parts: Sequence[Logs], lines: FrontLines) -> ClientCosts:
     """What clients add under the engine's own load; every batch counts once, however many it answers.
 
-    Requests that came while the front was at work are left out of `send`: what they waited for is the
-    simulator's to find.
+    What a request waited for a front at work on others is taken out of `send`: the simulator finds it.
+    Leaving such requests out instead would leave out the late ones, which meet more of that work.
     """
     found = [client_parts(logs, lines) for logs in parts]
-    send, send_weight = (np.concatenate([getattr(p, f)[~p.front_busy] for p in found]) for f in ("send_ns", "weight"))
-    receive, weight = (np.concatenate([getattr(p, f) for p in found]) for f in ("receive_ns", "weight"))
+    send, receive, weight = (
+        np.concatenate([getattr(p, name) for p in found]) for name in ("send_ns", "receive_ns", "weight")
+    )
     cpu_s = sum(span.client.cpu_s for logs in parts for span in logs.spans)
     count = sum(len(span.client) for logs in parts for span in logs.spans)
     return ClientCosts(
-        send_us=quantiles_us(send, send_weight),
+        send_us=quantiles_us(send, weight),
         receive_us=quantiles_us(receive, weight),
         cpu_us_per_request=rounded(cpu_s * 1e6 / max(1, count)),
     )

@@ -45,20 +45,36 @@ CLEAN_MIN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Intervals:
-    """Spans of time, for asking how many of them meet another."""
+class Jobs:
+    """What one station did, one after the other: ascending, none overlapping the next."""
 
     starts: Ints
     ends: Ints
 
     @classmethod
-    def of(cls, starts: Ints, ends: Ints) -> Intervals:
-        """From unordered spans."""
-        return cls(np.sort(starts), np.sort(ends))
+    def of(cls, starts: Ints, ends: Ints) -> Jobs:
+        """From the jobs of a single thread in any order: none can have begun before the one that ended before it."""
+        order = np.argsort(ends, kind="stable")
+        ends = ends[order]
+        begun = np.maximum(starts[order], np.concatenate([starts[order][:1], ends[:-1]]))
+        return cls(np.minimum(begun, ends), ends)
 
     def meeting(self, after_ns: Ints, before_ns: Ints) -> Ints:
-        """How many spans begin before `before_ns` and end after `after_ns`."""
+        """How many jobs begin before `before_ns` and end after `after_ns`."""
         return np.searchsorted(self.starts, before_ns, "left") - np.searchsorted(self.ends, after_ns, "right")
+
+    def start_of(self, end_ns: Ints) -> Ints:
+        """When the jobs that end at these instants began."""
+        return self.starts[np.searchsorted(self.ends, end_ns)]
+
+    def worked_ns(self, until_ns: Ints) -> Ints:
+        """Time that the station has worked before each instant."""
+        if not len(self.ends):
+            return np.zeros(len(until_ns), np.int64)
+        before = np.concatenate([[0], np.cumsum(self.ends - self.starts)])
+        current = np.searchsorted(self.starts, until_ns, "right") - 1
+        partly = np.minimum(until_ns, self.ends[current]) - self.starts[current]
+        return np.where(current < 0, 0, before[current] + partly)
 
 
 def column(batches: Rows, name: str) -> Ints:
@@ -66,27 +82,20 @@ def column(batches: Rows, name: str) -> Ints:
     return batches[:, BATCH_COLUMNS.index(name)]
 
 
-def finish_jobs(logs: Logs) -> Intervals:
+def finish_jobs(logs: Logs) -> Jobs:
     """Finish jobs of one launch: from seeing the batch completed to its last answer."""
     last_answer = _last_answers(logs.requests, logs.batches)
-    ends = np.maximum(last_answer, column(logs.batches, "finished_ns"))
-    return Intervals.of(column(logs.batches, "seen_ns"), ends)
+    return Jobs.of(column(logs.batches, "seen_ns"), np.maximum(last_answer, column(logs.batches, "finished_ns")))
 
 
-def parse_jobs(logs: Logs) -> Intervals:
-    """Parse jobs of one launch: to the enqueue, from the arrival or, within one loop iteration, the enqueue before."""
+def front_jobs(logs: Logs) -> Jobs:
+    """Parse jobs (arrival, or the job before in the same loop iteration, to enqueue) and finish jobs of one launch."""
     parsed = logs.requests[logs.requests[:, records.ENQUEUE_NS] >= 0]
-    parsed = parsed[np.argsort(parsed[:, records.ENQUEUE_NS], kind="stable")]
-    starts, ends = parsed[:, records.ARRIVAL_NS].copy(), parsed[:, records.ENQUEUE_NS]
-    same = np.flatnonzero(starts[1:] == starts[:-1]) + 1
-    starts[same] = ends[same - 1]
-    return Intervals.of(starts, ends)
-
-
-def front_jobs(logs: Logs) -> Intervals:
-    """Parse and finish jobs of one launch."""
-    parse, finish = parse_jobs(logs), finish_jobs(logs)
-    return Intervals.of(np.concatenate([parse.starts, finish.starts]), np.concatenate([parse.ends, finish.ends]))
+    finish = finish_jobs(logs)
+    return Jobs.of(
+        np.concatenate([parsed[:, records.ARRIVAL_NS], finish.starts]),
+        np.concatenate([parsed[:, records.ENQUEUE_NS], finish.ends]),
+    )
 
 
 def _keys(queue: Ints, batch: Ints) -> Ints:

@@ -39,33 +39,39 @@ def test_front_and_client_add_up_to_the_latency_that_was_measured():
     answers = overheads.answers_of(logs)
     requests = answers.requests
     latency_ns = (logs.spans[0].client.received_ns - logs.spans[0].client.intended_ns)[requests[:, records.REQUEST]]
+    parse_ns = lines.parse.at(requests[:, records.ROWS])
     inside_ns = answers.modelled_ns(lines.answer) - requests[:, records.ENQUEUE_NS]
-    total = parts.send_ns + lines.parse.at(requests[:, records.ROWS]) + inside_ns + parts.receive_ns
+    total = parts.send_ns + parts.waited_ns + parse_ns + inside_ns + parts.receive_ns
     assert total == pytest.approx(latency_ns, abs=2)
 
 
-def test_send_leaves_out_requests_that_met_a_busy_front_and_receive_counts_a_batch_once():
+def test_send_leaves_out_what_a_request_waited_for_a_busy_front():
     made = Made()
     for k in range(50):
-        made.batch((k + 1) * 10 * MS, send=80 * US)
-    # Sent while the front was answering the last batch, so it waited.
-    last_ns = 50 * 10 * MS
-    made.batch(last_ns + 1 * MS + 400 * US, send=300 * US, replica=1)
-    logs = made.logs()
-    costs = overheads.client_costs([logs], front_lines([logs]))
-    assert max(costs.send_us) < 120
-    assert len(costs.send_us) == len(costs.receive_us) == 101
-    assert costs.cpu_us_per_request == pytest.approx(40)
-    weights = overheads.client_parts(busy_and_lone().logs(), front_lines([logs])).weight
-    assert weights.sum() == pytest.approx(120)
-
-
-def test_a_request_parsed_behind_another_of_its_iteration_has_waited_for_the_front():
-    made = busy_and_lone()
+        made.batch((k + 1) * 10 * MS)
+    # Sent 240 us before its arrival; meanwhile the front answered the last batch, for 104 of them.
+    finishing_ns = 50 * 10 * MS + 50 * US + 1 * MS + 40 * US
+    made.batch(finishing_ns + 164 * US + 40 * US + 30 * US, send=240 * US, replica=1)
     logs = made.logs()
     parts = overheads.client_parts(logs, front_lines([logs]))
-    together = parts.weight < 1
-    assert parts.front_busy.tolist() == (together & (np.arange(len(together)) % 6 != 2)).tolist()
+    assert parts.waited_ns[:-1].tolist() == [0] * 50
+    assert parts.waited_ns[-1] == 64 * US
+    assert overheads.client_costs([logs], front_lines([logs])).cpu_us_per_request == pytest.approx(40)
+
+
+def test_a_request_parsed_behind_others_of_its_iteration_has_waited_for_their_parses():
+    logs = busy_and_lone().logs()
+    parts = overheads.client_parts(logs, front_lines([logs]))
+    together = (parts.weight < 1).reshape(40, 6)
+    assert parts.waited_ns.reshape(40, 6)[~together].max() == 0
+    assert parts.waited_ns[parts.weight < 1].reshape(40, 4)[0].tolist() == [0, 30 * US, 40 * US, 50 * US]
+
+
+def test_every_batch_counts_once_for_the_client():
+    logs = busy_and_lone().logs()
+    costs = overheads.client_costs([logs], front_lines([logs]))
+    assert len(costs.send_us) == len(costs.receive_us) == 101
+    assert overheads.client_parts(logs, front_lines([logs])).weight.sum() == pytest.approx(120)
 
 
 def test_refusals_cost_what_they_took_after_their_parse():

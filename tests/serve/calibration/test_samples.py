@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from serve.calibration.fit import single
-from serve.calibration.samples import SAMPLE_COLUMNS, Intervals, free_notice, merge, samples_of, where
+from serve.calibration.samples import SAMPLE_COLUMNS, Jobs, free_notice, merge, samples_of, where
 from tests.serve.calibration.made import MS, US, Made
 
 
@@ -70,10 +70,18 @@ def test_a_lone_request_among_clients_whose_requests_join_is_no_batch_of_its_own
     assert not single(joined).any()
 
 
-def test_meeting_intervals_are_counted_exactly():
-    spans = Intervals.of(np.array([0, 10, 20]), np.array([5, 15, 30]))
+def test_jobs_of_one_thread_are_counted_and_their_time_summed_exactly():
+    jobs = Jobs.of(np.array([20, 0, 10]), np.array([30, 5, 15]))
     after, before = np.array([4, 5, 16, 12]), np.array([10, 10, 20, 25])
-    assert spans.meeting(after, before).tolist() == [1, 0, 0, 2]
+    assert jobs.meeting(after, before).tolist() == [1, 0, 0, 2]
+    assert jobs.worked_ns(np.array([-1, 0, 3, 7, 12, 40])).tolist() == [0, 0, 3, 5, 7, 20]
+    assert jobs.start_of(np.array([15, 30])).tolist() == [10, 20]
+
+
+def test_a_job_cannot_have_begun_before_the_one_before_it_ended():
+    """An arrival stamp is the start of a loop iteration, in which other jobs may come first."""
+    jobs = Jobs.of(np.array([0, 0, 0]), np.array([10, 30, 20]))
+    assert (jobs.starts.tolist(), jobs.ends.tolist()) == ([0, 10, 20], [10, 20, 30])
 
 
 def test_launches_are_merged_onto_one_time_axis():
