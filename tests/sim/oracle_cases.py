@@ -80,11 +80,14 @@ def lognormal(mean: float, scv: float) -> Law:
 
 
 @cache
-def service_table(laws: tuple[Law, ...], bits: int) -> Service:
-    """A table with one law for each number of rows, 1 and up."""
-    bits = 0 if all(law.biased is None for law in laws) else bits
-    cells = [np.zeros(1 << bits)] + [np.broadcast_to(law.slices(bits), 1 << bits) for law in laws]
-    return Service(table=_ns(np.concatenate(cells)), bits=bits, rows_max=len(laws), pressure_max=0)
+def service_table(laws: tuple[Law, ...], bits: int, beside: tuple[Law, ...] = ()) -> Service:
+    """A table with one law for each number of rows, 1 and up; `beside` are those beside a busy neighbour, if others."""
+    bits = 0 if all(law.biased is None for law in laws + beside) else bits
+    pressures = (laws, beside) if beside else (laws,)
+    cells = []
+    for of_pressure in pressures:
+        cells += [np.zeros(1 << bits), *(np.broadcast_to(law.slices(bits), 1 << bits) for law in of_pressure)]
+    return Service(_ns(np.concatenate(cells)), bits, rows_max=len(laws), pressure_max=len(pressures) - 1)
 
 
 # -- claims -------------------------------------------------------------------------------------------
@@ -256,13 +259,14 @@ class Case:
     parse: float = 0.0
     law: tuple[Times, Tail] | None = None
     response: float = 0.0  # of a closed loop, about
+    beside: tuple[Law, ...] = ()  # service laws beside a busy neighbour, if other than `laws`
 
     def node(self, engine: Engine) -> Node:
         """The node that is this queue."""
         front = free_front()
         front[FRONT_PARSE_NS] = round(self.parse * UNIT_NS)
         front[FRONT_BUDGET_NS] = -1
-        return Node(self.limits, self.replicas, service_table(self.laws, SERVICE_BITS[engine]), front)
+        return Node(self.limits, self.replicas, service_table(self.laws, SERVICE_BITS[engine], self.beside), front)
 
     def requests(self, replication: int, count: int) -> Requests:
         """What arrives in one replication; a closed loop's first requests are sent one think time apart."""
@@ -424,6 +428,15 @@ def _deadline() -> Case:
         *tail_claims("wait", queue.wait_sf, stays, (0.5,)),
     ]
     return Case("M/M/2+D, deadline 1.5", claims, limits(), (EXPONENTIAL,), (2.2,), replicas=2, timeout=1.5)
+
+
+def neighbours() -> Case:
+    """Two replicas that slow each other: services are 1.5 times as long if they start beside a busy one."""
+    queue = oracles.Neighbours(1.0, 1.0, 1 / 1.5)
+    waiting = lambda sample: np.asarray(waits(sample) > 0, np.float64)  # noqa: E731
+    claims = [mean_claim("mean wait", queue.wait_mean, waits), mean_claim("waited", queue.p_wait, waiting)]
+    case = Case("Two neighbours, lam 1", claims, limits(), (EXPONENTIAL,), (1.0,), replicas=2)
+    return replace(case, beside=(gamma(1.5),))
 
 
 def _priorities(c: int, lams: tuple[float, ...]) -> Case:

@@ -40,8 +40,8 @@ class Size:
 
 
 SIZES: dict[Engine, Size] = {"fast": Size(16, 64_000, 4_000), "reference": Size(16, 1_000, 200)}
-"""What the tests simulate. Warm-up is at least ten relaxation times of the slowest case on the fast
-engine; on the reference about three, whose rest is a small part of its standard error."""
+"""What the tests simulate. Warm-up is at least ten relaxation times of the slowest case on the fast engine; on
+the reference it is one to five, and the bias that is left is far below its standard error."""
 
 
 @dataclass(frozen=True)

@@ -347,6 +347,55 @@ class GIM1:
         return math.exp(-self.mu * (1 - self.sigma) * t)
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """Two servers; a service lasts exp(mu_alone) if it starts beside an idle server, else exp(mu_beside).
+
+    The rate stays what it was at the start, so a state is the number in system and, of the one or two in
+    service, how many started alone (at most one can have). A finite chain, cut at `size`.
+
+    >>> q = Neighbours(1.6, 1.0, 1.0)  # M/M/2
+    >>> round(q.p_wait, 6), round(q.wait_mean, 6)
+    (0.711111, 1.777778)
+    """
+
+    lam: float
+    mu_alone: float
+    mu_beside: float
+    size: int = 200
+
+    @cached_property
+    def p(self) -> Floats:
+        """Stationary law: [number in system, started alone (0 or 1)]."""
+        rates = np.zeros((2 * self.size, 2 * self.size))
+
+        def add(n: int, alone: int, to: int, to_alone: int, rate: float) -> None:
+            rates[2 * n + alone, 2 * to + to_alone] += rate
+
+        for n in range(self.size):
+            for alone in (0, 1):
+                if n + 1 < self.size:
+                    add(n, alone, n + 1, 1 if n == 0 else alone, self.lam)
+                beside = min(n, 2) - alone
+                if n >= 1 and alone:  # whoever follows it starts beside the other
+                    add(n, 1, n - 1, 0, self.mu_alone)
+                if n >= 1 and beside > 0:
+                    add(n, alone, n - 1, alone, beside * self.mu_beside)
+        np.fill_diagonal(rates, -rates.sum(axis=1))
+        law: Floats = stationary(np.eye(2 * self.size) + rates / -rates.min()).reshape(self.size, 2)
+        return law
+
+    @property
+    def p_wait(self) -> float:
+        """Probability of finding both servers busy."""
+        return float(self.p[2:].sum())
+
+    @property
+    def wait_mean(self) -> float:
+        """Mean wait, by Little's law."""
+        return float(np.maximum(np.arange(self.size) - 2, 0) @ self.p.sum(axis=1) / self.lam)
+
+
 # -- priorities and closed loops -------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from tests.sim import oracle_stats
-from tests.sim.oracle_cases import SERVICE_BITS, Case, Engine, Law, cases, gamma, lognormal
+from tests.sim.oracle_cases import SERVICE_BITS, Case, Engine, Law, cases, gamma, lognormal, neighbours
 from tests.sim.oracle_stats import SIZES, Z_BOUND, Size, judge, law_distance, z_of
 
 CASES = cases()
@@ -28,6 +28,14 @@ def test_the_plane_agrees_with_the_exact_result(case: Case, engine: Engine) -> N
     assert len(verdicts) >= 1
     wrong = [f"{v.claim}: exact {v.exact:.6g}, found {v.simulated:.6g}, z {v.z:.1f}" for v in verdicts if not v.holds]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_neighbours_slow_each_other_as_their_chain_says(engine: Engine) -> None:
+    """Rule 11; a table that ignored the neighbour would be found out."""
+    case = neighbours()
+    assert [v.z for v in judge(case, engine, SIZES[engine]) if not v.holds] == []
+    assert not all(v.holds for v in judge(replace(case, beside=()), engine, SIZES[engine]))
 
 
 # -- the method itself: it passes what is right and finds what is slightly wrong ---------------------------
