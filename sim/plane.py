@@ -165,6 +165,11 @@ def check_bins(time_bins: int, bin_ns: int) -> None:
         raise ValueError(f"time_bins and bin_ns must be at least 1, got {time_bins} and {bin_ns}")
 
 
+def within(values: Ints, bound: int) -> bool:
+    """Whether all values lie in [0, bound)."""
+    return len(values) == 0 or bool(values.min() >= 0 and values.max() < bound)
+
+
 def check_requests(requests: Requests, node: Node, classes: int) -> None:
     """Refuse requests of a class or priority that the node does not have, or arrays of unequal length."""
     count = len(requests)
@@ -173,9 +178,9 @@ def check_requests(requests: Requests, node: Node, classes: int) -> None:
     faults = {
         f"arrays must all have {count} entries": lengths != {count},
         "draw must be (deaths + 1, n)": requests.draw.ndim != 2,
-        f"class must be in [0, {classes})": bool(np.any((requests.class_ < 0) | (requests.class_ >= classes))),
-        f"priority must be in [0, {node.scheduler.priority_levels})": bool(
-            np.any((requests.priority < 0) | (requests.priority >= node.scheduler.priority_levels))
+        f"class must be in [0, {classes})": not within(requests.class_, classes),
+        f"priority must be in [0, {node.scheduler.priority_levels})": not within(
+            requests.priority, node.scheduler.priority_levels
         ),
     }
     if found := [text for text, wrong in faults.items() if wrong]:
