@@ -7,11 +7,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from planner import export
 from planner.report import Prediction
+from planner.search import plan
 from planner.verify import verify
 from serve import files
-from serve.deployment import Deployment
 from serve.launch import launch
+from sim.scenario import Scenario
 from tests.profiles import Synthetic, write_profile
 
 pytestmark = pytest.mark.live
@@ -19,25 +21,27 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Path:
-    """A deployment of one emulated replica, planned for 1.5 s at 100/s and a second class in a closed loop."""
+    """The file that plan writes for one emulated replica: 1.5 s of Poisson arrivals beside a closed loop."""
     write_profile(tmp_path, Synthetic(noise_cv=0.1))
     classes = {
         "open": {"arrivals": {"poisson": "100/s"}},
         "looped": {"arrivals": {"closed": {"clients": 2, "think": "50ms"}}},
     }
-    deployment = Deployment.model_validate(
+    question = Scenario.model_validate(
         {
-            "models": {"toy": {"profile": "toy.yaml", "backend": "emulated", "batching": {"max_batch": 8}}},
-            "pools": {"here": {"cores": 2, "price": "1 USD/h"}},
-            "planned_for": {
-                "workload": {"duration": "1500ms", "classes": classes},
-                "slo": {"p99": "10s", "throughput": "10/s"},
-                "seed": 1,
+            "seed": 1,
+            "workload": {"duration": "1500ms", "classes": classes},
+            "deployment": {
+                "models": {"toy": {"profile": "toy.yaml", "backend": "emulated"}},
+                "pools": {"here": {"cores": 2, "price": "1 USD/h"}},
             },
+            "slo": {"p99": "10s", "throughput": "10/s"},
+            "choices": {"models.toy.batching.max_batch": [8]},
         }
     )
-    files.save(tmp_path / "d.yaml", deployment)
-    return tmp_path / "d.yaml"
+    path = tmp_path / "out" / "d.yaml"
+    export.write(plan(question, base=tmp_path), question, path, base=tmp_path)
+    return path
 
 
 def test_verify_starts_the_engine_replays_twice_and_leaves_nothing(deployed: Path, tmp_path: Path) -> None:
