@@ -241,7 +241,10 @@ def cell_law(ordered: Floats, pooled: PooledTail) -> Floats:
 
 
 def quantile_table(cells: Cells, threads: int, pressure_max: int, max_batch: int, pool: bool = True) -> Floats:
-    """Service times of shape (pressure_max + 1, max_batch + 1, 2**BITS); rows 0 is never looked up."""
+    """Service times of shape (pressure_max + 1, max_batch + 1, 2**BITS); rows 0 is never looked up.
+
+    Without `pool` the table is what an emulated replica draws from (`serve.profile_samples.ServiceTimes`).
+    """
     busy = sorted({key[1] for key in cells if key[0] == threads})
     planes = [_rows_plane(cells, threads, b, max_batch, pool) for b in busy]
     for b, plane in zip(busy[1:], planes[1:], strict=True):

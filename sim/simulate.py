@@ -133,7 +133,7 @@ def _simulated(
 
 def _replications(setup: Setup, count: int, engine: Engine, progress: Progress | None) -> list[Replication]:
     """All replications, in order; the compiled plane leaves the GIL, so they share the cores."""
-    workers = min(count, os.cpu_count() or 1) if engine == "fast" else 1
+    workers = min(count, len(os.sched_getaffinity(0))) if engine == "fast" else 1
     done = []
     with ThreadPoolExecutor(workers) as pool:
         for replication in pool.map(lambda number: run(setup, number, engine), range(count)):

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from serve.errors import ProfileError, SpecError
 from serve.policy.service import service_ns
+from serve.profile_samples import ServiceTimes, load_samples
 from sim.rng import stream, uniform_bits
 from sim.service import (
     BITS,
@@ -239,6 +240,19 @@ def test_an_emulated_replica_is_certain_and_borrows_no_tail(tmp_path: Path) -> N
     assert drawn.service.levels.tolist() == [1.0]
     own = profile.raw[1, 0, 8]
     assert table_of(profile, backend="emulated")[0, 8].max() <= own[-1] + 1
+
+
+def test_the_table_of_an_emulated_replica_is_what_it_draws_from(tmp_path: Path) -> None:
+    profile = measured(tmp_path, Synthetic(noise_cv=0.4, samples=64, busy=(0, 2), slowdown=0.3))
+    table = table_of(profile, replicas=4, backend="emulated")
+    times = ServiceTimes(load_samples(tmp_path / "toy.parquet"), 1)
+    shares = (np.arange(640) + 0.5) / 640
+    for busy, rows in ((0, 1), (0, 8), (1, 4), (2, 5), (2, 16)):
+        drawn = np.array([times.service_ns(rows, busy, share) for share in shares])
+        law = table[busy, rows]
+        assert law.mean() == pytest.approx(drawn.mean(), rel=1e-4)
+        for share in (0.1, 0.5, 0.9, 0.98):
+            assert np.quantile(law, share) == pytest.approx(np.quantile(drawn, share), rel=0.02)
 
 
 def test_level_paths_are_the_measured_series_from_a_random_start(tmp_path: Path) -> None:
