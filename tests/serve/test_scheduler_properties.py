@@ -151,6 +151,7 @@ class Race:
         scheduler = self.scheduler
         waiting = [r for r in self.requests if r.waiting]
         assert self.model.may_leave(self.now_ns) is None, "a batch that may leave coexists with a slot that may take it"
+        assert not scheduler.may_dispatch(self.now_ns), "nor does the scheduler itself see one"
         assert (scheduler.waiting_requests, scheduler.waiting_rows) == (len(waiting), sum(r.rows for r in waiting))
         assert all(r.deadline_ns >= self.now_ns for r in waiting)
         assert scheduler.wake_ns(self.now_ns) >= self.now_ns

@@ -112,3 +112,13 @@ def test_running_counts_replicas_that_compute_and_in_flight_counts_occupied_slot
     assert (desk.scheduler.running, desk.scheduler.in_flight) == (1, 3)
     desk.finishes(ended)
     assert (desk.scheduler.running, desk.scheduler.in_flight) == (1, 2)
+
+
+def test_before_rule_3_has_run_the_scheduler_sees_a_batch_that_may_leave() -> None:
+    """What the simulators assert after each event is not true of every state."""
+    desk = Desk(max_batch=2, window_ns=5)
+    desk.arrives(0, run=False)
+    assert not desk.scheduler.may_dispatch(4)
+    assert desk.scheduler.may_dispatch(5)
+    desk.at(5).runs()
+    assert not desk.scheduler.may_dispatch(5)
