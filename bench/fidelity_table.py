@@ -93,7 +93,26 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
         out.append(_line(group, "capacity", capacity, None, aim))
         tv = middle(group.rows, lambda r: r["batch_tv"])
         out.append(_line(group, "batch_tv", tv, None, BATCH_TV_AIM))
+        out.append(_interval_line(group))
     return out
+
+
+def _interval_line(group: Group) -> dict[str, Any]:
+    """Coverage over all cells and latencies together, and half-widths in live-against-live differences."""
+    inside = [hit for row in group.rows for m in LATENCIES if (hit := covered(row, m)) is not None]
+    share = sum(inside) / len(inside) if inside else None
+    ratios = [v for metric in LATENCIES if (v := width_in_noise(group.rows, metric)) is not None]
+    ratio = median(ratios) if ratios else None
+    met = None
+    if share is not None and ratio is not None:
+        met = COVERAGE_AIM[0] <= share <= COVERAGE_AIM[1] and ratio <= HALF_WIDTH_AIM
+    return _line(group, "pi", None, None, HALF_WIDTH_AIM) | {"met": met, "coverage": share, "width_in_noise": ratio}
+
+
+def width_in_noise(rows: Sequence[Row], metric: str) -> float | None:
+    """Median half-width of the prediction intervals over the median noise; None where there is no noise."""
+    width, floor = middle(rows, lambda r: half_width(r, metric)), middle(rows, lambda r: noise(r, metric))
+    return None if width is None or not floor else width / floor
 
 
 def _latency_line(group: Group, metric: str) -> dict[str, Any]:
@@ -147,7 +166,10 @@ def _summary_table(rows: Sequence[Row]) -> str:
         "| cells | metric | median error | live against live | aim | met | `pi` covers | median half-width |",
         "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |",
     ]
-    for line in summary(rows):
+    found = summary(rows)
+    for line in found:
+        if line["metric"] == "pi":
+            continue
         distance = line["metric"] == "batch_tv"
         shown = _number if distance else _share
         met = "-" if line["met"] is None else "yes" if line["met"] else "**no**"
@@ -156,7 +178,16 @@ def _summary_table(rows: Sequence[Row]) -> str:
             f"| {_share(line['noise'])} | {shown(line['aim'])} | {met} | {_share(line['coverage'])} "
             f"| {_share(line['half_width'])} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n\n" + "\n".join(_interval_text(line) for line in found if line["metric"] == "pi")
+
+
+def _interval_text(line: Mapping[str, Any]) -> str:
+    met = "-" if line["met"] is None else "yes" if line["met"] else "**no**"
+    ratio = "-" if line["width_in_noise"] is None else f"{line['width_in_noise']:.1f}"
+    return (
+        f"- `pi`, {line['group']}: covers {_share(line['coverage'])} of the latencies of {line['cells']} cells "
+        f"(aim 90-99 %), half-width {ratio} times live against live (aim {HALF_WIDTH_AIM:g}): {met}."
+    )
 
 
 def _cells_table(rows: Sequence[Row]) -> str:

@@ -75,6 +75,23 @@ def test_coverage_and_half_width_are_those_of_pi() -> None:
     assert line(rows, "p50_ms")["half_width"] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("misses", "width", "met"),
+    [
+        pytest.param(1, 0.1, True, id="19-of-20-cells-at-twice-the-noise"),
+        pytest.param(0, 0.1, False, id="covers-too-often-to-be-a-95-per-cent-interval"),
+        pytest.param(4, 0.1, False, id="covers-too-seldom"),
+        pytest.param(1, 0.2, False, id="too-wide"),
+    ],
+)
+def test_intervals_are_judged_by_coverage_and_by_their_width_in_noise(misses: int, width: float, met: bool) -> None:
+    rows = [row(error=0.9 if i < misses else 0.0, noise=0.05, width=width) for i in range(20)]
+    found = line(rows, "pi")
+    assert found["coverage"] == pytest.approx(1 - misses / 20)
+    assert found["width_in_noise"] == pytest.approx(width / 0.05)
+    assert found["met"] is met
+
+
 def test_capacity_and_batch_sizes_have_lines_of_their_own() -> None:
     assert line([row()], "capacity")["error"] == pytest.approx(0.02)
     assert line([row()], "batch_tv")["met"]
