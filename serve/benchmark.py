@@ -272,7 +272,7 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
         )
     kept = where(ones, fit.in_cells(ones, cells))
     level = fit.level(kept["at_s"], fit.ratios(kept))
-    disturbed = disturbances(level, strangers)
+    disturbed = disturbances(level, fit.stalls(kept), strangers)
     # As in all our files, a path is relative to the file that names it.
     file = os.path.relpath(asked.model_path.resolve(), asked.out.resolve().parent)
     facts = subject.facts.model_copy(update={"file": file, "max_batch": max(c.rows for c in cells if c.busy == 0)})
@@ -314,7 +314,7 @@ def check_answered(model_path: Path, parts: Sequence[Logs]) -> None:
         )
 
 
-def disturbances(level: fit.Level, strangers: float) -> list[str]:
+def disturbances(level: fit.Level, stalls: int, strangers: float) -> list[str]:
     """Why this run was not as undisturbed as the machine can be, one sentence each."""
     found = []
     if strangers > STRANGERS_MAX:
@@ -329,6 +329,11 @@ def disturbances(level: fit.Level, strangers: float) -> list[str]:
         found.append(
             f"disturbed: in {int(steps.sum())} of {len(series)} windows of {level.bin_s:g} s the same work took more "
             f"than {max(LEVEL_STEP_MAX, 5 * usual):.0%} longer or shorter than usual here"
+        )
+    if stalls:
+        found.append(
+            f"disturbed: batches that met a stall of the whole machine: {stalls}, each over {fit.STALL_RATIO} times its "
+            "like and over 50 ms"
         )
     return found
 

@@ -19,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 
 CELL_SAMPLES_MIN = 30
 OWN_TAIL_SAMPLES = 500
+STALL_RATIO = 20
+STALL_NS = 50_000_000
 LEVEL_BIN_S = 1.0
 LEVEL_SAMPLES_MIN = 10
 
@@ -118,6 +120,12 @@ def ratios(samples: Columns) -> Floats:
     service_ns = samples["service_ns"].astype(np.float64)
     means = np.bincount(index, service_ns) / counts
     return np.asarray(service_ns / means[index])
+
+
+def stalls(samples: Columns) -> int:
+    """Batches that took over STALL_RATIO times their cell's mean and over STALL_NS: the machine stood still."""
+    slow = (ratios(samples) > STALL_RATIO) & (samples["service_ns"] > STALL_NS)
+    return int(np.count_nonzero(slow))
 
 
 def level(at_s: Floats, ratio: Floats, bin_s: float = LEVEL_BIN_S) -> Level:

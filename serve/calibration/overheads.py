@@ -71,7 +71,7 @@ def marginal_line(lone: tuple[Ints, Ints], following: tuple[Ints, Ints]) -> Line
     rows, spans_ns = following
     if len(rows) < FOLLOWING_MIN:
         return line
-    base = float(np.mean(spans_ns - line.slope * rows.astype(np.float64)))
+    base = float(np.median(spans_ns - line.slope * rows.astype(np.float64)))
     return Line(max(0.0, base), line.slope)
 
 
@@ -106,11 +106,13 @@ def following_parses(logs: Logs) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Every answer that left: its row, its place in its batch, the batch's size and the instant its slot was free."""
+    """Every answer that left: its row, its place in its batch, the batch's size, when the front saw the batch
+    completed and when its slot was free."""
 
     requests: Rows
     place: Ints
     size: Ints
+    seen_ns: Ints
     finished_ns: Ints
 
     def lone(self) -> tuple[Ints, Ints]:
@@ -124,12 +126,12 @@ class Answers:
         gaps_ns: Ints = np.diff(self.requests[:, records.ANSWERED_NS])
         return self.requests[later, records.ROWS], gaps_ns[later - 1]
 
-    def modelled_ns(self, line: Line) -> Ints:
-        """When a front of that cost would have answered."""
+    def modelled_ns(self, finish_batch_ns: float, line: Line) -> Ints:
+        """When a front of those costs would have answered."""
         costs = line.at(self.requests[:, records.ROWS])
         total = np.cumsum(costs)
         before = (total - costs)[np.arange(len(costs)) - self.place]
-        modelled: Ints = np.rint(self.finished_ns + total - before).astype(np.int64)
+        modelled: Ints = np.rint(self.seen_ns + finish_batch_ns + total - before).astype(np.int64)
         return modelled
 
 
@@ -143,8 +145,9 @@ def answers_of(logs: Logs) -> Answers:
     place = np.arange(len(ok)) - np.flatnonzero(first)[group]
     batch_keys = column(logs.batches, "batch") * len(QUEUES) + column(logs.batches, "queue")
     order = np.argsort(batch_keys)
-    finished_ns = column(logs.batches, "finished_ns")[order[np.searchsorted(batch_keys[order], keys)]]
-    return Answers(ok, place, np.bincount(group, minlength=1)[group], finished_ns)
+    batch = order[np.searchsorted(batch_keys[order], keys)]
+    seen_ns, finished_ns = column(logs.batches, "seen_ns")[batch], column(logs.batches, "finished_ns")[batch]
+    return Answers(ok, place, np.bincount(group, minlength=1)[group], seen_ns, finished_ns)
 
 
 def refuse_ns(requests: Rows) -> Ints:
@@ -212,32 +215,37 @@ def unstamped_us(works: Sequence[Work], costs: FrontCosts) -> tuple[float, float
 
 @dataclass(frozen=True, slots=True)
 class FrontLines:
-    """Marginal cost of a parse and of an answer, against rows."""
+    """Marginal cost of a parse and of an answer, against rows, and of freeing a slot.
+
+    Medians: what is beyond them is in the client's part, which is measured against these costs.
+    """
 
     parse: Line
     answer: Line
+    finish_batch_ns: float
 
 
 def front_lines(parts: Sequence[Logs]) -> FrontLines:
     """From all launches together."""
     answers = [answers_of(logs) for logs in parts]
+    finish_ns = np.concatenate([column(g.batches, "finished_ns") - column(g.batches, "seen_ns") for g in parts])
     return FrontLines(
         marginal_line(_joined([lone_parses(g) for g in parts]), _joined([following_parses(g) for g in parts])),
         marginal_line(_joined([a.lone() for a in answers]), _joined([a.following() for a in answers])),
+        float(np.median(finish_ns)) if len(finish_ns) else 0.0,
     )
 
 
 def front_costs(parts: Sequence[Logs], lines: FrontLines, bytes_in: int, bytes_out: int) -> FrontCosts:
     """The vector of rule 10, and the CPU time of the front that it leaves out."""
-    finish_ns = np.concatenate([column(g.batches, "finished_ns") - column(g.batches, "seen_ns") for g in parts])
     refused_ns = np.concatenate([refuse_ns(g.requests) for g in parts])
     costs = FrontCosts(
         parse_us=rounded(lines.parse.base / 1000),
         parse_us_per_kib=rounded(lines.parse.slope / 1000 / (bytes_in / 1024)),
-        finish_batch_us=rounded(float(finish_ns.mean()) / 1000),
+        finish_batch_us=rounded(lines.finish_batch_ns / 1000),
         finish_request_us=rounded(lines.answer.base / 1000),
         finish_us_per_kib=rounded(lines.answer.slope / 1000 / (bytes_out / 1024)),
-        refuse_us=rounded(float(refused_ns.mean()) / 1000) if len(refused_ns) else 0.0,
+        refuse_us=rounded(float(np.median(refused_ns)) / 1000) if len(refused_ns) else 0.0,
         bytes_in_per_row=bytes_in,
         bytes_out_per_row=bytes_out,
     )
@@ -279,7 +287,7 @@ def client_parts(logs: Logs, lines: FrontLines) -> ClientParts:
     parse_ns = np.rint(lines.parse.at(requests[:, records.ROWS])).astype(np.int64)
     return ClientParts(
         send_ns=requests[:, records.ENQUEUE_NS] - parse_ns - waited_ns - intended[place],
-        receive_ns=received[place] - answers.modelled_ns(lines.answer),
+        receive_ns=received[place] - answers.modelled_ns(lines.finish_batch_ns, lines.answer),
         waited_ns=waited_ns,
         queue=requests[:, records.QUEUE],
         weight=1.0 / answers.size,
@@ -293,13 +301,22 @@ def waited_for_front(jobs: Jobs, sent_ns: Ints, enqueue_ns: Ints) -> Ints:
 
 
 def quantiles_us(values_ns: npt.NDArray[np.generic], weights: Floats) -> list[float]:
-    """Quantiles at 0, 1, ..., 100 %, in us; zeros if there are no values."""
+    """Quantiles at 0, 1, ..., 100 %, in us, for drawing from by straight lines between them; zeros if there are none.
+
+    The outermost are not the extremes but such that the outermost hundredths keep their means: a line
+    from the 99th percentile up to one stall of a second would make one draw in 200 half a second.
+    """
     if not len(values_ns):
         return [0.0] * len(QUANTILES)
     order = np.argsort(values_ns)
-    mass = np.cumsum(weights[order])
-    at = (mass - weights[order] / 2) / mass[-1]
-    return [rounded(v / 1000, 4) for v in np.interp(QUANTILES, at, values_ns[order].astype(np.float64))]
+    values, mass = values_ns[order].astype(np.float64), np.concatenate([[0.0], np.cumsum(weights[order])])
+    share = mass / mass[-1]
+    found = np.interp(QUANTILES, (share[1:] + share[:-1]) / 2, values)
+    below = np.interp([QUANTILES[1], QUANTILES[-2]], share, np.concatenate([[0.0], np.cumsum(values * np.diff(share))]))
+    total = float(np.sum(values * np.diff(share)))
+    found[0] = min(found[1], 2 * below[0] / QUANTILES[1] - found[1])
+    found[-1] = max(found[-2], 2 * (total - below[1]) / (1 - QUANTILES[-2]) - found[-2])
+    return [rounded(v / 1000, 4) for v in found]
 
 
 def client_costs(parts: Sequence[Logs], lines: FrontLines) -> ClientCosts:

@@ -110,11 +110,13 @@ def test_the_grid_thins_out_where_time_is_short():
 
 def test_strangers_and_steps_disturb_a_run_and_steady_noise_does_not():
     steady = [1.0, 1.01, 0.99, 1.02, 0.98] * 4
-    assert disturbances(Level(steady, 1.0, 0.01), strangers=0.01) == []
-    (step,) = disturbances(Level([*steady, 1.6], 1.0, 0.1), strangers=0.01)
+    assert disturbances(Level(steady, 1.0, 0.01), 0, strangers=0.01) == []
+    (step,) = disturbances(Level([*steady, 1.6], 1.0, 0.1), 0, strangers=0.01)
     assert "1 of 21 windows" in step
-    (strangers,) = disturbances(Level(steady, 1.0, 0.01), strangers=0.8)
+    (strangers,) = disturbances(Level(steady, 1.0, 0.01), 0, strangers=0.8)
     assert "0.80 cores" in strangers
+    (stall,) = disturbances(Level(steady, 1.0, 0.01), 3, strangers=0.01)
+    assert "stall of the whole machine: 3" in stall
 
 
 def test_cells_without_enough_samples_are_named():

@@ -93,6 +93,15 @@ def test_the_same_work_is_timed_relative_to_its_own_cell():
     assert fit.ratios(samples(4, rows=rows, service_ns=[90, 110, 900, 1100])) == pytest.approx([0.9, 1.1, 0.9, 1.1])
 
 
+def test_a_stall_is_slow_for_its_kind_and_in_itself():
+    def slow(times: list[float]) -> int:
+        return fit.stalls(samples(100, service_ns=np.array([1e6] * (100 - len(times)) + times)))
+
+    assert slow([]) == 0
+    assert slow([3_000e6]) == 1
+    assert slow([40e6]) == 0, "many times its like, but within what a busy core does"
+
+
 def test_waking_is_told_apart_by_how_long_a_replica_slept():
     made = samples(4, idle_ns=[-1, 10, 20_000_000, 2_000_000], wake_ns=[1, 50_000, 200_000, 3])
     idle, busy = fit.wake_us(made)
