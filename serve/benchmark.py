@@ -332,8 +332,8 @@ def disturbances(level: fit.Level, stalls: int, strangers: float) -> list[str]:
         )
     if stalls:
         found.append(
-            f"disturbed: batches that met a stall of the whole machine: {stalls}, each over {fit.STALL_RATIO} times its "
-            "like and over 50 ms"
+            f"disturbed: batches that met a stall of the whole machine: {stalls}, each over {fit.STALL_RATIO} times "
+            "its like and over 50 ms"
         )
     return found
 
