@@ -80,7 +80,7 @@ def test_it_says_when_it_is_ready_and_leaves_a_log(tmp_path: Path) -> None:
 
 
 def test_sigterm_answers_what_is_inside_and_refuses_what_comes(tmp_path: Path) -> None:
-    write_profile(tmp_path, Synthetic(base_ms=500), name="profile")
+    write_profile(tmp_path, Synthetic(base_ms=2000), name="profile")
     path = write(tmp_path / "deployment.yaml", deployment(model={"backend": "emulated"}))
     with launch(path) as live:
         answers: list[int] = []
@@ -175,6 +175,17 @@ def test_the_engine_dies_with_whoever_launched_it(tmp_path: Path) -> None:
         parent.kill()
     assert len(processes) == 2
     until(lambda: not any(map(alive, processes)), "the engine and its replica to die")
+
+
+def test_the_engine_outlives_the_thread_that_launched_it(tmp_path: Path) -> None:
+    models.affine(tmp_path / "model.onnx")
+    path = write(tmp_path / "deployment.yaml", deployment())
+    with contextlib.ExitStack() as stack:
+        launched: list[Live] = []
+        thread = threading.Thread(target=lambda: launched.append(stack.enter_context(launch(path))))
+        thread.start()
+        thread.join()
+        assert infer(launched[0].url)[0] == 200
 
 
 def test_what_cannot_be_served_is_said_by_launch(tmp_path: Path) -> None:
