@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,29 @@ def test_same_file_and_seed_same_bytes(folder: Path, engine: Any) -> None:
         to_text(simulate(scenario(MIXED, queue={"priority_levels": 2}), base=folder, engine=engine)) for _ in "ab"
     )
     assert one == other
+
+
+def test_same_bytes_in_processes_that_hash_and_thread_differently(folder: Path) -> None:
+    question = scenario(MIXED, queue={"priority_levels": 2})
+    save(folder / "scenario.yaml", question)
+    program = """
+import os, sys
+from pathlib import Path
+from serve.files import load, to_text
+from sim.scenario import Scenario
+from sim.simulate import simulate
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[2])])
+folder = Path(sys.argv[1])
+sys.stdout.write(to_text(simulate(load(folder / "scenario.yaml", Scenario), base=folder)))
+"""
+    said = set()
+    for seed, cores in (("1", "1"), ("2", "4")):
+        command = [sys.executable, "-c", program, str(folder), cores]
+        ended = subprocess.run(
+            command, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        )
+        said.add(ended.stdout)
+    assert said == {to_text(simulate(question, base=folder))}
 
 
 def test_another_seed_gives_other_numbers(folder: Path) -> None:
