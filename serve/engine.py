@@ -66,6 +66,7 @@ class ModelEngine:
             threads=config.replicas.threads,
             max_batch=config.batching.max_batch,
             batch_axis=config.batch_axis,
+            profile_sha256=config.profile_sha256,
         )
         self._pauses_s = [0.0] * config.replicas.count
         self.first_start: asyncio.Future[None] = engine.loop.create_future()

@@ -29,6 +29,7 @@ class Settings(Spec):
     threads: int
     max_batch: int
     batch_axis: Literal["auto", "first", "none"] = "auto"
+    profile_sha256: str | None = None
     seed: int = 0
 
 

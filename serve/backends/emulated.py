@@ -20,7 +20,7 @@ from serve.channel import RunHead, warm_head
 from serve.clock import sleep_until_ns
 from serve.datatypes import NUMPY_OF_DATATYPE
 from serve.files import load as load_file
-from serve.files import resolve
+from serve.files import resolve, sha256
 from serve.profile import Profile, Tensor
 from serve.profile_samples import ServiceTimes, load_samples
 
@@ -130,5 +130,12 @@ def load(settings: Settings) -> Emulated:
         inputs=model.inputs,
         outputs=model.outputs,
         max_batch=0 if model.batch_axis is None else settings.max_batch,
+        notes=_notes(path, settings),
     )
     return Emulated(facts, times, settings.seed)
+
+
+def _notes(path: Path, settings: Settings) -> list[str]:
+    if settings.profile_sha256 in (None, sha256(path)):
+        return []
+    return [f"{path}: is not the profile that the deployment was planned with (profile_sha256 differs)"]

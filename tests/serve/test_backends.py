@@ -19,6 +19,7 @@ from serve.backends import Backend, LoadError, Settings, emulated, onnx
 from serve.backends.emulated import STEP_NS, draw, due_ns, followed
 from serve.channel import warm_head
 from serve.datatypes import NUMPY_OF_DATATYPE
+from serve.files import sha256
 from serve.profile_samples import ServiceTimes, load_samples
 from tests.profiles import Synthetic, write_profile
 from tests.serve import models
@@ -209,6 +210,13 @@ def test_a_profile_that_does_not_cover_the_deployment_is_refused(tmp_path: Path)
     write_profile(tmp_path, Synthetic(samples=0), name="empty")
     with pytest.raises(LoadError, match="has no samples"):
         backends.load(of(tmp_path, backend="emulated", profile=str(tmp_path / "empty.yaml")))
+
+
+def test_another_profile_than_the_planned_one_is_noted(tmp_path: Path) -> None:
+    path = write_profile(tmp_path, Synthetic())
+    assert backends.load(of(tmp_path, backend="emulated", profile_sha256=sha256(path))).facts.notes == []
+    (note,) = backends.load(of(tmp_path, backend="emulated", profile_sha256="0" * 64)).facts.notes
+    assert "profile_sha256 differs" in note
 
 
 def test_service_times_between_what_was_measured_are_interpolated(tmp_path: Path) -> None:
