@@ -72,7 +72,7 @@ async def _serve(
         except OSError as error:
             raise EngineError(f"cannot listen on {host}:{http_port}: {error.strerror or error}") from error
         _quiet_collector()
-        url = f"http://{host}:{front.port}"
+        url = f"http://[{host}]:{front.port}" if ":" in host else f"http://{host}:{front.port}"
         print(json.dumps(_ready_line(engine, url, (time.monotonic_ns() - began_ns) / 1e9)), flush=True)
         if not await stop.unless_stopped(engine.drained()):
             return EXIT_STOPPED
