@@ -98,8 +98,9 @@ def predict(
 ) -> Result:
     """As `simulate`, of a deployment (its paths relative to `base`).
 
-    `given` fixes the arrival instants and rows of the classes that it names (what a live run met),
-    so that only service, calibration and the machine's level vary between replications.
+    `given` fixes the arrival instants and rows of the open classes (what a live run met; of a class that
+    is not in it: none), so that only service, calibration and the machine's level vary between
+    replications.
     """
     scenario = Scenario(
         workload=workload, deployment=deployment, seed=seed, replications=replications, slo=dict(slo or {})

@@ -96,18 +96,25 @@ def build(
     model : deployment of the model they ask for: default timeout and priority.
     base : folder that trace files are relative to.
     client_ns : draws what client and network add to a request's latency; none: nothing.
-    given : instants and rows by class, in place of what the workload says.
+    given : instants and rows by class, in place of what the workload says; an open class that is not in it met none.
 
     Raises
     ------
     SpecError : a trace that cannot be used.
     """
     sources = tuple(
-        _source(name, index, class_, model, base, workload.duration, (given or {}).get(name))
+        _source(name, index, class_, model, base, workload.duration, _given_of(given, name, class_))
         for index, (name, class_) in enumerate(workload.classes.items())
     )
     load = Load(sources, workload.duration)
     return load if client_ns is None else Load(sources, workload.duration, client_ns)
+
+
+def _given_of(given: Mapping[str, Given] | None, name: str, class_: RequestClass) -> Given | None:
+    if given is None or class_.arrivals.closed is not None:
+        return None
+    nothing = np.zeros(0, np.int64)
+    return given.get(name, Given(nothing, nothing))
 
 
 def _source(

@@ -176,6 +176,13 @@ def test_fixed_arrivals_replace_what_the_workload_says() -> None:
     assert requests.rows.tolist() == [1, 2, 3]
 
 
+def test_a_class_that_a_live_run_did_not_meet_has_no_requests() -> None:
+    at = np.array([5], np.int64)
+    requests = drawn(load_of(THREE, given={"b": Given(at, at)}))
+    assert requests.class_.tolist() == [1]
+    assert closed_clients(load_of({"c": {"arrivals": {"closed": {"clients": 2}}}}, given={})) is not None
+
+
 def test_fixed_arrivals_meet_other_luck_in_each_replication() -> None:
     at = np.arange(50, dtype=np.int64)
     load = load_of(POISSON, given={"a": Given(at, np.ones(50, np.int64))})
