@@ -203,6 +203,7 @@ def run_cell(cell: Cell, profile: Path, capacity_rps: float, duration_s: float) 
         "cell": cell.name,
         "date": date,
         "profile_sha256": files.sha256(profile),
+        "disturbed": files.load(profile, Profile).noise.disturbed,
         "duration_s": duration_s,
         "row": row_of(cell, rate_rps, capacity_rps, held),
         "report": files.plain(held),
@@ -298,6 +299,7 @@ def write_results(kept: Sequence[dict[str, Any]], grid: Grid) -> Path:
         versions=machine.describe().versions,
         last_run=max(k["date"] for k in kept),
         duration_s=grid.duration_s,
+        disturbed=sorted({k["row"]["model"] for k in kept if k["disturbed"]}),
         summary=fidelity_table.summary(rows),
     )
     path = report.save("fidelity", head, rows)

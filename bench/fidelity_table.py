@@ -154,10 +154,12 @@ def _head(rows: Sequence[Row], head: Mapping[str, Any]) -> str:
     late = max((r["late_share"] for r in rows), default=0.0)
     generator = middle(rows, lambda r: r["loadgen_cpu_share"])
     day = head["last_run"][:10]
+    disturbed = ", ".join(head["disturbed"])
+    warning = f" **Calibrated on a disturbed machine, by their profiles: {disturbed}.**" if disturbed else ""
     return (
         f"Cells: {len(rows)}, the last of them run {day}. Each live run lasts {head['duration_s']:g} s "
         f"and is replayed once more; what the two differ by is the noise. The load generator took {_share(generator)} "
-        f"of a core (median), and sent at most {late:.2%} of a cell's requests late."
+        f"of a core (median), and sent at most {late:.2%} of a cell's requests late.{warning}"
     )
 
 

@@ -109,9 +109,10 @@ def test_oversubscribed_and_emulated_cells_have_medians_of_their_own() -> None:
 def test_a_cell_without_latencies_does_not_stop_the_tables() -> None:
     empty = dict.fromkeys(fidelity_table.LATENCIES)
     rows = [row(), row(measured=empty, repeat=empty, batch_tv=None)]
-    head = {"last_run": "2026-01-01T00:00:00Z", "duration_s": 12.0}
+    head = {"last_run": "2026-01-01T00:00:00Z", "duration_s": 12.0, "disturbed": ["digits"]}
     text = fidelity_table.markdown(rows, head)
     assert text.count("| digits |") == 2
+    assert "disturbed machine, by their profiles: digits" in text
 
 
 @pytest.mark.parametrize(("grid", "part"), [(fidelity.FULL, "fidelity"), (fidelity.QUICK, "fidelity-quick")])
@@ -122,7 +123,7 @@ def test_results_are_written_to_the_json_and_to_the_sets_own_part_of_the_page(
     monkeypatch.setattr("bench.report.DOCS", tmp_path)
     page = (Path(fidelity.__file__).parent.parent / "docs" / "fidelity.md").read_text()
     (tmp_path / "fidelity.md").write_text(page)
-    path = fidelity.write_results([{"date": "2026-01-01T00:00:00Z", "row": row()}], grid)
+    path = fidelity.write_results([{"date": "2026-01-01T00:00:00Z", "disturbed": False, "row": row()}], grid)
     written = json.loads(path.read_text())
     assert written["rows"] == [row()]
     assert written["set"] == grid.name
