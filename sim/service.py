@@ -301,15 +301,18 @@ def calibration_level(noise: Noise, rng: np.random.Generator) -> float:
 def level_path(noise: Noise, duration_ns: int, rng: np.random.Generator) -> tuple[Floats, int]:
     """The machine's level in successive windows of a run, and their length.
 
-    The measured series from a random window on, forth and back: levels of one minute resemble those
-    of the minute before, and a path shorter than the series is one that really happened.
+    Stretches of the measured series, half of it long, each from a random window on and turning round
+    at the ends. The level of one second resembles that of the second before; a run shorter than a
+    stretch gets one that really happened, and the mean of a longer one is still not certain.
     """
     series = np.array(noise.level_series or [1.0])
     bin_ns = max(1, round(noise.level_bin_s * 1e9))
     windows = min(duration_ns // bin_ns + 2, 2**20)
     there_and_back = np.concatenate([series, series[::-1]])
-    start = int(rng.integers(0, len(there_and_back)))
-    return there_and_back[(start + np.arange(windows)) % len(there_and_back)], bin_ns
+    length = math.ceil(len(series) / 2)
+    starts = rng.integers(0, len(there_and_back), -(-windows // length))
+    path = (starts[:, np.newaxis] + np.arange(length)).reshape(-1)[:windows]
+    return there_and_back[path % len(there_and_back)], bin_ns
 
 
 # -- front and client ----------------------------------------------------------------------------------
