@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from serve.load_plan import CLOSED_FIRST_ID, ClosedLoad, Ints, LoadPlan, Target
 
@@ -32,6 +33,12 @@ EPISODE_BATCHES = 25
 """An episode is at least this long in the largest batches, so that its start weighs little."""
 CYCLES_MIN = 2
 """Every kind of episode comes at least this often, however short the time."""
+BACKGROUND_CLIENTS = 8
+ARRIVALS_SHARE = (0.25, 0.5)
+"""Shares of a size's own arrival rate that arrive in the background: a refused request is read, refused and received
+while the batch runs, twice the work of one that only arrives meanwhile."""
+CENTRE_WEIGHT = 0.6
+"""A size is asked for so much less often by each step of the grid that it is away from the episode's centre."""
 CLIENT_REQUESTS_MAX = 20_000
 NULL_THINK_S = 0.003
 SETTLE_NS = 10_000_000
@@ -68,7 +75,9 @@ class Episode:
     """Clients of each model, how long they go on, and their mean think time.
 
     `solo` clients above one keep a request waiting; `joined` > 0 replaces them by so many clients of
-    single rows, whose requests join into batches of half as many.
+    single rows, whose requests join into batches of half as many. `background` clients, whose mean think
+    time is `background_s`, are refused at once: arrivals that give front and generator work while a
+    batch runs, as those of a real load do, and join no batch.
     """
 
     seconds: float
@@ -77,36 +86,77 @@ class Episode:
     null: int = 0
     refused: int = 0
     joined: int = 0
+    background: int = 0
+    centre: int = -1  # place in the grid that rows are drawn about; -1: evenly
     think_s: float = 0.0
+    background_s: float = 0.0
 
     @property
-    def clients(self) -> int:
-        """All of them."""
-        return self.solo + self.crowd + self.null + self.refused + self.joined
+    def kinds(self) -> npt.NDArray[np.str_]:
+        """The kind of each client."""
+        names = (SOLO, CROWD, NULL, "refused", "joined", "background")
+        return np.repeat(names, [self.solo, self.crowd, self.null, self.refused, self.joined, self.background])
 
 
-def cycle(
-    levels: Sequence[int], typical_s: float, max_batch: int, left_s: float, rng: np.random.Generator
-) -> list[Episode]:
-    """One round of every kind of episode, in random order; service takes `typical_s` on average over the grid.
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What is known of the model before: how long each batch size of the grid takes, and how many requests a second
+    may arrive in the background."""
+
+    grid: tuple[int, ...]
+    times_s: tuple[float, ...]
+    arrivals_max_rps: float
+
+    @property
+    def typical_s(self) -> float:
+        """Mean service time over the grid."""
+        return float(np.mean(self.times_s))
+
+    def arrivals_rps(self, place: int) -> float:
+        """Rate of single-row arrivals at which greedy batching settles at batches of `grid[place]` rows."""
+        return min(self.grid[place] / self.times_s[place], self.arrivals_max_rps)
+
+
+def cycle(levels: Sequence[int], scale: Scale, left_s: float, rng: np.random.Generator) -> list[Episode]:
+    """One round of every kind of episode, in random order.
 
     Episodes are shortened so that CYCLES_MIN rounds fit into the time that is left.
     """
+    typical_s = scale.typical_s
     seconds = max(EPISODE_S, EPISODE_BATCHES * typical_s)
-    episodes = []
-    for crowd in levels:
-        # A lone client leaves the replica idle between its requests for a time about its own; two leave it idle
-        # seldom. Real loads lie between. With neighbours, one of their clients more keeps them all busy.
-        episodes.append(Episode(seconds, solo=1, crowd=crowd, think_s=typical_s * float(rng.uniform(0.2, 2.0))))
-        episodes.append(Episode(seconds, solo=2, crowd=crowd, think_s=typical_s * float(rng.uniform(0.0, 0.5))))
-    joined = int(rng.integers(2, max(2, max_batch) + 1))
+    episodes = [e for crowd in levels for e in _work(crowd, scale, seconds, rng)]
+    joined = int(rng.integers(2, max(2, scale.grid[-1]) + 1))
     episodes.append(Episode(seconds, joined=2 * joined, think_s=typical_s * float(rng.uniform(0.0, 2.0))))
     episodes.append(Episode(EPISODE_S / 2, null=1, think_s=NULL_THINK_S))
     episodes.append(Episode(EPISODE_S / 2, null=1, solo=1, think_s=NULL_THINK_S))
     episodes.append(Episode(EPISODE_S / 5, refused=1))
-    scale = min(1.0, left_s / (CYCLES_MIN * sum(e.seconds for e in episodes)))
+    shorter = min(1.0, left_s / (CYCLES_MIN * sum(e.seconds for e in episodes)))
     order = rng.permutation(len(episodes))
-    return [replace(episodes[i], seconds=episodes[i].seconds * scale) for i in order]
+    return [replace(episodes[i], seconds=episodes[i].seconds * shorter) for i in order]
+
+
+def _work(crowd: int, scale: Scale, seconds: float, rng: np.random.Generator) -> list[Episode]:
+    """Two episodes beside `crowd` neighbours' clients: one solo client and two, one about the smaller half of the grid
+    and one about the larger.
+
+    A lone client leaves the replica idle between its requests for a time about its own; two leave it idle
+    seldom. Real loads lie between. Batches of k rows run, in real loads, while requests arrive at about
+    the rate that makes batches of k rows, so each episode is about one size and has that rate behind it.
+    """
+    half = len(scale.grid) / 2
+    centres = rng.permutation([int(rng.uniform(0, half)), int(rng.uniform(half, len(scale.grid)))])
+    return [
+        Episode(
+            seconds,
+            solo=solo,
+            crowd=crowd,
+            background=BACKGROUND_CLIENTS,
+            centre=int(centre),
+            think_s=scale.typical_s * float(rng.uniform(*think)),
+            background_s=BACKGROUND_CLIENTS / (scale.arrivals_rps(int(centre)) * float(rng.uniform(*ARRIVALS_SHARE))),
+        )
+        for centre, solo, think in zip(centres, (1, 2), ((0.2, 2.0), (0.0, 0.5)), strict=True)
+    ]
 
 
 def plan_of(
@@ -117,33 +167,43 @@ def plan_of(
     `fastest_s` is the shortest service time known: it bounds how many requests a client can need.
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed.tolist())))
-    clients = episode.clients
-    turns = min(CLIENT_REQUESTS_MAX, 10 + int(2 * episode.seconds / max(fastest_s, 50e-6)))
-    shape = (turns, clients)
-    kinds = ((SOLO, episode.solo), (CROWD, episode.crowd), (NULL, episode.null), ("refused", episode.refused))
-    kind = np.array([name for name, count in (*kinds, ("joined", episode.joined)) for _ in range(count)])
-    rows = rng.choice(np.asarray(grid, np.int64), shape)
+    kind = episode.kinds
+    background = kind == "background"
+    pace_s = min(fastest_s, episode.background_s) if background.any() else fastest_s
+    shape = (min(CLIENT_REQUESTS_MAX, 10 + int(2 * episode.seconds / max(pace_s, 50e-6))), len(kind))
+    rows = rng.choice(np.asarray(grid, np.int64), shape, p=_weights(len(grid), episode.centre))
     rows[:, kind == NULL] = NULL_ROWS
     rows[:, kind == "joined"] = 1
-    rows[:, kind == "refused"] = rng.integers(NULL_ROWS + 1, max(grid[-1], NULL_ROWS + 1) + 1, shape)[
-        :, kind == "refused"
-    ]
-    thinks_ns = np.rint(rng.exponential(1.0, shape) * episode.think_s * 1e9).astype(np.int64)
-    target = np.select([kind == CROWD, (kind == NULL) | (kind == "refused")], [1, 2], 0).astype(np.int64)
+    rows[:, background] = NULL_ROWS + 1
+    refused = kind == "refused"
+    rows[:, refused] = rng.integers(NULL_ROWS + 1, max(grid[-1], NULL_ROWS + 1) + 1, (shape[0], int(refused.sum())))
+    thinks_s = rng.exponential(1.0, shape) * np.where(background, episode.background_s, episode.think_s)
+    target = np.select([kind == CROWD, (kind == NULL) | refused | background], [1, 2], 0).astype(np.int64)
     closed = ClosedLoad(
-        first_ns=rng.integers(0, SETTLE_NS, clients),
-        think_ns=np.zeros(clients, np.int64),
+        first_ns=rng.integers(0, SETTLE_NS, len(kind)),
+        think_ns=np.zeros(len(kind), np.int64),
         rows=rows.reshape(-1).astype(np.int64),
         until_ns=round(episode.seconds * 1e9),
-        thinks_ns=thinks_ns.reshape(-1),
-        target=np.tile(target, turns),
+        thinks_ns=np.rint(thinks_s.reshape(-1) * 1e9).astype(np.int64),
+        target=np.tile(target, shape[0]),
         first_id=CLOSED_FIRST_ID + first_id,
         retry_after_ns=1_000_000,
     )
     model, *others = targets
     return LoadPlan(
-        model.model, model.inputs, closed=closed, others=tuple(others), connections=max(4, clients), grace_ns=60 * 10**9
+        model.model,
+        model.inputs,
+        closed=closed,
+        others=tuple(others),
+        connections=max(4, len(kind)),
+        grace_ns=60 * 10**9,
     )
+
+
+def _weights(count: int, centre: int) -> npt.NDArray[np.float64]:
+    """How often each size is asked for."""
+    weights = np.ones(count) if centre < 0 else CENTRE_WEIGHT ** np.abs(np.arange(count) - centre)
+    return np.asarray(weights / weights.sum())
 
 
 def probe_plan(rows: Ints, seconds: float, targets: Sequence[Target], first_id: int) -> LoadPlan:

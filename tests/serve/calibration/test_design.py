@@ -1,10 +1,12 @@
 """The experiment visits every cell, in random order, with requests that become batches of their own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from serve.calibration import design
-from serve.calibration.design import Episode, coarse, cycle, neighbour_levels, plan_of, row_grid
+from serve.calibration.design import Episode, Scale, coarse, cycle, neighbour_levels, plan_of, row_grid
 from serve.load_plan import CLOSED_FIRST_ID, InputData, Target, build_forms, faults
 
 TARGETS = tuple(
@@ -12,6 +14,7 @@ TARGETS = tuple(
     for name in (design.SOLO, design.CROWD, design.NULL)
 )
 GRID = [1, 2, 3, 4]
+SCALE = Scale(tuple(GRID), (0.002, 0.0025, 0.003, 0.0035), 1000.0)
 
 
 def rng() -> np.random.Generator:
@@ -37,7 +40,7 @@ def test_neighbours_are_tried_one_by_one_and_then_by_doubling():
 
 
 def test_a_cycle_has_every_kind_of_episode_in_an_order_of_its_own():
-    first, second = (cycle([0, 1], 0.003, 8, 60.0, generator) for generator in (rng(), np.random.default_rng(6)))
+    first, second = (cycle([0, 1], SCALE, 60.0, generator) for generator in (rng(), np.random.default_rng(6)))
     for episodes in (first, second):
         assert {(e.solo, e.crowd) for e in episodes if e.solo and not e.null} == {(1, 0), (2, 0), (1, 1), (2, 1)}
         assert any(e.null for e in episodes) and any(e.refused for e in episodes) and any(e.joined for e in episodes)
@@ -45,11 +48,14 @@ def test_a_cycle_has_every_kind_of_episode_in_an_order_of_its_own():
 
 
 def test_episodes_shrink_so_that_every_kind_comes_twice_in_a_short_time():
-    assert sum(e.seconds for e in cycle([0, 1], 0.003, 8, 3.0, rng())) == pytest.approx(1.5)
+    assert sum(e.seconds for e in cycle([0, 1], SCALE, 3.0, rng())) == pytest.approx(1.5)
 
 
 def test_an_episode_lasts_for_some_of_its_largest_batches():
-    assert max(e.seconds for e in cycle([0], 0.2, 8, 1e9, rng())) >= design.EPISODE_BATCHES * 0.2
+    assert (
+        max(e.seconds for e in cycle([0], replace(SCALE, times_s=(0.2,) * 4), 1e9, rng()))
+        >= design.EPISODE_BATCHES * 0.2
+    )
 
 
 def test_each_client_asks_its_own_model_for_rows_of_the_grid():
@@ -73,6 +79,32 @@ def test_the_null_model_gets_rows_that_it_takes_and_rows_that_it_refuses():
     assert np.all((rows[:, 1] > design.NULL_ROWS) & (rows[:, 1] <= GRID[-1]))
     lone = plan_of(Episode(0.5, refused=1), [1], TARGETS, 0, 0.002, seed()).closed
     assert np.all(lone.rows == 2), "a model of batch 1 is refused with two rows all the same"
+
+
+def test_others_arrive_in_the_background_at_their_own_pace_and_are_refused():
+    episodes = [e for e in cycle([0, 1], SCALE, 60.0, rng()) if e.background]
+    assert {(e.solo, e.crowd) for e in episodes} == {(1, 0), (2, 0), (1, 1), (2, 1)}
+    for level in (0, 1):
+        assert {e.centre // 2 for e in episodes if e.crowd == level} == {0, 1}, "a small and a large size each"
+    for e in episodes:
+        share = e.background / e.background_s / SCALE.arrivals_rps(e.centre)
+        assert design.ARRIVALS_SHARE[0] <= share <= design.ARRIVALS_SHARE[1]
+    assert [SCALE.arrivals_rps(k) for k in (0, 3)] == [500.0, 1000.0], "its own rate, up to what is allowed"
+    closed = plan_of(
+        Episode(0.5, solo=1, background=2, think_s=0.5, background_s=0.004), GRID, TARGETS, 0, 1.0, seed()
+    ).closed
+    assert np.all(closed.target.reshape(-1, 3) == [0, 2, 2])
+    assert np.all(closed.rows.reshape(-1, 3)[:, 1:] == design.NULL_ROWS + 1)
+    thinks_ns = closed.thinks_ns.reshape(-1, 3)
+    assert thinks_ns[:, 1:].mean() == pytest.approx(4e6, rel=0.2)
+    assert len(thinks_ns) > 0.5 / 0.004, "enough for its own pace, not only for the slow client's"
+
+
+def test_rows_are_drawn_about_an_episode_s_centre_and_every_size_occurs():
+    drawn = plan_of(Episode(2.0, solo=1, centre=2), GRID, TARGETS, 0, 0.001, seed()).closed.rows
+    counts = np.bincount(drawn, minlength=5)[1:]
+    assert counts.argmax() == 2
+    assert counts.min() > 0.1 * counts.max()
 
 
 def test_joining_clients_send_single_rows():
