@@ -44,8 +44,6 @@ PROBE_SHARE = 0.15
 """Share of the time that it may take."""
 MEASURE_MIN_S = 3.0
 """Every number of threads is measured at least this long, even if start-up alone has used the budget."""
-BACKGROUND_BYTES_PER_S = 50e6
-"""Most bytes a second that arrive in the background while batches run."""
 CLOSING_SHARE = 0.06
 """Share of the budget kept for stopping the engine and reading its logs."""
 STRANGERS_MAX = 0.15
@@ -203,9 +201,7 @@ class Run:
             np.random.PCG64(np.random.SeedSequence(self.asked.seed, spawn_key=(0xCA11, self.threads)))
         )
         fastest_s = times_s[grid[0]] / 3
-        scale = design.Scale(
-            tuple(grid), tuple(times_s[r] for r in grid), BACKGROUND_BYTES_PER_S / self.subject.bytes_in
-        )
+        scale = design.Scale.of({r: times_s[r] for r in grid}, self.subject.bytes_in)
         full_s = self.until_s - time.monotonic()
         while True:
             for episode in design.cycle(levels, scale, full_s, rng):

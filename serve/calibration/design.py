@@ -8,7 +8,7 @@ machine's drift falls on all cells alike and does not pass for an effect.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +34,8 @@ EPISODE_BATCHES = 25
 CYCLES_MIN = 2
 """Every kind of episode comes at least this often, however short the time."""
 BACKGROUND_CLIENTS = 8
+BACKGROUND_BYTES_PER_S = 50e6
+"""Most bytes a second that arrive in the background."""
 ARRIVALS_SHARE = (0.25, 0.5)
 """Shares of a size's own arrival rate that arrive in the background: a refused request is read, refused and received
 while the batch runs, twice the work of one that only arrives meanwhile."""
@@ -107,6 +109,12 @@ class Scale:
     times_s: tuple[float, ...]
     arrivals_max_rps: float
 
+    @classmethod
+    def of(cls, times_s: Mapping[int, float], bytes_in: int) -> Scale:
+        """From the time of each batch size, and the bytes of a row."""
+        grid = tuple(sorted(times_s))
+        return cls(grid, tuple(times_s[r] for r in grid), BACKGROUND_BYTES_PER_S / bytes_in)
+
     @property
     def typical_s(self) -> float:
         """Mean service time over the grid."""
@@ -124,7 +132,7 @@ def cycle(levels: Sequence[int], scale: Scale, left_s: float, rng: np.random.Gen
     """
     typical_s = scale.typical_s
     seconds = max(EPISODE_S, EPISODE_BATCHES * typical_s)
-    episodes = [e for crowd in levels for e in _work(crowd, scale, seconds, rng)]
+    episodes = [e for crowd in levels for e in work(crowd, scale, seconds, rng)]
     joined = int(rng.integers(2, max(2, scale.grid[-1]) + 1))
     episodes.append(Episode(seconds, joined=2 * joined, think_s=typical_s * float(rng.uniform(0.0, 2.0))))
     episodes.append(Episode(EPISODE_S / 2, null=1, think_s=NULL_THINK_S))
@@ -135,7 +143,7 @@ def cycle(levels: Sequence[int], scale: Scale, left_s: float, rng: np.random.Gen
     return [replace(episodes[i], seconds=episodes[i].seconds * shorter) for i in order]
 
 
-def _work(crowd: int, scale: Scale, seconds: float, rng: np.random.Generator) -> list[Episode]:
+def work(crowd: int, scale: Scale, seconds: float, rng: np.random.Generator) -> list[Episode]:
     """Two episodes beside `crowd` neighbours' clients: one solo client and two, one about the smaller half of the grid
     and one about the larger.
 

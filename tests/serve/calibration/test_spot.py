@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.calibration.spot import compare, sizes, spot_check
+from serve.calibration.spot import compare, known_cells, spot_check
 from serve.files import load, save
 from serve.profile import Profile
 from tests.profiles import Synthetic, write_profile
@@ -16,8 +16,8 @@ def steady(tmp_path) -> Profile:
     return load(write_profile(tmp_path, STEADY), Profile)
 
 
-def test_smallest_middle_and_largest_are_measured_again(steady):
-    assert sizes(steady) == [1, 4, 8]
+def test_batches_without_neighbours_are_measured_again(steady):
+    assert [(c.busy, c.rows) for c in known_cells(steady)] == [(0, 1), (0, 2), (0, 4), (0, 8)]
 
 
 def test_small_differences_agree_and_large_ones_do_not(steady):
@@ -30,8 +30,12 @@ def test_small_differences_agree_and_large_ones_do_not(steady):
 
 
 def test_a_noisy_machine_is_allowed_more(steady):
-    noise = steady.noise.model_copy(update={"repeat_cv": 0.1})
-    assert compare(steady.model_copy(update={"noise": noise}), {1: 2.5 * 1.2})[0]
+    def with_cv(cv: float) -> Profile:
+        return steady.model_copy(update={"noise": steady.noise.model_copy(update={"repeat_cv": cv})})
+
+    assert not compare(steady, {1: 2.5 * 1.15})[0]
+    assert compare(with_cv(0.06), {1: 2.5 * 1.15})[0]
+    assert not compare(with_cv(1.0), {1: 2.5 * 1.3})[0], "but not anything"
 
 
 def test_nothing_measured_is_no_agreement(steady):
