@@ -7,6 +7,7 @@ folder to one named by a hash over all those sources; it must be imported before
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -89,7 +90,8 @@ def entry(function: Callable[..., Any]) -> Any:
     return numba.njit(cache=CACHED, nogil=True, **_COMMON)(function)
 
 
+@functools.cache
 def tell_if_compiling() -> None:
-    """One line on stderr before the first use on a machine, which takes some seconds longer."""
+    """One line on stderr, once a process, before the first use on a machine, which takes some seconds longer."""
     if not _config.DISABLE_JIT and not any(CACHE_FOLDER.rglob("*.nbi")):
         print("forebay: compiling the simulator for this machine, once; this takes about ten seconds", file=sys.stderr)

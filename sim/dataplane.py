@@ -81,7 +81,6 @@ class DataPlane:
         none = np.zeros(0, np.int64)
         self._open: list[Ints] = [none] * 7
         self._draw = np.zeros((1, 0), np.int64)
-        self._told = False
 
     # -- what comes in -----------------------------------------------------------------------------
 
@@ -172,9 +171,7 @@ class DataPlane:
     def _call(self, until_ns: int, op: int, replica: int) -> int:
         if not 0 <= replica < self.node.replicas:
             raise ValueError(f"replica must be in [0, {self.node.replicas}), got {replica}")
-        if not self._told:
-            tell_if_compiling()
-            self._told = True
+        tell_if_compiling()
         arrays = (self._t, self._x)
         while True:
             code = advance(
