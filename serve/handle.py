@@ -130,9 +130,7 @@ class Handle:
         rows = [r.rows for r in flight.stacked]
         try:
             channel.send(self._end, channel.pack(channel.RUN, head, places, rows), fds)
-        except (
-            OSError
-        ) as error:  # it has died, or does not read; `_readable` learns of its end next
+        except OSError as error:  # it has died, or does not read; `_readable` learns of its end next
             _logger.debug("replica %d: batch %d not sent: %s", self.replica, batch.id, error)
             self._process.kill()
 
