@@ -39,7 +39,9 @@ BACKGROUND_BYTES_PER_S = 50e6
 ARRIVALS_SHARE = (0.25, 0.5)
 """Shares of a size's own arrival rate that arrive in the background: a refused request is read, refused and received
 while the batch runs, twice the work of one that only arrives meanwhile."""
-CENTRE_WEIGHT = 0.6
+THINKS = {1: (0.5, 1.5), 2: (0.0, 0.5)}
+"""Mean think time of so many solo clients, in gaps between arrivals at that rate."""
+CENTRE_WEIGHT = 0.45
 """A size is asked for so much less often by each step of the grid that it is away from the episode's centre."""
 CLIENT_REQUESTS_MAX = 20_000
 NULL_THINK_S = 0.003
@@ -147,24 +149,37 @@ def work(crowd: int, scale: Scale, seconds: float, rng: np.random.Generator) -> 
     """Two episodes beside `crowd` neighbours' clients: one solo client and two, one about the smaller half of the grid
     and one about the larger.
 
-    A lone client leaves the replica idle between its requests for a time about its own; two leave it idle
-    seldom. Real loads lie between. Batches of k rows run, in real loads, while requests arrive at about
-    the rate that makes batches of k rows, so each episode is about one size and has that rate behind it.
+    Each is about one size, with about the arrivals behind it that make batches of that size in a real load.
+    A lone client leaves the replica idle between its requests for as long as it would then wait for the next
+    arrival; two clients leave it idle seldom. How long a replica has slept matters: its caches grow cold.
     """
     half = len(scale.grid) / 2
     centres = rng.permutation([int(rng.uniform(0, half)), int(rng.uniform(half, len(scale.grid)))])
     return [
-        Episode(
-            seconds,
-            solo=solo,
-            crowd=crowd,
-            background=BACKGROUND_CLIENTS,
-            centre=int(centre),
-            think_s=scale.typical_s * float(rng.uniform(*think)),
-            background_s=BACKGROUND_CLIENTS / (scale.arrivals_rps(int(centre)) * float(rng.uniform(*ARRIVALS_SHARE))),
-        )
-        for centre, solo, think in zip(centres, (1, 2), ((0.2, 2.0), (0.0, 0.5)), strict=True)
+        _about(int(centre), solo, crowd, scale, seconds, THINKS[solo], rng)
+        for centre, solo in zip(centres, (1, 2), strict=True)
     ]
+
+
+def _about(
+    centre: int,
+    solo: int,
+    crowd: int,
+    scale: Scale,
+    seconds: float,
+    think: tuple[float, float],
+    rng: np.random.Generator,
+) -> Episode:
+    rate_rps = scale.arrivals_rps(centre)
+    return Episode(
+        seconds,
+        solo=solo,
+        crowd=crowd,
+        background=BACKGROUND_CLIENTS,
+        centre=centre,
+        think_s=float(rng.uniform(*think)) / rate_rps,
+        background_s=BACKGROUND_CLIENTS / (rate_rps * float(rng.uniform(*ARRIVALS_SHARE))),
+    )
 
 
 def plan_of(
