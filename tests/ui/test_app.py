@@ -33,15 +33,26 @@ pytestmark = [
 
 
 @pytest.fixture
-def page_url() -> Iterator[str]:
-    """The app on a free port, answering."""
+def page_url(tmp_path: Path) -> Iterator[str]:
+    """The app on a free port, answering, in a folder with one scenario that is stable."""
+    (tmp_path / "scenarios").mkdir()
+    shutil.copytree(ROOT / "scenarios/profiles", tmp_path / "scenarios/profiles")
+    shutil.copy(ROOT / "scenarios/capacity-half.yaml", tmp_path / "scenarios")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(ROOT / "app.py"),
+        "--server.headless=true",
+        f"--server.port={port}",
+    ]
     command += ["--server.address=127.0.0.1", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none"]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     try:
         assert process.stdout is not None
@@ -56,7 +67,7 @@ def page_url() -> Iterator[str]:
             process.stdout.close()
 
 
-def test_what_if_answers_a_moved_slider(page_url: str, tmp_path: Path) -> None:
+def test_what_if_answers_a_moved_slider(page_url: str) -> None:
     from playwright.sync_api import expect, sync_playwright
 
     with urllib.request.urlopen(page_url, timeout=30) as answer:
