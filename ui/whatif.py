@@ -100,7 +100,8 @@ def _sliders(scenario: Scenario, model: str, key: str) -> Knobs:
     bar = st.sidebar
     rate = start.rate_rps
     if open_rate_rps(scenario):
-        rate = bar.slider("rate, requests/s", 1.0, round(3 * rate, 1), rate, key=f"{key} rate")
+        step = max(0.1, round(rate / 50, 1))
+        rate = bar.slider("rate, requests/s", step, round(3 * rate, 1), rate, step, key=f"{key} rate")
     cv = bar.slider("burstiness (cv of gaps; 1 is Poisson)", 0.2, 5.0, float(start.cv), 0.1, key=f"{key} cv")
     window = bar.slider("window, ms", 0.0, max(20.0, 2 * start.window_ms), start.window_ms, 0.5, key=f"{key} window")
     batch = bar.slider("max batch, rows", 1, max(32, start.max_batch), start.max_batch, key=f"{key} batch")
