@@ -174,6 +174,7 @@ class Run:
             grid = worthwhile(grid, times_s, self.asked.max_batch is not None)
             left_s = self.until_s - time.monotonic()
             levels = design.neighbour_levels(replicas)
+            times_s = between(times_s, grid)
             grid = affordable(grid, times_s, levels, left_s)
             self._episodes(bench, grid, times_s, levels)
         return grid
@@ -251,10 +252,21 @@ def worthwhile(grid: Sequence[int], times_s: Mapping[int, float], told: bool) ->
     return [r for r in grid if r <= best]
 
 
+def between(times_s: Mapping[int, float], grid: Sequence[int]) -> dict[int, float]:
+    """Times of the dense grid's sizes, on straight lines between the known ones.
+
+    >>> between({1: 1.0, 2: 2.0, 4: 3.0}, [1, 2, 4])[3]
+    2.5
+    """
+    return {r: float(np.interp(r, list(times_s), list(times_s.values()))) for r in design.dense(grid)}
+
+
 def affordable(grid: Sequence[int], times_s: Mapping[int, float], levels: Sequence[int], left_s: float) -> list[int]:
-    """The grid, or its powers of two if the time left is too short for enough samples of each cell."""
-    need_s = fit.CELL_SAMPLES_MIN * len(levels) * sum(times_s[r] for r in grid) * 2
-    return list(grid) if need_s <= left_s else design.coarse(grid)
+    """The densest grid of which the time left allows enough samples of each cell, at least the grid's powers of two."""
+    for sizes in (design.dense(grid), list(grid)):
+        if fit.CELL_SAMPLES_MIN * len(levels) * sum(times_s[r] for r in sizes) * 2 <= left_s:
+            return sizes
+    return design.coarse(grid)
 
 
 # -- from logs to the profile --------------------------------------------------------------------------------
@@ -272,7 +284,8 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
             "row; give a larger budget"
         )
     kept = where(ones, fit.in_cells(ones, cells))
-    level = fit.level(kept["at_s"], fit.ratios(kept))
+    undisturbed = where(kept, fit.unmet(kept))
+    level = fit.level(undisturbed["at_s"], fit.ratios(undisturbed))
     disturbed = disturbances(level, fit.stalls(kept), strangers)
     # As in all our files, a path is relative to the file that names it.
     file = os.path.relpath(asked.model_path.resolve(), asked.out.resolve().parent)

@@ -22,8 +22,13 @@ ASSUMED_SAMPLES = 1024
 """Size of the sample that stands for a cell of a profile without samples: its quantiles at even steps."""
 
 
-def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells]:
-    """The samples of the profile read from `path`: as measured, and freed of the machine's level.
+ALONE_SAMPLES_MIN = 30
+"""A cell of fewer batches that met no neighbour uses all of its samples."""
+
+
+def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells, Cells]:
+    """The samples of the profile read from `path`: as measured, freed of the machine's level, and of the latter those
+    without neighbours (`busy` 0) that met none later either, which is what a machine's only replica is like.
 
     A sample's service time is divided by the level of the window in which it was taken, so that what
     is left scatters around one and the same machine; a simulated run then gets a level of its own.
@@ -35,7 +40,7 @@ def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells]:
     """
     if profile.samples.rows == 0:
         cells: Cells = {(c.threads, c.busy, c.rows): assumed(c) for c in profile.service}
-        return cells, cells
+        return cells, cells, cells
     file = resolve(path, profile.samples.file)
     if not file.is_file():
         raise SpecError.of(path, "samples.file", f"must name the samples' file beside the profile, found no {file}")
@@ -47,14 +52,19 @@ def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells]:
         if (cell.threads, cell.busy, cell.rows) not in cells:
             where = f"threads {cell.threads}, busy {cell.busy}, rows {cell.rows}"
             raise ProfileError(f"{path}: {file.name} holds no samples of {where}, which the profile lists")
-    return cells, _grouped(columns, columns["service_ns"] / levels_at(columns["at_s"], profile.noise))
+    freed_ns = columns["service_ns"] / levels_at(columns["at_s"], profile.noise)
+    freed = _grouped(columns, freed_ns)
+    unmet = columns["met"] == 0
+    unmet_cells = _grouped({name: values[unmet] for name, values in columns.items()}, freed_ns[unmet])
+    alone = {key: own for key, own in unmet_cells.items() if len(own) >= ALONE_SAMPLES_MIN}
+    return cells, freed, {**freed, **alone}
 
 
 def read_columns(file: Path) -> dict[str, Floats]:
     """The columns of a samples' file that service times need, one row a batch."""
     from pyarrow import parquet  # slow to import, and synthetic profiles do without
 
-    names = ["threads", "busy", "rows", "at_s", "service_ns"]
+    names = ["threads", "busy", "rows", "at_s", "service_ns", "met"]
     # `read_table` and `to_numpy` would import pandas, a quarter of a second that every simulation would pay.
     table = parquet.ParquetFile(file).read(columns=names, use_threads=False)
     return {

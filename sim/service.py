@@ -67,6 +67,7 @@ class Measured:
     profile: Profile
     raw: Cells
     cells: Cells  # freed of the machine's level
+    alone: Cells  # of those, what met no neighbour at any time
 
     @classmethod
     def load(cls, path: Path) -> Measured:
@@ -87,7 +88,9 @@ class Measured:
         covered = coverage(self.profile, threads, replicas, max_batch)
         exact = backend == "emulated"
         joining_ns = 0.0 if exact else self.profile.fit.get("joining_us", 0.0) * 1000
-        return Law(self, *covered, exact=exact, row_ns=joining_ns / request_rows, request_ns=joining_ns)
+        return Law(
+            self, *covered, exact=exact, alone=replicas == 1, row_ns=joining_ns / request_rows, request_ns=joining_ns
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class Law:
     max_batch: int
     warnings: tuple[str, ...] = ()
     exact: bool = False
+    alone: bool = False  # the machine has no other replica
     row_ns: float = 0.0  # a batch of r rows takes r x row_ns - request_ns longer, if that is positive
     request_ns: float = 0.0
 
@@ -123,7 +127,8 @@ class Law:
         return Drawn(drawn, math.log(float(levels.mean())))
 
     def _own(self) -> Cells:
-        cells = self.measured.raw if self.exact else self.measured.cells
+        measured = self.measured
+        cells = measured.raw if self.exact else measured.alone if self.alone else measured.cells
         return {key: own for key, own in cells.items() if key[0] == self.threads}
 
     def _joining_ns(self) -> Floats:

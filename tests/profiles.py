@@ -80,6 +80,7 @@ def _columns(made: Synthetic) -> dict[str, np.ndarray]:
         "busy": busy,
         "rows": rows,
         "at_s": at_s,
+        "met": busy,
         "service_ns": np.rint(np.concatenate(times) * levels).astype(np.int64),
     }
 

@@ -96,4 +96,4 @@ def _print_report(report: Report) -> None:
     show(f"{cost_line(report.predicted)} (the price of the machine is assumed: write yours into the scenario)")
     for warning in report.warnings:
         note(f"warning: {warning}")
-    show(f"[bold]verdict: {report.verdict}[/bold]: {report.verdict_reason}")
+    show(f"verdict: {report.verdict}: {report.verdict_reason}")

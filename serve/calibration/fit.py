@@ -33,30 +33,39 @@ def single(samples: Columns) -> Bools:
     return np.asarray((samples["requests"] == 1) & (samples["apart"] == 1))
 
 
+def unmet(samples: Columns) -> Bools:
+    """Batches that met no neighbour which they did not start beside: the same work, whatever others began meanwhile."""
+    return np.asarray(samples["met"] <= samples["busy"])
+
+
 def cell_keys(samples: Columns) -> Ints:
     """(threads, busy, rows) of each sample, shape (n, 3)."""
     return np.stack([samples[name].astype(np.int64) for name in ("threads", "busy", "rows")], axis=1)
 
 
 def service_cells(samples: Columns, samples_min: int = CELL_SAMPLES_MIN) -> list[ServiceCell]:
-    """Every (threads, busy, rows) that has at least `samples_min` samples."""
+    """Every (threads, busy, rows) that has at least `samples_min` samples, of which those that met no further
+    neighbour are summed up (all, if they are fewer than that)."""
     keys, index, counts = np.unique(cell_keys(samples), axis=0, return_inverse=True, return_counts=True)
     times_ms = samples["service_ns"].astype(np.float64) / 1e6
+    clean = unmet(samples)
     cells = []
     for number, ((threads, busy, rows), count) in enumerate(zip(keys.tolist(), counts.tolist(), strict=True)):
         if count < samples_min:
             continue
-        own = times_ms[index.reshape(-1) == number]
+        own = times_ms[(index.reshape(-1) == number) & clean]
+        if len(own) < samples_min:
+            own = times_ms[index.reshape(-1) == number]
         cells.append(
             ServiceCell(
                 threads=threads,
                 busy=busy,
                 rows=rows,
-                samples=count,
+                samples=len(own),
                 mean_ms=rounded(own.mean()),
                 p50_ms=rounded(np.quantile(own, 0.5)),
                 p99_ms=rounded(np.quantile(own, 0.99)),
-                p99_pooled=count < OWN_TAIL_SAMPLES,
+                p99_pooled=len(own) < OWN_TAIL_SAMPLES,
             )
         )
     return cells

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from scipy import optimize
 
 from serve import records
-from serve.calibration.design import NULL, NULL_WINDOW_NS
+from serve.calibration.design import CROWD, NULL, NULL_WINDOW_NS
 from serve.calibration.fit import p50_p99_us, rounded
 from serve.calibration.rig import QUEUES, Logs
-from serve.calibration.samples import Columns, Ints, Jobs, column, finish_jobs, front_jobs
+from serve.calibration.samples import Bools, Columns, Ints, Jobs, column, finish_jobs, front_jobs
+from serve.loadgen import ClientRows
 from serve.policy.codes import OUTCOME_FULL, OUTCOME_OK
 from serve.profile import ClientCosts, FrontCosts
 from serve.records import Rows
@@ -290,8 +291,25 @@ def client_parts(logs: Logs, lines: FrontLines) -> ClientParts:
         receive_ns=received[place] - answers.modelled_ns(lines.finish_batch_ns, lines.answer),
         waited_ns=waited_ns,
         queue=requests[:, records.QUEUE],
-        weight=1.0 / answers.size,
+        weight=np.where(beside_crowd(logs)[span_of(spans, place)], 0.0, 1.0 / answers.size),
     )
+
+
+def span_of(spans: Sequence[ClientRows], place: Ints) -> Ints:
+    """Which replay each of the generator's rows, all replays in one, belongs to."""
+    return np.searchsorted(np.cumsum([len(span) for span in spans]), place, "right")
+
+
+def beside_crowd(logs: Logs) -> Bools:
+    """By replay, whether busy neighbours took part; none of them if there is no replay without.
+
+    Neighbours may leave front and generator no core of their own. What a client then waits for is
+    that, and not what it adds where the deployment fits its machine, which is all a profile promises.
+    """
+    dispatched = np.sort(column(logs.batches, "dispatch_ns")[column(logs.batches, "queue") == QUEUES.index(CROWD)])
+    bounds = np.array([(span.client.start_ns, span.client.end_ns) for span in logs.spans]).reshape(-1, 2)
+    taking = np.diff(np.searchsorted(dispatched, bounds), axis=1)[:, 0] > 0
+    return taking & (not taking.all())
 
 
 def waited_for_front(jobs: Jobs, sent_ns: Ints, enqueue_ns: Ints) -> Ints:

@@ -31,12 +31,13 @@ Columns = dict[str, npt.NDArray[Any]]
 
 SAMPLE_COLUMNS = (
     "threads", "busy", "rows", "at_s", "service_ns", "wake_ns", "compute_ns", "notice_ns", "idle_ns", "requests",
-    "apart", "front_busy", "replica", "model",
+    "apart", "front_busy", "met", "replica", "model",
 )  # fmt: skip
 """Columns of the samples' file.
 
 `idle_ns`: how long the replica had been idle (-1: it had never worked); `requests`: how many the batch held; `apart`: 0
-if the clients' requests were meant to join, so that holding one is chance; `model`: 0 solo, 2 crowd (`rig.QUEUES`).
+if the clients' requests were meant to join, so that holding one is chance; `met`: other batches of the machine that ran
+at some time during it; `model`: 0 solo, 2 crowd (`rig.QUEUES`).
 """
 
 NEAR_NS = 100_000
@@ -170,10 +171,18 @@ def samples_of(logs: Logs, null: bool = False, seed: int = 0) -> Columns:
         "requests": held,
         "apart": sent_apart(logs, dispatch_ns).astype(np.int64),
         "front_busy": disturbed.astype(np.int64),
+        "met": others_met(dispatch_ns, end_ns),
         "replica": column(batches, "replica"),
         "model": column(batches, "queue"),
     }
     return {name: columns[name][order] for name in SAMPLE_COLUMNS}
+
+
+def others_met(dispatch_ns: Ints, end_ns: Ints) -> Ints:
+    """How many other batches ran at some time during each one."""
+    begun_before_end = np.searchsorted(np.sort(dispatch_ns), end_ns, "left")
+    ended_before_begin = np.searchsorted(np.sort(end_ns), dispatch_ns, "right")
+    return np.asarray(begun_before_end - ended_before_begin - 1, np.int64)
 
 
 def free_notice(notice_ns: Ints, disturbed: Bools, busy: Ints, seed: int) -> Ints:
