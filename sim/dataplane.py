@@ -389,6 +389,7 @@ def _scalars(node: Node) -> Ints:
         ly.PRESSURE_MAX: service.pressure_max,
         ly.LEVEL_BIN_NS: service.level_bin_ns,
         ly.LEVEL_COUNT: len(service.levels),
+        ly.HANDOVER_NS: service.handover_ns,
         ly.NEXT_END_NS: NEVER_NS,
         ly.FRONT_END_NS: NEVER_NS,
         ly.OLDEST: ly.NOWHERE,

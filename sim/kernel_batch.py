@@ -38,6 +38,7 @@ overflows = inlined(admission.overflows)
 expired = inlined(admission.expired)
 put_back_outcome = inlined(admission.put_back_outcome)
 service_ns = inlined(service.service_ns)
+following_ns = inlined(service.following_ns)
 
 
 @inlined
@@ -128,7 +129,10 @@ def start(s, pool, q, t, table, levels, b, replica):
     death = min(pool[row_of(first) + ly.DEATHS], s[ly.DRAWS] - 1)
     draw = q[s[ly.AT_DRAWS] + first * s[ly.DRAWS] + death]
     pressure = min(s[ly.RUNNING], s[ly.PRESSURE_MAX])
-    end_ns = now_ns + service_ns(table, s[ly.TABLE_BITS], s[ly.TABLE_ROWS_MAX], rows, pressure, draw, level)
+    span_ns = service_ns(table, s[ly.TABLE_BITS], s[ly.TABLE_ROWS_MAX], rows, pressure, draw, level)
+    if q[batch + ly.B_DISPATCH_NS] < now_ns:
+        span_ns = following_ns(span_ns, s[ly.HANDOVER_NS])
+    end_ns = now_ns + span_ns
     q[batch + ly.B_START_NS] = now_ns
     s[replica_at(s, ly.R_RUNNING, replica)] = b
     s[replica_at(s, ly.R_END_NS, replica)] = end_ns

@@ -54,6 +54,8 @@ BATCHES_FREE = 33
 RING_MASK = 34
 RING_SHIFT = 35
 JOBS_MASK = 36
+
+HANDOVER_NS = 37  # of the replicas together: what a batch saves that waited in a second slot
 AT_FREE = 43  # offsets in q
 AT_BATCHES_FREE = 44
 AT_BATCHES = 45

@@ -55,6 +55,7 @@ class Service:
     pressure_max: int  # more busy neighbours than this count as this many
     levels: Floats = field(default_factory=lambda: np.ones(1))  # by start_ns // level_bin_ns; the last one lasts
     level_bin_ns: int = 2**62
+    handover_ns: int = 0  # what a batch saves that waited in the second slot
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from serve.policy.codes import (
     REASON_NONE,
 )
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_TIMER_LATE_NS
-from serve.policy.service import service_ns
+from serve.policy.service import following_ns, service_ns
 from serve.records import Rows, empty_rows
 from serve.scheduler import Batch, Drop, Request, Scheduler
 from sim.arrivals import Arrivals
@@ -337,6 +337,8 @@ class Reference:
         draw = first.payload.draws[min(first.deaths, len(first.payload.draws) - 1)]
         pressure = min(busy, service.pressure_max)
         span_ns = service_ns(self._table, service.bits, service.rows_max, batch.rows, pressure, draw, level)
+        if batch.dispatch_ns < self.now_ns:
+            span_ns = following_ns(span_ns, service.handover_ns)
         self._batches[batch.id] = [self.now_ns, -1, batch.rows, batch.reason]
         self._at(self.now_ns + span_ns, EVENT_ENDED, batch.replica, self._ended, batch)
 

@@ -60,16 +60,24 @@ def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells, Cells]:
     return cells, freed, {**freed, **alone}
 
 
+READ = ("threads", "busy", "rows", "at_s", "service_ns", "met")
+"""Columns of a samples' file that service times need."""
+
+
 def read_columns(file: Path) -> dict[str, Floats]:
     """The columns of a samples' file that service times need, one row a batch."""
     from pyarrow import parquet  # slow to import, and synthetic profiles do without
 
-    names = ["threads", "busy", "rows", "at_s", "service_ns", "met"]
     # `read_table` and `to_numpy` would import pandas, a quarter of a second that every simulation would pay.
-    table = parquet.ParquetFile(file).read(columns=names, use_threads=False)
+    opened = parquet.ParquetFile(file)
+    if missing := [name for name in READ if name not in opened.schema_arrow.names]:
+        raise ProfileError(
+            f"{file}: must have the columns {', '.join(READ)}, lacks {', '.join(missing)}; calibrate again"
+        )
+    table = opened.read(columns=list(READ), use_threads=False)
     return {
         name: np.concatenate([np.from_dlpack(chunk) for chunk in table[name].chunks]).astype(np.float64)
-        for name in names
+        for name in READ
     }
 
 

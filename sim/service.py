@@ -140,7 +140,14 @@ class Law:
         table = quantile_table(cells, self.threads, self.pressure_max, self.max_batch, not self.exact)
         table = (table + self._joining_ns()[:, np.newaxis]) * factor
         whole = np.maximum(np.rint(table), 1).astype(np.int64)
-        return Service(whole.reshape(-1), BITS, self.max_batch, self.pressure_max, levels, bin_ns)
+        handover_ns = 0 if self.exact else handover(self.measured.profile.noise)
+        return Service(whole.reshape(-1), BITS, self.max_batch, self.pressure_max, levels, bin_ns, handover_ns)
+
+
+def handover(noise: Noise) -> int:
+    """What a batch that waits in the second slot saves, in ns: waking a busy replica, and the front's notice of the
+    batch before it. Service times were measured with one slot and hold both."""
+    return _ns(noise.wake_busy_us[0] + noise.loop_jitter_us[0])
 
 
 # -- what was measured ---------------------------------------------------------------------------------

@@ -19,3 +19,16 @@ def service_ns(table, bits, rows_max, rows, pressure, draw, level):
     cell = pressure * (rows_max + 1) + rows
     value = table[(cell << bits) + (draw & ((1 << bits) - 1))]
     return int(value * level)
+
+
+def following_ns(span_ns, handover_ns):
+    """Service time of a batch that waited in the second slot: the replica has it at hand when the one before ends.
+
+    It takes `handover_ns` less than a batch that is sent to a free replica, which has to be woken for it
+    and then noticed; never less than 1 ns (nor more than `span_ns`).
+    """
+    if span_ns > handover_ns:
+        return span_ns - handover_ns
+    if span_ns > 1:
+        return 1
+    return span_ns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.policy.service import service_ns
+from serve.policy.service import following_ns, service_ns
 
 BITS, ROWS_MAX, PRESSURE_MAX = 2, 3, 1
 TABLE = list(range((PRESSURE_MAX + 1) * (ROWS_MAX + 1) << BITS))
@@ -26,3 +26,9 @@ def test_all_entries_of_a_cell_are_equally_likely() -> None:
 def test_the_level_stretches_the_time_and_the_rest_of_a_nanosecond_is_dropped() -> None:
     assert service_ns([0, 1001], 0, 1, 1, 0, 5, 1.0) == 1001
     assert service_ns([0, 1001], 0, 1, 1, 0, 5, 1.1) == 1101
+
+
+@given(span_ns=st.integers(0, 10**6), handover_ns=st.integers(0, 10**6))
+def test_a_batch_from_the_second_slot_saves_the_handover_but_takes_some_time(span_ns: int, handover_ns: int) -> None:
+    taken = following_ns(span_ns, handover_ns)
+    assert taken == span_ns - handover_ns if span_ns > handover_ns else taken == min(span_ns, 1)

@@ -96,7 +96,8 @@ def _node(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Node:
     if not on["neighbours"]:
         table[:] = table[0]
     levels = rng.choice([0.5, 1.0, 1.37, 3.0], 4) if on["levels"] else np.ones(1)
-    service = Service((table * grid_ns).ravel(), bits, rows_max, pressure_max, levels, 13 * grid_ns)
+    handover_ns = int(rng.integers(0, 4)) * grid_ns if on["slots"] else 0
+    service = Service((table * grid_ns).ravel(), bits, rows_max, pressure_max, levels, 13 * grid_ns, handover_ns)
     return Node(spec, int(rng.integers(1, 5)), service, _front(rng, on, grid_ns), int(rng.integers(1, 20)) * grid_ns)
 
 
