@@ -46,6 +46,9 @@ MEASURE_MIN_S = 3.0
 """Every number of threads is measured at least this long, even if start-up alone has used the budget."""
 CLOSING_SHARE = 0.06
 """Share of the budget kept for stopping the engine and reading its logs."""
+GRID_MARGIN, DENSE_MARGIN = 2, 8
+"""How many times over the least time for a grid's samples must be left: sizes are not asked for equally often, and
+other episodes take their share. What a dense grid lacks for is samples in its largest sizes."""
 STRANGERS_MAX = 0.15
 """Cores that others may take before a run counts as disturbed."""
 LEVEL_STEP_MAX = 0.15
@@ -263,8 +266,8 @@ def between(times_s: Mapping[int, float], grid: Sequence[int]) -> dict[int, floa
 
 def affordable(grid: Sequence[int], times_s: Mapping[int, float], levels: Sequence[int], left_s: float) -> list[int]:
     """The densest grid of which the time left allows enough samples of each cell, at least the grid's powers of two."""
-    for sizes in (design.dense(grid), list(grid)):
-        if fit.CELL_SAMPLES_MIN * len(levels) * sum(times_s[r] for r in sizes) * 2 <= left_s:
+    for sizes, margin in ((design.dense(grid), DENSE_MARGIN), (list(grid), GRID_MARGIN)):
+        if fit.CELL_SAMPLES_MIN * len(levels) * sum(times_s[r] for r in sizes) * margin <= left_s:
             return sizes
     return design.coarse(grid)
 
