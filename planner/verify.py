@@ -8,6 +8,7 @@ both sides.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -122,7 +123,9 @@ def _replays(
     subject: Subject, arrivals: Arrivals, url: str, pid: int | None, repeats: int, tell: Progress
 ) -> list[Replayed]:
     plan = arrivals.plan(subject.name, subject.inputs())
-    with LoadGenerator(url) as generator:
+    # An engine of ours keeps its replicas' cores free of its front; the generator stays off them too.
+    cores = None if pid is None else sorted(os.sched_getaffinity(pid))
+    with LoadGenerator(url, cpus=cores) as generator:
         generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
         return [
             _replay(generator, plan, url, subject.name, pid, _live_progress(tell, number, repeats, arrivals))

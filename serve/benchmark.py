@@ -194,6 +194,7 @@ class Run:
         rows = np.tile(np.asarray(grid, np.int64), PROBE_ROUNDS)
         seconds = PROBE_SHARE * (self.until_s - time.monotonic())
         plan = design.probe_plan(rows, seconds, self._targets(), self._take_ids(len(rows)))
+        bench.place(neighbours=False)
         client = bench.run(plan, apart=False)
         failed = client.status != 200
         if failed.any():
@@ -215,6 +216,7 @@ class Run:
                 plan = design.plan_of(episode, grid, self._targets(), self._ids, fastest_s, seed)
                 assert plan.closed is not None
                 self._take_ids(len(plan.closed.rows))
+                bench.place(neighbours=episode.crowd > 0)
                 bench.run(plan, apart=not episode.joined)
                 self.tell(min(1.0, (time.monotonic() - self.begun_s) / self.asked.budget_s))
 

@@ -53,6 +53,10 @@ class Replicas(Spec):
 
     count: int = Field(1, ge=1, le=4096, description="number of replicas")
     threads: int = Field(1, ge=1, le=1024, description="compute threads of each")
+    affinity: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: each replica has cores of its own, as many as threads, if that leaves one to the front",
+    )
     slots: int = Field(1, ge=1, le=2, description="batches a replica holds: 2 lets a full batch wait inside it")
 
 

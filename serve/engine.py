@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve import affinity
 from serve.backends import Facts, Settings
 from serve.clock import TimerFd, set_timer_slack
 from serve.deployment import Deployment, Model
@@ -43,7 +45,7 @@ RESPAWN_LAST_S = 10.0
 class ModelEngine:
     """One model: its node, and a handle for each of its replicas."""
 
-    def __init__(self, engine: Engine, name: str, config: Model, queue: int) -> None:
+    def __init__(self, engine: Engine, name: str, config: Model, queue: int, cores: list[list[int]]) -> None:
         self.name = name
         self.config = config
         self.handles: list[Handle | None] = [None] * config.replicas.count
@@ -59,6 +61,7 @@ class ModelEngine:
             threads=config.replicas.threads,
         )
         self._engine = engine
+        self._cores = cores
         self._settings = Settings(
             backend=config.backend,
             file=None if config.file is None else str(engine.folder / config.file),
@@ -91,7 +94,7 @@ class ModelEngine:
         try:
             self.handles[replica] = Handle(
                 replica,
-                self._settings,
+                self._settings.model_copy(update={"cores": self._cores[replica]}),
                 self.config.replicas.slots,
                 self,
                 engine.loop,
@@ -179,8 +182,9 @@ class Engine:
         self._iteration_ns = 0
         self._rested_ns = 0  # when the loop last had done all that there was to do
         self._next_id = OWN_IDS
+        cores, self.front_cores = affinity.layout_of(deployment, sorted(os.sched_getaffinity(0)))
         self._engines = {
-            name: ModelEngine(self, name, config, queue)
+            name: ModelEngine(self, name, config, queue, cores[name])
             for queue, (name, config) in enumerate(deployment.models.items())
         }
         self._nodes = {name: engine.node for name, engine in self._engines.items()}

@@ -223,6 +223,8 @@ def main(fd: int) -> None:
     told = channel.unpack_json(message)
     die_with_parent(told["parent"])
     settings = Settings.model_validate(told["settings"])
+    if settings.cores:
+        os.sched_setaffinity(0, settings.cores)  # before the backend starts threads, which inherit it
     try:
         backend, ready = _load(settings)
     except LoadError as error:

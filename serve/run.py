@@ -20,6 +20,7 @@ from typing import Any
 
 import uvloop
 
+from serve import affinity
 from serve.deployment import Deployment
 from serve.engine import Engine
 from serve.errors import EngineError, ForebayError
@@ -60,6 +61,7 @@ async def _serve(
 ) -> int:
     began_ns = time.monotonic_ns()
     engine = Engine(deployment, folder, log_dir)
+    affinity.keep_to(os.getpid(), engine.front_cores)
     stop = _Stop(engine)
     if while_stdin:
         engine.loop.add_reader(0, stop.stdin_closed)

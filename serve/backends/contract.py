@@ -28,6 +28,7 @@ class Settings(Spec):
     profile: str
     threads: int
     max_batch: int
+    cores: list[int] = []  # that the replica may run on; none: any
     batch_axis: Literal["auto", "first", "none"] = "auto"
     profile_sha256: str | None = None
     seed: int = 0

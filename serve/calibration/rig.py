@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from serve import machine
+from serve import affinity, machine
 from serve.calibration.design import CROWD, NULL, NULL_WINDOW_NS, SOLO
 from serve.deployment import Deployment
 from serve.files import save, sha256
@@ -83,6 +83,16 @@ class Rig:
         self.logs.spans.append(Span(client, machine.process_cpu_s(self.live.pid) - before_s, apart))
         return client
 
+    def place(self, neighbours: bool) -> None:
+        """Put the processes on the cores that a deployment of one replica, or of all of them, would have."""
+        models = self.live.started["models"]
+        running = [r["pid"] for n in ((SOLO, CROWD) if neighbours else (SOLO,)) for r in models[n]["replicas"]]
+        shares = affinity.layout(sorted(os.sched_getaffinity(0)), [self.logs.threads] * len(running))
+        for pid, cores in zip(running, shares.replicas, strict=True):
+            affinity.keep_to(pid, cores)
+        for pid in (self.live.pid, self.generator.pid):
+            affinity.keep_to(pid, shares.front)
+
     @property
     def pids(self) -> list[int]:
         """Our processes, for telling strangers' work from ours."""
@@ -98,7 +108,7 @@ def rig(folder: Path, deployment: Deployment, threads: int) -> Iterator[Rig]:
     with launch(path, log_dir=log_dir, timeout_s=LAUNCH_TIMEOUT_S) as live:
         subject = live.started["models"][SOLO]["replicas"][0]
         logs = Logs(threads, live.started, machine.memory_mib(subject["pid"]) or subject["memory_mib"])
-        with LoadGenerator(live.url) as generator:
+        with LoadGenerator(live.url, cpus=sorted(os.sched_getaffinity(live.pid))) as generator:
             yield Rig(live, generator, logs)
     logs.requests, logs.batches = read_requests(log_dir), read_batches(log_dir)
 
