@@ -199,6 +199,7 @@ def run_cell(cell: Cell, profile: Path, capacity_rps: float, duration_s: float) 
     files.save(path, cell.fleet.deployment(profile, cell.fleet.model.fetch(), planned_for))
     stamp = re.sub(r"[^0-9TZ]", "", date)
     held = verify(path, repeats=2, prediction_path=folder / f"{stamp}.prediction.json")
+    held = held.model_copy(update={"deployment": str(path.relative_to(CACHE.parents[1]))})
     kept = {
         "cell": cell.name,
         "date": date,

@@ -14,13 +14,12 @@ from pydantic import ValidationError
 from planner import cost
 from planner.fastest import capacity_rows_per_s
 from planner.slo import Bound, latency_limit_s, latency_limits_s
-from serve.deployment import Deployment
+from serve.deployment import FRONT_SHARE, Deployment
 from serve.errors import Fault, SpecError
 from serve.faults import explain, near_miss
 from serve.profile import Profile
 from serve.units import format_duration
 from sim.scenario import Scenario
-from sim.slo import FRONT_SHARE
 
 SPACE_MAX = 20_000
 """Most candidates of one plan; more choices than that are a mistake or need a coarser list."""

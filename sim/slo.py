@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve.deployment import Deployment
+from serve.deployment import FRONT_SHARE, Deployment
 from serve.errors import SpecError
 from sim.expect import Expectation, bounds_of
 from sim.measures import LATENCIES
 from sim.scenario import Slo
-
-FRONT_SHARE = 10
-"""The front's budget, where a deployment sets none, is one so manieth of the p99 SLO (rule 10)."""
 
 NO_LIMIT_NS = 2**62
 
