@@ -175,7 +175,9 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> list[float]:
     found = []
     with launch(path) as live:
         for _ in range(2):
-            rows = closed_loop(live.url, fleet.model.name, inputs, clients=clients, duration_s=seconds)
+            rows = closed_loop(
+                live.url, fleet.model.name, inputs, clients=clients, duration_s=seconds, cpus=live.front_cores
+            )
             found.append(_steady_rps(rows.received_ns[rows.status == 200] - rows.start_ns, seconds))
     return found
 

@@ -8,7 +8,6 @@ both sides.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from planner.report import Prediction, Report, Run
 from planner.slo import parse_slo
 from planner.subject import Subject, read_subject
 from serve import files, machine
-from serve.launch import launch
+from serve.launch import Live, launch
 from serve.load_plan import LoadPlan
 from serve.loadgen import LoadGenerator
 from serve.records import Rows
@@ -116,16 +115,15 @@ def replay_live(
         return _replays(subject, arrivals, url, None, repeats, tell)
     tell("starting the engine", 0.05)
     with launch(subject.path, log_dir=logs) as live:
-        return _replays(subject, arrivals, live.url, live.pid, repeats, tell)
+        return _replays(subject, arrivals, live.url, live, repeats, tell)
 
 
 def _replays(
-    subject: Subject, arrivals: Arrivals, url: str, pid: int | None, repeats: int, tell: Progress
+    subject: Subject, arrivals: Arrivals, url: str, live: Live | None, repeats: int, tell: Progress
 ) -> list[Replayed]:
     plan = arrivals.plan(subject.name, subject.inputs())
-    # An engine of ours keeps its replicas' cores free of its front; the generator stays off them too.
-    cores = None if pid is None else sorted(os.sched_getaffinity(pid))
-    with LoadGenerator(url, cpus=cores) as generator:
+    pid = None if live is None else live.pid
+    with LoadGenerator(url, cpus=None if live is None else live.front_cores) as generator:
         generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
         return [
             _replay(generator, plan, url, subject.name, pid, _live_progress(tell, number, repeats, arrivals))

@@ -32,6 +32,11 @@ class Live:
     log_dir: Path | None
     process: subprocess.Popen[bytes]
 
+    @property
+    def front_cores(self) -> list[int]:
+        """Cores that its front keeps to, off its replicas; a load generator on this machine belongs there too."""
+        return sorted(os.sched_getaffinity(self.pid))
+
 
 @contextlib.contextmanager
 def launch(

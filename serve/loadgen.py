@@ -223,6 +223,7 @@ def closed_loop(
     rows: int = 1,
     requests_max: int = 300_000,
     progress: Progress | None = None,
+    cpus: Sequence[int] | None = None,
 ) -> ClientRows:
     """`clients` clients that each send, wait, think and send again for `duration_s`: how saturation is measured.
 
@@ -236,7 +237,7 @@ def closed_loop(
         until_ns=round(duration_s * 1e9),
     )
     plan = LoadPlan(model, tuple(inputs), closed=load, connections=clients, connections_max=max(1024, clients))
-    return replay(url, plan, progress=progress)
+    return replay(url, plan, progress=progress, cpus=cpus)
 
 
 def inputs_of(

@@ -81,7 +81,7 @@ class Node:
         self._queue = queue
         self._threads = threads
         self._ran_ns = 0  # instant of the last run of rule 3
-        self._last_end_ns = [-1] * len(scheduler.replicas)
+        self._last_seen_ns = [-1] * len(scheduler.replicas)
         self._busy_at_start = [0] * len(scheduler.replicas)
 
     # -- front jobs (rule 10) ------------------------------------------------------------------------
@@ -101,8 +101,8 @@ class Node:
         batch = self.scheduler.replicas[done.replica].running
         assert batch is not None and batch.id == done.batch, f"{done.replica=} does not run {done.batch=}"
         following = self.scheduler.ended(done.replica, seen_ns)
-        start_ns = max(batch.dispatch_ns, self._last_end_ns[done.replica])
-        self._last_end_ns[done.replica] = done.end_ns
+        start_ns = max(batch.dispatch_ns, self._last_seen_ns[done.replica])
+        self._last_seen_ns[done.replica] = seen_ns
         busy = self._busy_at_start[done.replica]
         if following is not None:
             self._busy_at_start[done.replica] = self._port.busy() - 1
@@ -159,7 +159,7 @@ class Node:
 
     def up(self, replica: int) -> None:
         """A replica is ready."""
-        self._last_end_ns[replica] = -1
+        self._last_seen_ns[replica] = -1
         self.scheduler.up(replica)
         self.run(self._clock())
 
@@ -213,12 +213,12 @@ class Node:
         for request, outputs in zip(batch.requests, done.outputs, strict=True):
             assert isinstance(request, LiveRequest)
             if request.cancelled_ns < now_ns:
-                self._leave(request, OUTCOME_CANCELLED, REASON_CLIENT, now_ns, start_ns, done.end_ns)
+                self._leave(request, OUTCOME_CANCELLED, REASON_CLIENT, now_ns, start_ns, done.seen_ns)
                 continue
             if isinstance(outputs, str):
                 _reply(request, Answer(request, OUTCOME_FAILED, REASON_NONE, error=outputs))
                 now_ns = self._clock()
-                self._leave(request, OUTCOME_FAILED, REASON_NONE, now_ns, start_ns, done.end_ns)
+                self._leave(request, OUTCOME_FAILED, REASON_NONE, now_ns, start_ns, done.seen_ns)
                 continue
             _reply(request, Answer(request, OUTCOME_OK, batch.reason, outputs))
             now_ns = self._clock()
@@ -230,7 +230,7 @@ class Node:
             queue_ns = batch.dispatch_ns - request.enqueue_ns
             statistics.queue_ns += queue_ns
             statistics.queue_log2[queue_ns.bit_length()] += 1
-            self._leave(request, OUTCOME_OK, batch.reason, now_ns, start_ns, done.end_ns)
+            self._leave(request, OUTCOME_OK, batch.reason, now_ns, start_ns, done.seen_ns)
             statistics.last_ns = now_ns
 
     def _drop(self, drop: Drop, error: str = "") -> None:
@@ -302,7 +302,7 @@ class Node:
         cell.infer_ns += infer_ns
         cell.output_ns += output_ns
         statistics.batches += 1
-        statistics.busy_ns += done.end_ns - start_ns
+        statistics.busy_ns += done.seen_ns - start_ns
         statistics.service_log2[infer_ns.bit_length()] += 1
         count = len(batch.requests)
         statistics.input_ns += count * input_ns

@@ -108,7 +108,7 @@ def rig(folder: Path, deployment: Deployment, threads: int) -> Iterator[Rig]:
     with launch(path, log_dir=log_dir, timeout_s=LAUNCH_TIMEOUT_S) as live:
         subject = live.started["models"][SOLO]["replicas"][0]
         logs = Logs(threads, live.started, machine.memory_mib(subject["pid"]) or subject["memory_mib"])
-        with LoadGenerator(live.url, cpus=sorted(os.sched_getaffinity(live.pid))) as generator:
+        with LoadGenerator(live.url, cpus=live.front_cores) as generator:
             yield Rig(live, generator, logs)
     logs.requests, logs.batches = read_requests(log_dir), read_batches(log_dir)
 
