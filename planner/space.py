@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from planner import cost
 from planner.fastest import capacity_rows_per_s
 from planner.slo import Bound, latency_limit_s, latency_limits_s
-from serve.deployment import FRONT_SHARE, Deployment
+from serve.deployment import Deployment, front_budget_within_ns
 from serve.errors import Fault, SpecError
 from serve.faults import explain, near_miss
 from serve.profile import Profile
@@ -216,8 +216,8 @@ def _derived(
         elif model.queue.max_queue == "unbounded":
             derived[queue] = 256
     if "front.budget" not in choices and limit_s is not None:
-        strictest_ns = latency_limits_s(bounds)[0] * 1e9
-        derived["front.budget"] = format_duration(max(1000, round(strictest_ns / FRONT_SHARE / 1000) * 1000))
+        budget_ns = front_budget_within_ns(round(limit * 1e9) for limit in latency_limits_s(bounds))
+        derived["front.budget"] = format_duration(budget_ns)
     return derived
 
 

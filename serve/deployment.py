@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from serve.policy.codes import NEVER_NS
 from serve.scheduler import SchedulerSpec
@@ -133,10 +134,40 @@ class Deployment(Spec):
     planned_for: dict[str, Any] | None = Field(None, description="workload, SLO and seed that this was planned for")
     prediction: dict[str, Any] | None = Field(None, description="what the simulator says of it")
 
-    def front_budget_ns(self) -> int:
-        """Rule 10's budget of the live front; -1: unlimited. The strictest p99 that it was planned for decides."""
+    @field_validator("planned_for")
+    @classmethod
+    def _slo_read(cls, planned_for: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The engine itself reads no more of it than these bounds; `verify` checks the rest."""
+        slo = {} if planned_for is None else planned_for.get("slo", {})
+        if not isinstance(slo, dict):
+            raise ValueError(f"slo: must map metrics to bounds, such as p99: 50ms, got {slo!r}")
+        for key, bound in slo.items():
+            try:
+                p99_bounds_ns({key: bound})
+            except ValueError as fault:
+                raise ValueError(f"slo.{key}: {fault}") from None
+        return planned_for
+
+    def front_budget_ns(self, slo: Mapping[str, Any] | None = None) -> int:
+        """Rule 10's budget: its own, else the share of the p99 that it was planned for; -1: unlimited.
+
+        `slo` is what it is asked to hold where it was planned for nothing yet, as in a scenario.
+        """
         if self.front.budget is not None:
             return self.front.budget
-        slo = (self.planned_for or {}).get("slo", {})
-        bounds = [parse_duration_ns(bound) for key, bound in slo.items() if key == "p99" or key.endswith(".p99")]
-        return min(bounds) // FRONT_SHARE if bounds else -1
+        asked = slo if self.planned_for is None else self.planned_for.get("slo")
+        return front_budget_within_ns(p99_bounds_ns(asked or {}))
+
+
+def p99_bounds_ns(slo: Mapping[str, Any]) -> list[int]:
+    """The bounds of an SLO on the p99, of all requests and of classes; ValueError if one is no duration."""
+    return [
+        parse_duration_ns(0 if bound == "0" else bound)
+        for key, bound in slo.items()
+        if key == "p99" or key.endswith(".p99")
+    ]
+
+
+def front_budget_within_ns(limits_ns: Iterable[int]) -> int:
+    """Longest wait for the parse that the strictest of some bounds on latency allows; -1, unlimited, without any."""
+    return min((limit_ns // FRONT_SHARE for limit_ns in limits_ns), default=-1)

@@ -17,7 +17,7 @@ from sim.plane import Closed, Ints, Node
 from sim.rng import stream
 from sim.scenario import Slo, Workload
 from sim.service import Drawn, Law, Measured, client_draw, front_vector
-from sim.slo import bounds, front_budget_ns, limits_ns
+from sim.slo import bounds, limits_ns
 from sim.workload import Given, Load, build
 
 
@@ -84,7 +84,7 @@ def prepare(
     law = measured.law(replicas.threads, replicas.count, model.batching.max_batch, model.backend, load.rows_mean)
     classes = tuple(workload.classes)
     limits = bounds(slo, classes)
-    budget_ns = front_budget_ns(deployment, limits)
+    budget_ns = deployment.front_budget_ns(slo)
     return Setup(
         deployment=deployment,
         workload=workload,

@@ -1,10 +1,9 @@
-"""What a simulation itself needs of `slo:`: the latency that counts as good, and the front's budget."""
+"""What a simulation itself needs of `slo:`: by class, the latency that counts as good."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve.deployment import FRONT_SHARE, Deployment
 from serve.errors import SpecError
 from sim.expect import Expectation, bounds_of
 from sim.measures import LATENCIES
@@ -33,11 +32,3 @@ def limits_ns(slo: Sequence[Expectation], classes: Sequence[str]) -> list[int]:
 def _limit_ns(slo: Sequence[Expectation], class_: str | None) -> int | None:
     own = {b.metric: round(b.high * 1e9) for b in slo if b.class_ == class_ and b.metric in LATENCIES}
     return next((own[metric] for metric in reversed(LATENCIES) if metric in own), None)
-
-
-def front_budget_ns(deployment: Deployment, slo: Sequence[Expectation]) -> int:
-    """Longest wait for the parse before a request is refused from its header; -1: unlimited."""
-    if deployment.front.budget is not None:
-        return deployment.front.budget
-    p99 = [round(b.high * 1e9) for b in slo if b.metric == "p99"]
-    return min(p99) // FRONT_SHARE if p99 else -1
