@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner import cost
@@ -40,10 +40,12 @@ class Subject:
         return 0 if emulated else cost.replica_cores(self.deployment)
 
     def inputs(self) -> tuple[InputData, ...]:
-        """Random example rows of the shapes that were calibrated."""
+        """Random example rows of the shapes that were calibrated; of a fixed batch the whole, which is one row."""
         facts = self.profile.model
         tensors = [(t.name, t.datatype, t.shape) for t in facts.inputs]
-        return random_inputs(tensors, INPUT_ROWS, self.seed, facts.batch_axis or 0)
+        if facts.batch_axis is not None:
+            return random_inputs(tensors, INPUT_ROWS, self.seed, facts.batch_axis)
+        return tuple(replace(i, data=i.data[0], whole=True) for i in random_inputs(tensors, 1, self.seed))
 
 
 def read_subject(path: Path, seed: int | None = None) -> Subject:
