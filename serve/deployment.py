@@ -136,9 +136,9 @@ class Deployment(Spec):
 
     @field_validator("planned_for")
     @classmethod
-    def _slo_read(cls, planned_for: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The engine itself reads no more of it than these bounds; `verify` checks the rest."""
-        slo = {} if planned_for is None else planned_for.get("slo", {})
+    def _slo_read(cls, planned_for: Any) -> Any:
+        """The engine itself reads no more of it than these bounds; who reads all of it gives it a type of its own."""
+        slo = planned_for.get("slo", {}) if isinstance(planned_for, dict) else {}
         if not isinstance(slo, dict):
             raise ValueError(f"slo: must map metrics to bounds, such as p99: 50ms, got {slo!r}")
         for key, bound in slo.items():

@@ -12,6 +12,7 @@ from planner.verify import verify
 from serve import files
 from serve.deployment import Deployment
 from serve.profile import Profile, Tensor
+from sim.scenario import PlannedDeployment
 from tests.profiles import Synthetic, write_profile
 from tests.serve.models import affine
 
@@ -74,3 +75,8 @@ def test_a_model_of_fixed_batch_is_verified_live(tmp_path: Path) -> None:
     (run,) = report.runs
     assert run.requests == run.answered > 50, "no request was refused as of a wrong shape"
     assert run.batch_rows == {1: 1.0}
+
+
+def test_a_planned_deployment_can_also_be_read_with_its_plan_typed(tmp_path: Path) -> None:
+    read = files.load(planned(tmp_path, "n"), PlannedDeployment)
+    assert read.planned_for.slo == {"p99": "10s"}
