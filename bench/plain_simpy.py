@@ -14,7 +14,7 @@ from typing import Any
 import simpy
 
 from serve.policy.codes import NEVER_NS
-from serve.policy.front import FRONT_FINISH_BATCH_NS, FRONT_FINISH_REQUEST_NS, FRONT_PARSE_NS
+from serve.policy.front import FRONT_DISPATCH_NS, FRONT_FINISH_BATCH_NS, FRONT_FINISH_REQUEST_NS, FRONT_PARSE_NS
 from sim.plane import Node, Requests
 
 Steps = Generator[simpy.Event, Any, None]
@@ -98,6 +98,8 @@ class PlainQueue:
                 yield self.env.timeout(self.front[FRONT_FINISH_BATCH_NS])
             self.idle += 1
             self.dispatch()
+            if self.front[FRONT_DISPATCH_NS]:
+                yield self.env.timeout(self.front[FRONT_DISPATCH_NS])
             for entry in batch:
                 if self.front[FRONT_FINISH_REQUEST_NS]:
                     yield self.env.timeout(self.front[FRONT_FINISH_REQUEST_NS])

@@ -42,15 +42,22 @@ def layout(cores: Sequence[int], threads: Sequence[int]) -> Layout:
 
 
 def layout_of(deployment: Deployment, cores: Sequence[int]) -> tuple[dict[str, list[list[int]]], list[int]]:
-    """(cores of each model's replicas, cores of the front); an emulated replica computes nothing and is left free."""
+    """(cores of each model's replicas, cores of the front).
+
+    Emulated replicas compute nothing and share what is not the front's: waking up, they would only
+    interrupt it. All of them together count as one thread where nothing else does.
+    """
     every = sorted(cores)
     computing = {name: m.replicas for name, m in deployment.models.items() if m.backend != "emulated"}
-    found = {name: [every] * m.replicas.count for name, m in deployment.models.items()}
-    if any(replicas.affinity == "none" for replicas in computing.values()):
-        return found, every
-    shares = layout(every, [r.threads for r in computing.values() for _ in range(r.count)])
+    if any(m.replicas.affinity == "none" for m in deployment.models.values()):
+        return {name: [every] * m.replicas.count for name, m in deployment.models.items()}, every
+    shares = layout(every, [r.threads for r in computing.values() for _ in range(r.count)] or [1])
+    others = sorted(set(every) - set(shares.front)) or every
     given = iter(shares.replicas)
-    return found | {name: [next(given) for _ in range(r.count)] for name, r in computing.items()}, shares.front
+    return {
+        name: [next(given) if name in computing else others for _ in range(m.replicas.count)]
+        for name, m in deployment.models.items()
+    }, shares.front
 
 
 def keep_to(pid: int, cores: Sequence[int]) -> None:

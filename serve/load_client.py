@@ -20,7 +20,7 @@ import httptools
 import numpy as np
 
 from serve import clock
-from serve.load_connections import READ_BYTES, Connection, Connections
+from serve.load_connections import Connection, Connections
 from serve.load_plan import ID_DIGITS, Form, Ints
 from serve.policy.codes import NEVER_NS
 
@@ -261,8 +261,7 @@ class Client:
 
     def _read(self, connection: Connection) -> None:
         try:
-            data = connection.sock.recv(READ_BYTES)
-            received_ns = time.monotonic_ns()
+            data, received_ns = connection.receive()
             if data:
                 connection.parser.feed_data(data)
         except BlockingIOError:
@@ -346,6 +345,7 @@ class Client:
 def serve_parent(pipe: Pipe, address: tuple[str, int]) -> None:
     """Run jobs until the parent closes its end; a failed job is answered with its error."""
     clock.set_timer_slack()
+    clock.yield_to_others()
     client = Client(address, pipe)
     gc.freeze()
     gc.disable()

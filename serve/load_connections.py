@@ -6,10 +6,16 @@ import errno
 import os
 import select
 import socket
+import struct
+import time
 
 import httptools
 
 READ_BYTES = 1 << 18
+SO_TIMESTAMPNS = 35
+"""Linux: have recvmsg say when the kernel received what it returns (CLOCK_REALTIME, `struct timespec`)."""
+_TIMESPEC = struct.Struct("@qq")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 WARM_TIMEOUT_S = 10.0
 
 
@@ -26,6 +32,20 @@ class Connection:
         self.complete = False
         self.broken = False
         self.retry_after_s = 0.0
+
+    def receive(self) -> tuple[bytes, int]:
+        """What has arrived, and when the kernel received the last of it, in ns of CLOCK_MONOTONIC.
+
+        The kernel's instant does not depend on when this process gets to run, which is the load
+        generator's own business and no latency of the server.
+        """
+        data, ancillary, _, _ = self.sock.recvmsg(READ_BYTES, _ANCILLARY_BYTES)
+        now_ns = time.monotonic_ns()
+        for _, kind, value in ancillary:
+            if kind == SO_TIMESTAMPNS:
+                seconds, ns = _TIMESPEC.unpack(value)
+                return data, now_ns - max(0, time.time_ns() - (seconds * 1_000_000_000 + ns))
+        return data, now_ns
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Only a refusal's Retry-After matters; ours says it in whole seconds, then in ms, and the last wins."""
@@ -59,6 +79,7 @@ class Connections:
         family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         code = sock.connect_ex(self.address)
         if code not in (0, errno.EINPROGRESS):
             sock.close()

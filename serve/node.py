@@ -152,10 +152,12 @@ class Node:
         self.run(self._clock())
 
     def cancel(self, request: LiveRequest) -> None:
-        """Rule 7."""
-        drop = self.scheduler.cancel(request, self._clock())
+        """Rule 7; like every event of an idle front it ends with rule 3, since a window may just have ended."""
+        now_ns = self._clock()
+        drop = self.scheduler.cancel(request, now_ns)
         if drop is not None:
             self._drop(drop)
+            self.run(now_ns)
 
     def up(self, replica: int) -> None:
         """A replica is ready."""

@@ -68,6 +68,7 @@ class FrontCosts(Spec):
     finish_request_us: float
     finish_us_per_kib: float
     refuse_us: float
+    dispatch_us: float = Field(0.0, description="handing a batch over to its replica")
     bytes_in_per_row: int
     bytes_out_per_row: int
     unstamped_us_per_request: float = Field(

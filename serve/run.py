@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from serve import affinity
+from serve import affinity, clock
 from serve.deployment import Deployment
 from serve.engine import Engine
 from serve.errors import EngineError, ForebayError
@@ -62,6 +62,7 @@ async def _serve(
     began_ns = time.monotonic_ns()
     engine = Engine(deployment, folder, log_dir)
     affinity.keep_to(os.getpid(), engine.front_cores)
+    clock.wake_promptly()
     stop = _Stop(engine)
     if while_stdin:
         engine.loop.add_reader(0, stop.stdin_closed)

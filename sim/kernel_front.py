@@ -24,6 +24,7 @@ from sim.kernel_tally import spread
 
 parse_ns = inlined(front.parse_ns)
 finish_batch_ns = inlined(front.finish_batch_ns)
+dispatch_ns = inlined(front.dispatch_ns)
 answer_ns = inlined(front.answer_ns)
 refuse_ns = inlined(front.refuse_ns)
 over_budget = inlined(front.over_budget)
@@ -33,12 +34,13 @@ over_budget = inlined(front.over_budget)
 def front_of(s):
     """The front's vector of costs, as its leaves take it."""
     f = ly.FRONT
-    return s[f], s[f + 1], s[f + 2], s[f + 3], s[f + 4], s[f + 5], s[f + 6], s[f + 7], s[f + 8], s[f + 9]
+    return s[f], s[f + 1], s[f + 2], s[f + 3], s[f + 4], s[f + 5], s[f + 6], s[f + 7], s[f + 8], s[f + 9], s[f + 10]
 
 
 @inlined
 def settle(s, pool, q, t, x, out, table, levels, ended):
-    """End of every event: the free station takes its next jobs; if it stays free, rule 3 runs.
+    """End of every event: the free station takes its next jobs; if it stays free, rule 3 runs. Batches that leave hold
+    it, as the answers of a finish job do.
 
     `ended` is 1 when the event is the end of the job in progress.
     """
@@ -58,16 +60,18 @@ def settle(s, pool, q, t, x, out, table, levels, ended):
         kind = s[ly.JOB_KIND]
         if ended != 0:
             end_job(s, pool, q, t, x, out, kind)
+        batches = s[ly.BATCH_IDS]
         rule_3(s, pool, q, t, table, levels)
+        end_ns = s[ly.NOW_NS] + dispatch_ns(front_of(s), s[ly.BATCH_IDS] - batches)
         ran = 1
         if ended != 0:
             ended = 0
             s[ly.FRONT_END_NS] = NEVER_NS
             if kind == ly.JOB_FINISH:
-                end_ns = answer(s, pool, q, t, x, out, s[ly.JOB_OF])
-                if end_ns > s[ly.NOW_NS]:
-                    s[ly.JOB_KIND] = ly.JOB_ANSWERS
-                    hold(s, x, end_ns)
+                end_ns = answer(s, pool, q, t, x, out, s[ly.JOB_OF], end_ns)
+        if end_ns > s[ly.NOW_NS]:
+            s[ly.JOB_KIND] = ly.JOB_REST
+            hold(s, x, end_ns)
 
 
 @inlined
@@ -138,9 +142,10 @@ def finished(s, q, b):
 
 
 @inlined
-def answer(s, pool, q, t, x, out, b):
-    """Second part of a finish job, all at once, since nothing can change it: when its last answer has left."""
-    batch, at_ns, costs = batch_of(s, b), s[ly.NOW_NS], front_of(s)
+def answer(s, pool, q, t, x, out, b, at_ns):
+    """Second part of a finish job, from `at_ns` on, all at once, since nothing can change it: when its last answer has
+    left."""
+    batch, costs = batch_of(s, b), front_of(s)
     slot = q[batch + ly.B_FIRST]
     while slot != ly.NOWHERE:
         at = row_of(slot)

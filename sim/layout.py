@@ -158,8 +158,8 @@ POSITION_ZERO = 2**40  # rings start here, so that a position put before the hea
 
 INDEX_MASK = 2**48 - 1  # a masked index is not negative: the compiler need not look for a wrap-around
 
-# Kinds of front jobs; ANSWERS is a finish job's second part.
-JOB_PARSE, JOB_FINISH, JOB_REFUSE, JOB_ANSWERS = range(4)
+# Kinds of front jobs; REST is what holds the station after rule 3: handing over batches, then answers.
+JOB_PARSE, JOB_FINISH, JOB_REFUSE, JOB_REST = range(4)
 
 # Operations of control.
 OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN = range(5)

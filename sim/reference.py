@@ -50,12 +50,13 @@ from sim.plane import (
 )
 from sim.tally import BATCH_WIDTH, Tally, tally_from_rows
 
-PARSE, FINISH, REFUSE = range(3)
+PARSE, FINISH, REFUSE, DISPATCH = range(4)
 
 
 @dataclass(slots=True)
 class _Job:
-    """One job of the front station: a parse or refusal of `requests[0]`, or the finish of a batch."""
+    """One job of the front station: a parse or refusal of `requests[0]`, the finish of a batch, or the handing over of
+    batches that left."""
 
     kind: int
     requests: deque[Request]
@@ -243,7 +244,7 @@ class Reference:
                 self._begin(self._jobs.popleft())
             if self._job is not None:
                 break
-            self._run()
+            self._job_ended()
             if not self._jobs:
                 assert not self.scheduler.may_dispatch(self.now_ns), "rule 5: a batch that may leave met a free slot"
                 break
@@ -275,9 +276,12 @@ class Reference:
         then(job)
         self._settle()
 
-    def _job_ended(self) -> None:
-        self._run()
+    def _job_ended(self, _: _Job | None = None) -> None:
+        """Rule 3; the station is free again once it has handed over what left."""
+        cost_ns = self._run()
         self._job = None
+        if cost_ns:
+            self._hold(_Job(DISPATCH, deque()), cost_ns, self._job_ended)
 
     def _parsed(self, job: _Job) -> None:
         request = job.requests[0]
@@ -300,8 +304,7 @@ class Reference:
         self.scheduler.finished(job.batch)
         if self.scheduler.replicas[job.batch.replica].incarnation == job.batch.incarnation:
             self._note_drained(job.batch.replica)
-        self._run()
-        self._answer(job)
+        self._hold(job, self._run(), self._answer)
 
     def _answer(self, job: _Job) -> None:
         """Second part of a finish job: answers leave one by one; a cancelled one costs nothing."""
@@ -319,8 +322,8 @@ class Reference:
 
     # -- the scheduler ---------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        """Rule 3, repeated; drops become refuse jobs, batches start."""
+    def _run(self) -> int:
+        """Rule 3, repeated; drops become refuse jobs, batches start. How long handing them over takes the front."""
         running = self.scheduler.running
         decision = self.scheduler.run(self.now_ns)
         for drop in decision.drops:
@@ -329,6 +332,7 @@ class Reference:
             if batch.start_ns >= 0:
                 self._start(batch, running)
                 running += 1
+        return int(front_leaf.dispatch_ns(self._front, len(decision.batches)))
 
     def _start(self, batch: Batch, busy: int) -> None:
         """Rules 5 and 11: the batch starts beside `busy` other running replicas; its end is now known."""

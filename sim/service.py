@@ -338,6 +338,7 @@ def front_vector(costs: FrontCosts, noise: Noise, budget_ns: int) -> Ints:
     vector[front.FRONT_FINISH_BATCH_NS] = _ns(costs.finish_batch_us)
     vector[front.FRONT_FINISH_REQUEST_NS] = _ns(costs.finish_request_us)
     vector[front.FRONT_FINISH_NS_PER_KIB] = _ns(costs.finish_us_per_kib)
+    vector[front.FRONT_DISPATCH_NS] = _ns(costs.dispatch_us)
     vector[front.FRONT_REFUSE_NS] = _ns(costs.refuse_us)
     vector[front.FRONT_BUDGET_NS] = budget_ns
     vector[front.FRONT_BYTES_IN_PER_ROW] = costs.bytes_in_per_row

@@ -40,6 +40,7 @@ class Synthetic:
     finish_batch_us: float = 0.0
     finish_request_us: float = 0.0
     refuse_us: float = 0.0
+    dispatch_us: float = 0.0
     unstamped_us: float = 0.0  # CPU of the front beside its jobs, per request and again per batch
     send_us: Sequence[float] = (0.0,)
     receive_us: Sequence[float] = (0.0,)
@@ -136,6 +137,7 @@ def _profile(made: Synthetic, name: str, columns: dict[str, np.ndarray], file: P
             finish_request_us=made.finish_request_us,
             finish_us_per_kib=0.0,
             refuse_us=made.refuse_us,
+            dispatch_us=made.dispatch_us,
             bytes_in_per_row=16,
             bytes_out_per_row=8,
             unstamped_us_per_request=made.unstamped_us,

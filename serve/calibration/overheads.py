@@ -108,13 +108,14 @@ def following_parses(logs: Logs) -> tuple[Ints, Ints]:
 @dataclass(frozen=True, slots=True)
 class Answers:
     """Every answer that left: its row, its place in its batch, the batch's size, when the front saw the batch
-    completed and when its slot was free."""
+    completed, when its slot was free, and how many batches left at that instant."""
 
     requests: Rows
     place: Ints
     size: Ints
     seen_ns: Ints
     finished_ns: Ints
+    dispatched: Ints
 
     def lone(self) -> tuple[Ints, Ints]:
         """(rows, slot free to answered) of batches of one request."""
@@ -127,12 +128,19 @@ class Answers:
         gaps_ns: Ints = np.diff(self.requests[:, records.ANSWERED_NS])
         return self.requests[later, records.ROWS], gaps_ns[later - 1]
 
-    def modelled_ns(self, finish_batch_ns: float, line: Line) -> Ints:
+    def beginning(self, line: Line) -> tuple[Ints, Floats]:
+        """(batches dispatched, time from the slot's being free until the first answer was begun), by batch."""
+        first = self.place == 0
+        begun_ns = self.requests[:, records.ANSWERED_NS] - line.at(self.requests[:, records.ROWS])
+        return self.dispatched[first], (begun_ns - self.finished_ns)[first]
+
+    def modelled_ns(self, lines: FrontLines) -> Ints:
         """When a front of those costs would have answered."""
-        costs = line.at(self.requests[:, records.ROWS])
+        costs = lines.answer.at(self.requests[:, records.ROWS])
         total = np.cumsum(costs)
         before = (total - costs)[np.arange(len(costs)) - self.place]
-        modelled: Ints = np.rint(self.seen_ns + finish_batch_ns + total - before).astype(np.int64)
+        begun_ns = self.seen_ns + lines.finish_batch_ns + self.dispatched * lines.dispatch_ns
+        modelled: Ints = np.rint(begun_ns + total - before).astype(np.int64)
         return modelled
 
 
@@ -148,7 +156,9 @@ def answers_of(logs: Logs) -> Answers:
     order = np.argsort(batch_keys)
     batch = order[np.searchsorted(batch_keys[order], keys)]
     seen_ns, finished_ns = column(logs.batches, "seen_ns")[batch], column(logs.batches, "finished_ns")[batch]
-    return Answers(ok, place, np.bincount(group, minlength=1)[group], seen_ns, finished_ns)
+    dispatches_ns = np.sort(column(logs.batches, "dispatch_ns"))
+    dispatched = np.searchsorted(dispatches_ns, finished_ns, "right") - np.searchsorted(dispatches_ns, finished_ns)
+    return Answers(ok, place, np.bincount(group, minlength=1)[group], seen_ns, finished_ns, dispatched)
 
 
 def refuse_ns(requests: Rows) -> Ints:
@@ -201,7 +211,7 @@ def unstamped_us(works: Sequence[Work], costs: FrontCosts) -> tuple[float, float
         explained = (
             work.requests * costs.parse_us
             + work.rows_in * kib_in * costs.parse_us_per_kib
-            + work.batches * costs.finish_batch_us
+            + work.batches * (costs.finish_batch_us + costs.dispatch_us)
             + work.answers * costs.finish_request_us
             + work.rows_out * kib_out * costs.finish_us_per_kib
             + work.refused * costs.refuse_us
@@ -216,7 +226,7 @@ def unstamped_us(works: Sequence[Work], costs: FrontCosts) -> tuple[float, float
 
 @dataclass(frozen=True, slots=True)
 class FrontLines:
-    """Marginal cost of a parse and of an answer, against rows, and of freeing a slot.
+    """Marginal cost of a parse and of an answer, against rows, of freeing a slot and of handing a batch over.
 
     Medians: what is beyond them is in the client's part, which is measured against these costs.
     """
@@ -224,16 +234,29 @@ class FrontLines:
     parse: Line
     answer: Line
     finish_batch_ns: float
+    dispatch_ns: float
+
+
+def dispatch_cost_ns(answers: Sequence[Answers], line: Line) -> float:
+    """What handing one batch over adds to the time until the first answer; 0 if too few of either were seen."""
+    parts = [a.beginning(line) for a in answers]
+    dispatched, spent_ns = (np.concatenate([part[k] for part in parts]) for k in range(2))
+    one, none = spent_ns[dispatched == 1], spent_ns[dispatched == 0]
+    if min(len(one), len(none)) < FOLLOWING_MIN:
+        return 0.0
+    return max(0.0, float(np.median(one) - np.median(none)))
 
 
 def front_lines(parts: Sequence[Logs]) -> FrontLines:
     """From all launches together."""
     answers = [answers_of(logs) for logs in parts]
+    answer = marginal_line(_joined([a.lone() for a in answers]), _joined([a.following() for a in answers]))
     finish_ns = np.concatenate([column(g.batches, "finished_ns") - column(g.batches, "seen_ns") for g in parts])
     return FrontLines(
         marginal_line(_joined([lone_parses(g) for g in parts]), _joined([following_parses(g) for g in parts])),
-        marginal_line(_joined([a.lone() for a in answers]), _joined([a.following() for a in answers])),
+        answer,
         float(np.median(finish_ns)) if len(finish_ns) else 0.0,
+        dispatch_cost_ns(answers, answer),
     )
 
 
@@ -247,6 +270,7 @@ def front_costs(parts: Sequence[Logs], lines: FrontLines, bytes_in: int, bytes_o
         finish_request_us=rounded(lines.answer.base / 1000),
         finish_us_per_kib=rounded(lines.answer.slope / 1000 / (bytes_out / 1024)),
         refuse_us=rounded(float(np.median(refused_ns)) / 1000) if len(refused_ns) else 0.0,
+        dispatch_us=rounded(lines.dispatch_ns / 1000),
         bytes_in_per_row=bytes_in,
         bytes_out_per_row=bytes_out,
     )
@@ -278,17 +302,16 @@ def client_parts(logs: Logs, lines: FrontLines) -> ClientParts:
     answers = answers_of(logs)
     requests = answers.requests
     spans = [span.client for span in logs.spans]
-    ids, intended, sent, received = (
-        np.concatenate([getattr(c, name) for c in spans])
-        for name in ("request", "intended_ns", "sent_ns", "received_ns")
+    ids, intended, received = (
+        np.concatenate([getattr(c, name) for c in spans]) for name in ("request", "intended_ns", "received_ns")
     )
     order = np.argsort(ids)
     place = order[np.searchsorted(ids[order], requests[:, records.REQUEST])]
-    waited_ns = waited_for_front(front_jobs(logs), sent[place], requests[:, records.ENQUEUE_NS])
+    waited_ns = waited_for_front(front_jobs(logs), intended[place], requests[:, records.ENQUEUE_NS])
     parse_ns = np.rint(lines.parse.at(requests[:, records.ROWS])).astype(np.int64)
     return ClientParts(
         send_ns=requests[:, records.ENQUEUE_NS] - parse_ns - waited_ns - intended[place],
-        receive_ns=received[place] - answers.modelled_ns(lines.finish_batch_ns, lines.answer),
+        receive_ns=received[place] - answers.modelled_ns(lines),
         waited_ns=waited_ns,
         queue=requests[:, records.QUEUE],
         weight=np.where(beside_crowd(logs)[span_of(spans, place)], 0.0, 1.0 / answers.size),
@@ -312,10 +335,13 @@ def beside_crowd(logs: Logs) -> Bools:
     return taking & (not taking.all())
 
 
-def waited_for_front(jobs: Jobs, sent_ns: Ints, enqueue_ns: Ints) -> Ints:
-    """How long the front worked on other things between a request's send and its enqueue."""
-    own_ns = enqueue_ns - np.maximum(jobs.start_of(enqueue_ns), sent_ns)
-    return np.asarray(jobs.worked_ns(enqueue_ns) - jobs.worked_ns(sent_ns) - own_ns, np.int64)
+def waited_for_front(jobs: Jobs, intended_ns: Ints, enqueue_ns: Ints) -> Ints:
+    """How long the front worked on other things between a request's intended instant and its enqueue.
+
+    From the intended instant, since a generator that shares the front's core sends only when the front rests.
+    """
+    own_ns = enqueue_ns - np.maximum(jobs.start_of(enqueue_ns), intended_ns)
+    return np.asarray(jobs.worked_ns(enqueue_ns) - jobs.worked_ns(intended_ns) - own_ns, np.int64)
 
 
 def quantiles_us(values_ns: npt.NDArray[np.generic], weights: Floats) -> list[float]:

@@ -90,6 +90,8 @@ class Rig:
         shares = affinity.layout(sorted(os.sched_getaffinity(0)), [self.logs.threads] * len(running))
         for pid, cores in zip(running, shares.replicas, strict=True):
             affinity.keep_to(pid, cores)
+        for replica in models[NULL]["replicas"]:
+            affinity.keep_to(replica["pid"], sorted({c for own in shares.replicas for c in own}))
         for pid in (self.live.pid, self.generator.pid):
             affinity.keep_to(pid, shares.front)
 

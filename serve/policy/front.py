@@ -14,7 +14,8 @@ FRONT_BUDGET_NS = 6
 FRONT_BYTES_IN_PER_ROW = 7
 FRONT_BYTES_OUT_PER_ROW = 8
 FRONT_TIMER_LATE_NS = 9  # how late a window or deadline timer fires on an idle front
-FRONT_PARAM_COUNT = 10
+FRONT_DISPATCH_NS = 10
+FRONT_PARAM_COUNT = 11
 
 
 def parse_ns(params, rows):
@@ -25,6 +26,12 @@ def parse_ns(params, rows):
 def finish_batch_ns(params):
     """First part of a finish job: after it the slot is free and the next dispatch is decided."""
     return params[2]
+
+
+def dispatch_ns(params, batches):
+    """Time to hand `batches` batches over to their replicas: it begins when they are dispatched, and only then does the
+    front go on with the job that let them leave, or with the next."""
+    return params[10] * batches
 
 
 def answer_ns(params, rows):

@@ -32,11 +32,18 @@ def deployment(**replicas: object) -> Deployment:
     return Deployment.model_validate({"models": {"real": real, "thought": emulated}, "pools": pools})
 
 
-def test_emulated_replicas_take_no_core() -> None:
+def test_emulated_replicas_take_no_core_but_keep_off_the_fronts() -> None:
     cores, front = layout_of(deployment(count=1, threads=2), [0, 1, 2, 3])
     assert cores["real"] == [[2, 3]]
-    assert cores["thought"] == [[0, 1, 2, 3]] * 8
+    assert cores["thought"] == [[2, 3]] * 8
     assert front == [0, 1]
+
+
+def test_emulated_replicas_alone_leave_all_cores_but_one_to_the_front() -> None:
+    only = deployment()
+    only = only.model_copy(update={"models": {"thought": only.models["thought"]}})
+    assert layout_of(only, [0, 1, 2]) == ({"thought": [[2]] * 8}, [0, 1])
+    assert layout_of(only, [0]) == ({"thought": [[0]] * 8}, [0])
 
 
 def test_affinity_none_confines_nobody() -> None:

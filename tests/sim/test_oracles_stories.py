@@ -129,6 +129,13 @@ def test_the_next_dispatch_is_decided_before_the_answers_leave(engine: Engine) -
 
 
 @ENGINES
+def test_handing_a_batch_over_holds_the_front_before_it_answers_or_parses(engine: Engine) -> None:
+    """The first leaves at 0: the second, which came at 3, is parsed at 7; its batch leaves at 20, the answer at 27."""
+    rows = Story([Sent(0), Sent(3)], service_ns=(20,), front={"dispatch_ns": 7}).told(engine)
+    assert _instants(rows, *SERVED) == [[0, 0, 20, 27], [7, 20, 40, 40]]
+
+
+@ENGINES
 def test_a_parse_and_an_answer_cost_by_their_bytes(engine: Engine) -> None:
     front = {
         "parse_ns": 5, "parse_ns_per_kib": 3, "bytes_in_per_row": 2048,

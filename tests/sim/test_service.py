@@ -299,10 +299,12 @@ def test_a_level_that_lasts_makes_a_calibration_more_uncertain(tmp_path: Path) -
 
 
 def test_front_vector_in_ns(tmp_path: Path) -> None:
-    made = Synthetic(parse_us=20.5, finish_batch_us=30, finish_request_us=7, refuse_us=9, timer_late_us=60)
+    made = Synthetic(
+        parse_us=20.5, finish_batch_us=30, finish_request_us=7, refuse_us=9, dispatch_us=50, timer_late_us=60
+    )
     profile = measured(tmp_path, made).profile
     vector = front_vector(profile.front, profile.noise, 5_000_000)
-    assert vector.tolist() == [20_500, 0, 30_000, 7_000, 0, 9_000, 5_000_000, 16, 8, 60_000]
+    assert vector.tolist() == [20_500, 0, 30_000, 7_000, 0, 9_000, 5_000_000, 16, 8, 60_000, 50_000]
 
 
 def test_client_overhead_is_the_sum_of_both_ways(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from serve.calibration import overheads
 from serve.calibration.design import NULL_WINDOW_NS
 from serve.calibration.overheads import Line, front_costs, front_lines, median_line, quantiles_us, unstamped_us
 from serve.profile import FrontCosts
+from serve.request_log import BATCH_COLUMNS
 from tests.serve.calibration.made import MS, US, Made
 
 
@@ -29,7 +30,18 @@ def test_marginal_costs_come_from_jobs_that_follow_others_and_slopes_from_lone_o
     assert costs.parse_us_per_kib == pytest.approx(row_us["parse"] * 4, abs=0.01)
     assert costs.finish_request_us == pytest.approx(12 - row_us["answer"], abs=0.01)
     assert costs.finish_us_per_kib == pytest.approx(row_us["answer"] * 2, abs=0.01)
-    assert costs.finish_batch_us == 4.0
+    assert (costs.finish_batch_us, costs.dispatch_us) == (4.0, 0.0)
+
+
+def test_handing_a_batch_over_costs_what_it_adds_before_the_first_answer():
+    made = Made()
+    for k in range(40):
+        made.batch((k + 1) * 40 * MS)
+        made.batch((k + 1) * 40 * MS + 10 * MS, first_answer=(60 + 55) * US)
+        finished_ns = made.batches[-1][BATCH_COLUMNS.index("finished_ns")]
+        made.batch(finished_ns, queued=500 * US)
+    logs = made.logs()
+    assert front_costs([logs], front_lines([logs]), 1, 1).dispatch_us == pytest.approx(55)
 
 
 def test_front_and_client_add_up_to_the_latency_that_was_measured():
@@ -40,7 +52,7 @@ def test_front_and_client_add_up_to_the_latency_that_was_measured():
     requests = answers.requests
     latency_ns = (logs.spans[0].client.received_ns - logs.spans[0].client.intended_ns)[requests[:, records.REQUEST]]
     parse_ns = lines.parse.at(requests[:, records.ROWS])
-    inside_ns = answers.modelled_ns(lines.finish_batch_ns, lines.answer) - requests[:, records.ENQUEUE_NS]
+    inside_ns = answers.modelled_ns(lines) - requests[:, records.ENQUEUE_NS]
     total = parts.send_ns + parts.waited_ns + parse_ns + inside_ns + parts.receive_ns
     assert total == pytest.approx(latency_ns, abs=2)
 
