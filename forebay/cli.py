@@ -27,14 +27,22 @@ from serve.errors import ForebayError, SpecError
 EXIT_NOT_MET = 1
 EXIT_BAD_INPUT = 2
 
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+"""What typer raises for a flag or an argument that is wrong; it has no public name."""
+
 
 class _Verbs(TyperGroup):
     """Runs a verb and turns errors that a user can act on into lines and exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         """The verb's own return; errors of ours end the program."""
+        asked_json = "--json" in [*getattr(ctx, "_protected_args", ()), *ctx.args]
         try:
             return super().invoke(ctx)
+        except _UsageError as error:
+            if asked_json:
+                _echo_errors([{"message": error.format_message()}])
+            raise
         except ForebayError as error:
             _report(error, as_json=bool((ctx.find_root().obj or {}).get("json")))
             raise typer.Exit(EXIT_BAD_INPUT) from None
@@ -46,7 +54,11 @@ def _report(error: ForebayError, as_json: bool) -> None:
     if as_json:
         faults = error.faults if isinstance(error, SpecError) else []
         errors = [{"file": f.file, "field": f.field, "message": f.message} for f in faults]
-        typer.echo(json.dumps({"schema_version": 1, "errors": errors or [{"message": str(error)}]}))
+        _echo_errors(errors or [{"message": str(error)}])
+
+
+def _echo_errors(errors: list[dict[str, str]]) -> None:
+    typer.echo(json.dumps({"schema_version": 1, "errors": errors}))
 
 
 app = typer.Typer(

@@ -7,6 +7,7 @@ against the files that it names.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from serve.deployment import Deployment
@@ -53,12 +54,19 @@ def _claim_faults_of_broken(path: Path) -> list[Fault]:
     classes = workload.get("classes") if isinstance(workload, dict) else None
     if not isinstance(classes, dict):
         return []
-    texts = expect if isinstance(expect, list) and all(isinstance(text, str) for text in expect) else []
+    # Claims that are no text have a fault already.
+    texts = expect if isinstance(expect, list) else []
     bounds = (
         slo if isinstance(slo, dict) and all(isinstance(value, (str, int, float)) for value in slo.values()) else {}
     )
     names = [str(name) for name in classes]
-    return claims_of(texts, names, path)[1] + bounds_of({str(k): v for k, v in bounds.items()}, names, path)[1]
+    texts_at = {index: text for index, text in enumerate(texts) if isinstance(text, str)}
+    claims = [fault for index, text in texts_at.items() for fault in _claim_faults(index, text, names, path)]
+    return claims + bounds_of({str(k): v for k, v in bounds.items()}, names, path)[1]
+
+
+def _claim_faults(index: int, text: str, classes: list[str], path: Path) -> list[Fault]:
+    return [Fault(f.file, f"expect.{index}", f.message) for f in claims_of([text], classes, path)[1]]
 
 
 def load_deployment(path: Path) -> Deployment:
@@ -82,7 +90,11 @@ def _deployment(path: Path, scenario: Scenario) -> tuple[Deployment | None, Path
     try:
         return *deployment_of(path, scenario), []
     except SpecError as error:
-        return None, path, error.faults
+        if not isinstance(scenario.deployment, str):
+            return None, path, error.faults
+        # A file that cannot be read at all is the fault of the line that names it.
+        faults = [f if f.field else Fault(str(path), "deployment", f"{f.file}: {f.message}") for f in error.faults]
+        return None, path, faults
 
 
 def workload_faults(path: Path, workload: Workload, deployment: Deployment) -> list[Fault]:
@@ -162,7 +174,24 @@ def file_faults(path: Path, deployment: Deployment) -> list[Fault]:
 
 def _missing(path: Path, named: Collection[tuple[str, str]] | Iterator[tuple[str, str]]) -> list[Fault]:
     return [
-        Fault(str(path), field, f"there is no such file: {resolve(path, name)}")
+        Fault(str(path), field, f"{_what_is_there(resolve(path, name))}: {resolve(path, name)}")
         for field, name in named
         if not resolve(path, name).is_file()
     ]
+
+
+def _what_is_there(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder, not a file"
+    return "is a device or a pipe, not a file" if path.exists() else "there is no such file"
+
+
+@contextmanager
+def faults_of(path: Path) -> Iterator[None]:
+    """Faults of a scenario that was handed on without its file's name get that name."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(
+            [Fault(str(path), f.field, f.message) if f.file == "scenario" else f for f in error.faults]
+        ) from None

@@ -85,9 +85,13 @@ def slo_of(flags: Sequence[str]) -> dict[str, str]:
     for text in (part for flag in flags for part in flag.split(",") if part.strip()):
         try:
             name, value = _bound(text)
+            if name in slo:
+                raise ValueError(f"bounds {name} twice, by {slo[name]} and {value}; keep one")
             slo[name] = value
         except ValueError as error:
             faults.append(Fault("--slo", "", str(error)))
+    if not slo and not faults:
+        faults.append(Fault("--slo", "", "must say what has to hold, such as 'p99<100ms', got nothing"))
     if faults:
         raise SpecError(faults)
     return slo

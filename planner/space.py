@@ -19,6 +19,7 @@ from serve.errors import Fault, SpecError
 from serve.faults import explain, near_miss
 from serve.profile import Profile
 from serve.units import format_duration
+from sim.paths import nested
 from sim.scenario import Scenario
 
 SPACE_MAX = 20_000
@@ -62,7 +63,10 @@ def choices_of(
         return default_choices(deployment, profile, bounds)
     plain = deployment.model_dump(mode="json")
     choices: dict[str, list[Any]] = {}
-    faults: list[Fault] = []
+    faults = [
+        Fault("scenario", f"choices.{path}", f"lies inside {outer}, which is a choice too; search one of them")
+        for path, outer in nested(scenario.choices)
+    ]
     for path, given in scenario.choices.items():
         path = path.removeprefix("deployment.")
         try:

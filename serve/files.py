@@ -8,10 +8,12 @@ Strings, numbers and booleans follow YAML 1.2: `on`, `12:30` and `2026-01-31` ar
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +27,7 @@ from serve.faults import explain, found
 __all__ = [
     "Fault",
     "SpecError",
+    "check_writable",
     "load",
     "parse",
     "parse_value",
@@ -106,12 +109,41 @@ def save(path: Path, obj: BaseModel, comments: Mapping[str, str] | None = None) 
 
 
 def save_text(path: Path, text: str) -> None:
-    """Write a text file, atomically; SpecError if it cannot be written."""
+    """Write a text file, atomically; SpecError if it cannot be written.
+
+    A link stays a link: the file that it names is replaced. Devices and pipes (/dev/stdout) are written to.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, text.encode())
-    except OSError as error:
-        raise SpecError.of(path, "", f"cannot be written: {error.strerror or error}") from None
+        if _is_stream(path):
+            path.write_bytes(text.encode())
+        else:
+            _replace(Path(os.path.realpath(path)), text.encode())
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from None
+
+
+def check_writable(path: Path) -> None:
+    """SpecError if `path` is no place for a file: asked before the work whose outcome goes there, lest it be lost."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder, not a file")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file, not a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{folder} may not be written to")
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError | ValueError) -> SpecError:
+    return SpecError.of(path, "", f"cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a device, pipe or socket is there: to put a file in its place would destroy it."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def to_json(obj: BaseModel) -> str:
@@ -154,7 +186,9 @@ def schema_name(kind: type[BaseModel]) -> str | None:
 def sha256(path: Path) -> str:
     """Hash of a file's bytes, in hex."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SpecError.of(path, "", "is a device or a pipe, not a file")
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise SpecError.of(path, "", _unreadable(error)) from None
@@ -167,7 +201,7 @@ def resolve(named_in: Path, name: str) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             raw = file.read(SIZE_LIMIT_BYTES + 1)
     except (OSError, ValueError) as error:
         raise SpecError.of(path, "", _unreadable(error)) from None
@@ -177,6 +211,13 @@ def _text(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpecError.of(path, "", f"is not UTF-8 text: byte {error.start} cannot be read") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """An opener that does not wait for somebody to write into a named pipe; reading waits as usual."""
+    opened = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(opened, True)
+    return opened
 
 
 def _unreadable(error: OSError | ValueError) -> str:
@@ -239,6 +280,8 @@ def _schema_path(name: str, path: Path | None) -> str:
 
 def _replace(path: Path, content: bytes) -> None:
     """Write beside, make durable, swap, make the swap durable."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:

@@ -7,7 +7,7 @@ A path starts at the file's root and may leave out `deployment.`:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -31,7 +31,12 @@ def apply(scenario: Scenario, overrides: Mapping[str, Any], source: object = SOU
     SpecError : every path that leads nowhere with its near misses; else every value that will not do.
     """
     data = plain(scenario)
-    faults = []
+    faults = [
+        Fault(str(source), path, f"lies inside {outer}, which is set too; set one of them")
+        for path, outer in nested(overrides)
+    ]
+    if faults:
+        raise SpecError(faults)
     for path, value in overrides.items():
         try:
             _put(data, _steps(scenario, path), _value(value))
@@ -45,6 +50,12 @@ def apply(scenario: Scenario, overrides: Mapping[str, Any], source: object = SOU
 def full_path(path: str) -> str:
     """The path with `deployment.` written out."""
     return path if path.split(".", 1)[0] in Scenario.model_fields else f"deployment.{path}"
+
+
+def nested(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Each path that lies inside another one of `paths`, with that one: their values would contradict each other."""
+    known = list(paths)
+    return [(inner, outer) for inner in known for outer in known if full_path(inner).startswith(f"{full_path(outer)}.")]
 
 
 def _steps(scenario: Scenario, path: str) -> list[str]:

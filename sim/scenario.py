@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -10,7 +11,8 @@ from serve.deployment import Deployment
 from serve.spec import Name, SchemaVersion, Spec
 from serve.units import DurationNs, RateRps
 
-PositiveRate = Annotated[RateRps, Field(ge=1e-6, le=1e9)]
+RATE_RPS_MIN, RATE_RPS_MAX = 1e-6, 1e9
+PositiveRate = Annotated[RateRps, Field(ge=RATE_RPS_MIN, le=RATE_RPS_MAX)]
 
 
 class Gamma(Spec):
@@ -76,6 +78,8 @@ class RequestClass(Spec):
     def _weights(cls, rows: int | dict[int, float]) -> int | dict[int, float]:
         if isinstance(rows, dict) and not sum(rows.values()) > 0:
             raise ValueError("needs a weight above 0, as in {1: 0.8, 4: 0.2}")
+        if isinstance(rows, dict) and not isfinite(sum(rows.values())):
+            raise ValueError("has weights whose sum is too large for a number; only their ratios count")
         return rows
 
 

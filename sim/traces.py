@@ -12,6 +12,8 @@ from serve.errors import SpecError
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+ROWS_MAX = 65536
+"""As many as a scenario may write for a request."""
 ARRIVAL_MAX_S = 2.0**32
 """Later instants (136 years) are taken for timestamps in another unit and refused."""
 
@@ -34,7 +36,8 @@ def load(path: Path, scale: float = 1.0) -> tuple[Ints, Ints | None]:
     if "rows" not in columns:
         return _ns(arrival_s, scale), None
     rows = _numbers(path, "rows", columns["rows"], place, offset)
-    _refuse(path, "rows", (rows < 1) | (rows != np.floor(rows)), rows, place, offset, "must be a whole number >= 1")
+    unfit = ~((rows >= 1) & (rows <= ROWS_MAX) & (rows == np.floor(rows)))
+    _refuse(path, "rows", unfit, rows, place, offset, f"must be a whole number from 1 to {ROWS_MAX}")
     return _ns(arrival_s, scale), rows.astype(np.int64)
 
 
@@ -53,6 +56,9 @@ def _read(path: Path, parquet: bool) -> dict[str, npt.NDArray[np.object_]]:
     if "arrival_s" not in table.column_names:
         found = ", ".join(table.column_names) or "none"
         raise SpecError.of(path, "arrival_s", f"must be a column of a trace, got columns {found}")
+    for name in ("arrival_s", "rows"):
+        if table.column_names.count(name) > 1:
+            raise SpecError.of(path, name, "is the name of several columns; keep one")
     if table.num_rows == 0:
         raise SpecError.of(path, "arrival_s", "holds no arrivals; a trace needs at least one")
     names = [name for name in ("arrival_s", "rows") if name in table.column_names]

@@ -36,8 +36,9 @@ def calibrate(
     from forebay.console import bar, emit
     from forebay.options import flag
     from serve.benchmark import calibrate as run
-    from serve.files import plain
+    from serve.files import check_writable, plain
 
+    check_writable(output)
     asked = {
         "budget_s": flag("--budget", budget_s_of, budget),
         "threads": flag("--threads", threads_of, threads),

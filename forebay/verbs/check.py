@@ -30,9 +30,11 @@ def check(
     from forebay.checking import check_file, exit_code, files_of, suite_of
     from forebay.console import bar
     from serve.errors import SpecError
-    from serve.files import save_text
+    from serve.files import check_writable, save_text
     from sim.junit import to_xml
 
+    if junit is not None:
+        check_writable(junit)
     files = list(files_of(paths))
     checks = []
     with bar("checking") as progress:

@@ -29,10 +29,11 @@ def new(
     from serve.files import load, plain, save
     from serve.profile import Profile
     from serve.units import parse_rate_rps
+    from sim.scenario import RATE_RPS_MAX, RATE_RPS_MIN
 
     rate_rps = flag("--rate", parse_rate_rps, rate)
-    if rate_rps <= 0:
-        raise SpecError.of("--rate", "", f"must be above 0/s, got {rate!r}")
+    if not RATE_RPS_MIN <= rate_rps <= RATE_RPS_MAX:
+        raise SpecError.of("--rate", "", f"must be from {RATE_RPS_MIN:g}/s to {RATE_RPS_MAX:g}/s, got {rate!r}")
     scenario = starter(load(profile, Profile), profile, output, rate_rps, slo_of(slo))
     if seed is not None:
         scenario = scenario.model_copy(update={"seed": seed})

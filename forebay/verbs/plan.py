@@ -26,15 +26,16 @@ def plan(
     Exits 1 if none does, and says which limit is hit.
     """
     from forebay.console import bar, emit
-    from forebay.inputs import load_scenario
+    from forebay.inputs import faults_of, load_scenario
     from planner.export import write
     from planner.search import plan as search
-    from serve.files import plain
+    from serve.files import check_writable, plain
 
+    check_writable(output)
     question = load_scenario(scenario)
     if seed is not None:
         question = question.model_copy(update={"seed": seed})
-    with bar("searching") as progress:
+    with bar("searching") as progress, faults_of(scenario):
         found = search(question, base=scenario.parent, progress=progress.named)
     if found.feasible:
         write(found, question, output, base=scenario.parent)

@@ -33,9 +33,11 @@ def simulate(
     from forebay.inputs import load_scenario
     from forebay.options import one_of
     from forebay.settings import overrides_of
-    from serve.files import plain, save
+    from serve.files import check_writable, plain, save
     from sim.simulate import simulate as run
 
+    if output is not None:
+        check_writable(output)
     kind = one_of("--engine", engine, ("fast", "reference"))
     question = load_scenario(scenario)
     if seed is not None:

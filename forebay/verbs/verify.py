@@ -29,8 +29,9 @@ def verify(
     from forebay.console import bar, emit
     from forebay.inputs import load_deployment
     from planner.verify import verify as run
-    from serve.files import plain, save
+    from serve.files import check_writable, plain, save
 
+    check_writable(output)
     load_deployment(deployment)
     with bar("verifying") as progress:
         report = run(deployment, url=url, seed=seed, repeats=repeats, progress=progress.named, log_dir=log_dir)

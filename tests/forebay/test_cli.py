@@ -251,7 +251,7 @@ def test_new_writes_a_commented_scenario_that_can_be_read(folder: Path) -> None:
     ("rate", "slo", "line"),
     [
         ("400", "p99<100ms", "--rate: must be a rate with its unit, such as 400/s or 90/min, got '400'"),
-        ("0/s", "p99<100ms", "--rate: must be above 0/s, got '0/s'"),
+        ("0/s", "p99<100ms", "--rate: must be from 1e-06/s to 1e+09/s, got '0/s'"),
         ("4/s", "p98<100ms", "--slo: 'p98' is not a metric; did you mean 'p99'?"),
         ("4/s", "p99>100ms", "--slo: p99 is bounded from above (<), got 'p99>100ms'"),
         ("4/s", "p99", "--slo: must read like 'p99<100ms' or 'throughput>300/s', got 'p99'"),

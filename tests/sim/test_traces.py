@@ -61,8 +61,10 @@ def test_scale_multiplies_the_rate(tmp_path: Path) -> None:
             "line 2, arrival_s: must be seconds from the start, in [0, 4294967296), got 1.7e+12",
         ),
         ("arrival_s\n2\n3\n1\n", "line 4, arrival_s: must not be before the arrival above it, got 1"),
-        ("arrival_s,rows\n1,0\n", "line 2, rows: must be a whole number >= 1, got 0"),
-        ("arrival_s,rows\n1,1.5\n", "line 2, rows: must be a whole number >= 1, got 1.5"),
+        ("arrival_s,rows\n1,0\n", "line 2, rows: must be a whole number from 1 to 65536, got 0"),
+        ("arrival_s,rows\n1,1.5\n", "line 2, rows: must be a whole number from 1 to 65536, got 1.5"),
+        ("arrival_s,rows\n1,1e300\n", "line 2, rows: must be a whole number from 1 to 65536, got 1e+300"),
+        ("arrival_s,arrival_s\n1,2\n", "arrival_s: is the name of several columns; keep one"),
     ],
 )
 def test_faults_name_file_line_and_finding(tmp_path: Path, text: str, said: str) -> None:

@@ -1,0 +1,106 @@
+"""What a newcomer gets wrong on the command line: each is told in lines, by exit code 2, before any work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from forebay.cli import app
+from tests.examples import SCENARIO_TEXT
+from tests.profiles import Synthetic, write_profile
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a profile and a scenario."""
+    monkeypatch.chdir(tmp_path)
+    write_profile(tmp_path, Synthetic(samples=0), name="profile")
+    (tmp_path / "s.yaml").write_text(SCENARIO_TEXT)
+    return tmp_path
+
+
+def refused(*arguments: str) -> str:
+    """What stderr says of arguments that must be refused."""
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.exit_code == 2, ran.output
+    return ran.stderr
+
+
+@pytest.mark.parametrize("verb", ["simulate", "plan", "verify", "calibrate"])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(folder: Path, verb: str) -> None:
+    assert refused(verb, "s.yaml", "-o", ".") == ".: cannot be written: is a folder, not a file\n"
+
+
+@pytest.mark.parametrize("rate", ["1e-30/s", "0/s", "1e10/s"])
+def test_a_rate_beyond_what_scenarios_take(folder: Path, rate: str) -> None:
+    said = refused("new", "profile.yaml", "--rate", rate, "--slo", "p99<1s", "-o", "n.yaml")
+    assert said == f"--rate: must be from 1e-06/s to 1e+09/s, got {rate!r}\n"
+
+
+@pytest.mark.parametrize(
+    ("slo", "said"),
+    [
+        ([""], "--slo: must say what has to hold, such as 'p99<100ms', got nothing\n"),
+        (["p99<1s", "p99<2s"], "--slo: bounds p99 twice, by 1s and 2s; keep one\n"),
+    ],
+)
+def test_an_slo_that_says_nothing_or_two_things(folder: Path, slo: list[str], said: str) -> None:
+    flags = [flag for text in slo for flag in ("--slo", text)]
+    assert refused("new", "profile.yaml", "--rate", "5/s", *flags, "-o", "n.yaml") == said
+    assert not (folder / "n.yaml").exists()
+
+
+def test_a_value_inside_another_that_is_set(folder: Path) -> None:
+    said = refused("simulate", "s.yaml", "--set", "models.digits=1", "--set", "models.digits.profile=2")
+    assert said == "--set: models.digits.profile: lies inside models.digits, which is set too; set one of them\n"
+
+
+def test_usage_errors_are_json_too() -> None:
+    for arguments in (["simulate", "--json"], ["simulate", "s", "--json", "--seed", "x"], ["nothing", "--json"]):
+        ran = CliRunner().invoke(app, arguments)
+        assert ran.exit_code == 2
+        told = json.loads(ran.stdout)
+        assert told["schema_version"] == 1
+        assert len(told["errors"]) == 1
+        assert told["errors"][0]["message"] in ran.stderr
+
+
+def edited(folder: Path, edit: Callable[[str], str]) -> None:
+    text = edit(SCENARIO_TEXT)
+    assert text != SCENARIO_TEXT
+    (folder / "s.yaml").write_text(text)
+
+
+def test_choices_inside_one_another_are_told_of_the_file(folder: Path) -> None:
+    choices = "choices:\n  models.digits: [1]\n  models.digits.profile: [2]\n"
+    edited(folder, lambda text: text[: text.index("choices:")] + choices)
+    said = refused("plan", "s.yaml", "-o", "d.yaml")
+    assert "s.yaml: choices.models.digits.profile: lies inside models.digits, which is a choice too" in said
+    assert not (folder / "d.yaml").exists()
+
+
+def test_weights_too_large_to_add(folder: Path) -> None:
+    edited(folder, lambda text: text.replace("{1: 0.8, 4: 0.2}", "{1: 1e308, 4: 1e308}"))
+    assert "rows: has weights whose sum is too large" in refused("simulate", "s.yaml")
+
+
+def test_a_deployment_that_is_not_there_is_told_of_the_field(folder: Path) -> None:
+    start, end = SCENARIO_TEXT.index("deployment:"), SCENARIO_TEXT.index("slo:")
+    edited(folder, lambda text: f"{text[:start]}deployment: nope.yaml\n{text[end:]}")
+    assert refused("simulate", "s.yaml") == "s.yaml: deployment: nope.yaml: there is no such file\n"
+
+
+def test_a_folder_in_place_of_a_profile_is_called_one(folder: Path) -> None:
+    edited(folder, lambda text: text.replace("profile: profile.yaml", "profile: /tmp"))
+    assert "profile: is a folder, not a file: /tmp" in refused("simulate", "s.yaml")
+
+
+def test_claims_beside_one_that_is_no_text_are_told_too(folder: Path) -> None:
+    edited(folder, lambda text: text.replace("expect:\n", "expect:\n  - 5\n  - p98 < 5ms\n"))
+    said = refused("simulate", "s.yaml")
+    assert "s.yaml: expect.0: must be text, got 5" in said
+    assert "s.yaml: expect.1: 'p98' is not a metric" in said
