@@ -37,9 +37,9 @@ class FidelityModel:
     shapes: dict[str, list[int]] = field(default_factory=dict)  # without the batch axis
 
     def fetch(self, cache: Path = CACHE) -> Path:
-        """The model's .onnx in the cache, made or downloaded if it is not there."""
+        """The model's .onnx in the cache: downloaded if it is not there, or trained, since training may have changed."""
         path = cache / f"{self.name}.onnx"
-        if path.exists():
+        if path.exists() and self.wheel is not None:
             return path
         cache.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part")
