@@ -22,6 +22,8 @@ PARTS = {
     "answer_delay": "answer",
     "client_delay": "client",
 }
+PART_COLOURS = ["#718096", "#dd6b20", "#f6ad55", "#2b6cb0", "#63b3ed", "#cbd5e0"]
+"""Waiting in orange, the model's work and its answer in blue, what surrounds them in grey."""
 
 
 def latency_against_load(points: Sequence[tuple[float, Result]], slo_ms: float, rate_rps: float) -> Chart:
@@ -38,13 +40,24 @@ def latency_against_load(points: Sequence[tuple[float, Result]], slo_ms: float, 
     colour = alt.Color(
         "percentile:N",
         scale=alt.Scale(domain=["p50", "p99"], range=[BLUE, ORANGE]),
-        legend=alt.Legend(title=None, orient="top-left"),
+        legend=alt.Legend(title=None, orient="top", symbolOpacity=1, symbolType="stroke"),
     )
     base = alt.Chart(data).encode(x=alt.X("rate:Q", title="offered rate, requests/s", scale=alt.Scale(zero=True)))
     band = base.mark_area(opacity=0.2).encode(
         y=alt.Y("low:Q", scale=scale, title="latency, ms"), y2=alt.Y2("high:Q"), color=colour
     )
-    line = base.mark_line(point=True).encode(y=alt.Y("ms:Q", scale=scale), color=colour)
+    line = base.mark_line(point=True).encode(
+        y=alt.Y("ms:Q", scale=scale),
+        color=colour,
+        tooltip=[
+            alt.Tooltip("rate:Q", title="requests/s", format=",.1f"),
+            "percentile",
+            *(
+                alt.Tooltip(f"{c}:Q", title=t, format=",.2f")
+                for c, t in (("ms", "ms"), ("low", "from"), ("high", "to"))
+            ),
+        ],
+    )
     bound = alt.Chart(pd.DataFrame({"ms": [slo_ms]})).mark_rule(color=RED, strokeDash=[6, 4]).encode(y="ms:Q")
     label = (
         alt.Chart(pd.DataFrame({"ms": [slo_ms], "text": [f"SLO {slo_ms:g} ms"]}))
@@ -62,7 +75,7 @@ def batch_histogram(shares: Mapping[int, float]) -> Chart:
         alt.Chart(data)
         .mark_bar(color=BLUE)
         .encode(
-            x=alt.X("rows:O", title="rows in a batch"),
+            x=alt.X("rows:O", title="rows in a batch", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("share:Q", title="share of batches", axis=alt.Axis(format="%")),
             tooltip=["rows", alt.Tooltip("share:Q", format=".2%")],
         )
@@ -90,7 +103,9 @@ def breakdown(result: Result) -> Chart:
             x=alt.X("ms:Q", title="mean latency, ms", stack="zero"),
             y=alt.Y("row:N", title=None, axis=None),
             color=alt.Color(
-                "part:N", sort=list(PARTS.values()), legend=alt.Legend(title=None, orient="bottom", columns=6)
+                "part:N",
+                scale=alt.Scale(domain=list(PARTS.values()), range=PART_COLOURS),
+                legend=alt.Legend(title=None, orient="bottom", columns=3),
             ),
             order=alt.Order("order:Q"),
             tooltip=["part", alt.Tooltip("ms:Q", format=".3f")],
@@ -113,11 +128,16 @@ def exceedance(predicted_s: Sequence[float], measured_s: Sequence[float]) -> Cha
         .mark_line()
         .encode(
             x=alt.X("ms:Q", title="latency, ms"),
-            y=alt.Y("slower:Q", title="share of requests slower", scale=alt.Scale(type="log", domain=[1e-3, 1])),
+            y=alt.Y(
+                "slower:Q",
+                title="share of requests",
+                scale=alt.Scale(type="log", domain=[1e-3, 1]),
+                axis=alt.Axis(values=[1, 0.1, 0.01, 0.001], format="~%"),
+            ),
             color=alt.Color(
                 "which:N",
                 scale=alt.Scale(domain=["predicted", "measured"], range=[BLUE, ORANGE]),
-                legend=alt.Legend(title=None, orient="top-right"),
+                legend=alt.Legend(title=None, orient="top"),
             ),
             order=alt.Order("slower:Q", sort="descending"),
         )

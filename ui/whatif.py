@@ -8,6 +8,7 @@ import streamlit as st
 
 from serve.deployment import Deployment
 from serve.files import SpecError, load
+from serve.units import parse_duration_ns
 from sim.result import Estimate, Result
 from sim.scenario import Scenario
 from sim.simulate import simulate
@@ -22,26 +23,30 @@ SHOWN = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p99.9": "p99
 
 def page(folders: tuple[Path, ...]) -> None:
     """Draw the page for the scenario files found in `folders`."""
-    path = _pick(folders)
-    if path is None:
-        st.info("No scenario files here yet: `make tour` writes one, `forebay new` another.")
-        return
-    try:
-        scenario = _open(path, path.stat().st_mtime_ns)
-    except SpecError as error:
-        st.error(str(error))
-        return
-    question = _first_comment(path)
-    if question:
-        st.caption(question)
-    _answer(scenario, path.parent, path)
+    controls, answer = st.columns([1, 3], gap="large")
+    with controls:
+        path = _pick(folders)
+    with answer:
+        if path is None:
+            st.info("No scenario files here yet: `make tour` writes one, `forebay new` another.")
+            return
+        try:
+            scenario = _open(path, path.stat().st_mtime_ns)
+        except SpecError as error:
+            st.error(str(error))
+            return
+    with controls:
+        st.caption(_first_comment(path))
+        model, knobs = _asked(scenario, key=str(path))
+    with answer:
+        _answer(scenario, path.parent, model, knobs)
 
 
 def _pick(folders: tuple[Path, ...]) -> Path | None:
     found = sorted(p for folder in folders for p in folder.glob("*.yaml") if _is_scenario(p))
     if not found:
         return None
-    return st.sidebar.selectbox("scenario", found, format_func=lambda p: f"{p.parent.name}/{p.name}")
+    return st.selectbox("scenario", found, format_func=lambda p: f"{p.parent.name}/{p.name}")
 
 
 def _is_scenario(path: Path) -> bool:
@@ -73,11 +78,15 @@ def _result(scenario: Scenario, base: Path) -> Result:
     return _simulated(scenario.model_dump_json(), base, scenario)
 
 
-def _answer(scenario: Scenario, base: Path, path: Path) -> None:
+def _asked(scenario: Scenario, key: str) -> tuple[str, Knobs]:
+    """The model whose knobs are shown, and where they stand."""
     assert isinstance(scenario.deployment, Deployment)
     models = list(scenario.deployment.models)
-    model = models[0] if len(models) == 1 else st.sidebar.selectbox("model", models)
-    knobs = _sliders(scenario, model, key=str(path))
+    model = models[0] if len(models) == 1 else st.selectbox("model", models)
+    return model, _sliders(scenario, model, key)
+
+
+def _answer(scenario: Scenario, base: Path, model: str, knobs: Knobs) -> None:
     try:
         result = _result(asked(scenario, model, knobs), base)
     except (SpecError, ValueError) as error:
@@ -97,22 +106,20 @@ def _answer(scenario: Scenario, base: Path, path: Path) -> None:
 
 def _sliders(scenario: Scenario, model: str, key: str) -> Knobs:
     start = knobs_of(scenario, model)
-    bar = st.sidebar
     rate = start.rate_rps
     if open_rate_rps(scenario):
         step = max(0.1, round(rate / 50, 1))
-        rate = bar.slider("rate, requests/s", step, round(3 * rate, 1), rate, step, key=f"{key} rate")
-    cv = bar.slider("burstiness (cv of gaps; 1 is Poisson)", 0.2, 5.0, float(start.cv), 0.1, key=f"{key} cv")
-    window = bar.slider("window, ms", 0.0, max(20.0, 2 * start.window_ms), start.window_ms, 0.5, key=f"{key} window")
-    batch = bar.slider("max batch, rows", 1, max(32, start.max_batch), start.max_batch, key=f"{key} batch")
-    replicas = bar.slider("replicas", 1, 8, start.replicas, key=f"{key} replicas")
-    slo = bar.slider("SLO on p99, ms", 1.0, 500.0, _slo_ms(scenario), 0.5, key=f"{key} slo")
+        rate = st.slider("rate, requests/s", step, round(3 * rate, 1), rate, step, "%.1f", key=f"{key} rate")
+    cv = st.slider("burstiness (cv of gaps; 1 is Poisson)", 0.2, 5.0, float(start.cv), 0.1, "%.1f", key=f"{key} cv")
+    longest = max(20.0, 2 * start.window_ms)
+    window = st.slider("window, ms", 0.0, longest, start.window_ms, 0.5, "%.1f", key=f"{key} window")
+    batch = st.slider("max batch, rows", 1, max(32, start.max_batch), start.max_batch, key=f"{key} batch")
+    replicas = st.slider("replicas", 1, max(8, start.replicas), start.replicas, key=f"{key} replicas")
+    slo = st.slider("SLO on p99, ms", 1.0, 500.0, _slo_ms(scenario), 0.5, "%.1f", key=f"{key} slo")
     return Knobs(rate, cv, window, batch, replicas, slo)
 
 
 def _slo_ms(scenario: Scenario) -> float:
-    from serve.units import parse_duration_ns
-
     stated = scenario.slo.get("p99")
     return min(500.0, max(1.0, parse_duration_ns(stated) / 1e6)) if isinstance(stated, str) else 50.0
 
@@ -133,7 +140,7 @@ def _headline(result: Result, knobs: Knobs) -> None:
     numbers[0].metric("throughput", _shown(metrics["throughput"], "{:,.0f}/s"))
     numbers[1].metric("busy", _shown(metrics["busy"], "{:.0%}"))
     numbers[2].metric("refused", _shown(metrics["refused"], "{:.2%}"))
-    numbers[3].metric("USD per 1,000", _shown(metrics["cost_usd_per_1k"], "{:.5f}"))
+    numbers[3].metric("USD per 1,000", _shown(metrics["cost_usd_per_1k"], "{:.3g}"))
     numbers[4].metric("capacity", "-" if result.capacity_rps is None else f"{result.capacity_rps:,.0f}/s")
 
 
