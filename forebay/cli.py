@@ -6,7 +6,11 @@ needs is imported when it runs, so that `forebay --help` stays quick.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
+import sys
 from typing import Any
 
 import typer
@@ -80,6 +84,22 @@ def _root() -> None:
     """Kept so that options before the verb have a place."""
 
 
+def _terminated(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
-    """Entry point of the installed command."""
-    app(prog_name="forebay")
+    """Entry point of the installed command.
+
+    SIGTERM unwinds like Ctrl-C, so that engines are stopped and temporary folders removed; `serve` drains instead.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(prog_name="forebay")
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has no place
+        typer.echo(f"cannot be written: {error.strerror}; make room, or write elsewhere", err=True)
+        sys.exit(EXIT_BAD_INPUT)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from forebay import cli
 from forebay.cli import app
 from tests.examples import SCENARIO_TEXT
 from tests.profiles import Synthetic, write_profile
@@ -104,3 +109,30 @@ def test_claims_beside_one_that_is_no_text_are_told_too(folder: Path) -> None:
     said = refused("simulate", "s.yaml")
     assert "s.yaml: expect.0: must be text, got 5" in said
     assert "s.yaml: expect.1: 'p98' is not a metric" in said
+
+
+def test_sigterm_leaves_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def verb(prog_name: str) -> None:
+        with tempfile.TemporaryDirectory(dir=tmp_path):
+            assert any(tmp_path.iterdir())
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(cli, "app", verb)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_behind_stdout_is_told_in_a_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "forebay", "schema", "scenario"]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "cannot be written: No space left on device; make room, or write elsewhere\n",
+    )
