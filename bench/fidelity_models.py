@@ -37,7 +37,7 @@ class FidelityModel:
     shapes: dict[str, list[int]] = field(default_factory=dict)  # without the batch axis
 
     def fetch(self, cache: Path = CACHE) -> Path:
-        """The model's .onnx in the cache: downloaded if it is not there, or trained, since training may have changed."""
+        """The model's .onnx in the cache: downloaded if it is not there; or trained, as training may change."""
         path = cache / f"{self.name}.onnx"
         if path.exists() and self.wheel is not None:
             return path
