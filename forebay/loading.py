@@ -19,12 +19,15 @@ from planner.report import BoundCheck, Run
 from planner.slo import latency_limit_s, parse_slo
 from serve.deployment import Model
 from serve.errors import EngineError, SpecError
-from serve.loadgen import inputs_of, replay
+from serve.loadgen import address_of, inputs_of, replay
 from serve.records import CLIENT_COLUMNS
 from sim.measured import measure_live
 from sim.scenario import Arrivals, RequestClass, Scenario, Slo, Workload
+from sim.workload import rate_rps
 
 TIMEOUT_S = 10.0
+SENT_MAX = 1e7
+"""Requests that one generator sends in a run: they are drawn beforehand, about 100 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ def of_rate(rate: str, duration: str, rows: int, model: str | None, seed: int | 
 
 def send(load: Load, url: str, allow_remote: bool, progress: Callable[[float, float], None]) -> Loaded:
     """Send the load to the server at `url` and measure at the client; EngineError if it cannot be reached."""
+    address_of(url, allow_remote)  # before the first byte is sent to it
+    _check_size(load.workload)
     model = load.model or only_model(url)
     arrivals = draw(load.workload, load.limits, load.base, load.seed)
     inputs = inputs_of(url, model, seed=load.seed, allow_remote=allow_remote)
@@ -96,6 +101,15 @@ def send(load: Load, url: str, allow_remote: bool, progress: Callable[[float, fl
     )
     run = run_of(measured, Replayed(client, None), served=False)
     return Loaded(model, run, check_bounds(bounds, [run]))
+
+
+def _check_size(workload: Workload) -> None:
+    stated = sum(rate_rps(class_.arrivals) or 0.0 for class_ in workload.classes.values())
+    requests = stated * workload.duration / 1e9
+    if requests > SENT_MAX:
+        raise SpecError.of(
+            "load", "", f"rate and duration make {requests:.2g} requests; at most {SENT_MAX:.0e} are sent"
+        )
 
 
 def only_model(url: str) -> str:

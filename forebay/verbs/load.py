@@ -51,14 +51,15 @@ def _asked(
     from forebay.options import flag
     from serve.errors import SpecError
     from serve.units import parse_duration_ns, parse_rate_rps
+    from sim.scenario import RATE_RPS_MAX, RATE_RPS_MIN
 
     if (scenario is None) == (rate is None):
         raise SpecError.of("load", "", "takes either --scenario or --rate")
     if scenario is not None:
         return of_scenario(scenario, load_scenario(scenario), seed)
     assert rate is not None
-    if flag("--rate", parse_rate_rps, rate) <= 0:
-        raise SpecError.of("--rate", "", f"must be above 0/s, got {rate!r}")
+    if not RATE_RPS_MIN <= flag("--rate", parse_rate_rps, rate) <= RATE_RPS_MAX:
+        raise SpecError.of("--rate", "", f"must be from {RATE_RPS_MIN:g}/s to {RATE_RPS_MAX:g}/s, got {rate!r}")
     if flag("--duration", parse_duration_ns, duration) <= 0:
         raise SpecError.of("--duration", "", f"must be above 0s, got {duration!r}")
     return of_rate(rate, duration, rows, model, seed)

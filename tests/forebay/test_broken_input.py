@@ -136,3 +136,19 @@ def test_a_full_disk_behind_stdout_is_told_in_a_line() -> None:
         2,
         "cannot be written: No space left on device; make room, or write elsewhere\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "flags", "said"),
+    [
+        ("http://127.0.0.1:1", ["--rate", "1e9/s", "--duration", "1000h"], "rate and duration make 3.6e+15 requests"),
+        ("http://127.0.0.1:1", ["--rate", "1e-30/s"], "--rate: must be from 1e-06/s to 1e+09/s, got '1e-30/s'"),
+        ("", ["--rate", "5/s"], "http"),
+        ("http://192.0.2.1", ["--rate", "5/s"], "192.0.2.1"),
+    ],
+)
+def test_load_is_refused_before_anybody_is_asked(
+    url: str, flags: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebay.loading.only_model", lambda url: pytest.fail(f"{url} was asked"))
+    assert said in refused("load", url, *flags)
