@@ -28,7 +28,8 @@ import numpy as np
 from bench import fidelity_table, report
 from bench.fidelity_models import CACHE, MODELS, FidelityModel
 from planner.report import Report, Run
-from planner.verify import now_text, verify
+from planner.subject import Subject, read_subject
+from planner.verify import SPOT_CHECK_S, now_text, present_level, verify
 from serve import files, machine
 from serve.benchmark import calibrate
 from serve.deployment import Deployment
@@ -36,6 +37,7 @@ from serve.launch import launch
 from serve.load_plan import random_inputs
 from serve.loadgen import closed_loop
 from serve.profile import Profile
+from sim.simulate import predict
 
 RESULTS = report.RESULTS / "fidelity"
 """Every run of every cell."""
@@ -152,25 +154,29 @@ def _still_holds(path: Path, onnx: Path) -> bool:
     return profile.model.sha256 == files.sha256(onnx) and not machine.differences(profile.machine, machine.describe())
 
 
-def saturation_rps(fleet: Fleet, profile: Path, seconds: float, again: bool) -> float:
-    """Throughput with the queue never empty, live: median of two runs; kept beside the cells, by profile."""
+def capacity_rps(fleet: Fleet, profile: Path, seconds: float, again: bool) -> dict[str, float]:
+    """Throughput with the queue never empty: predicted, then live (median of two runs); kept beside the cells, by
+    profile."""
     kept = RESULTS / "saturation" / f"{fleet.name}.json"
     sha = files.sha256(profile)
     known = json.loads(kept.read_text()) if kept.exists() else {"runs": []}
     mine = [run for run in known["runs"] if run["profile_sha256"] == sha]
     if not mine or again:
         note(f"saturating {fleet.name}")
-        mine = [{"date": now_text(), "profile_sha256": sha, "rps": rps} for rps in _saturate(fleet, profile, seconds)]
+        predicted, found = _saturate(fleet, profile, seconds)
+        mine = [{"date": now_text(), "profile_sha256": sha, "rps": rps, "predicted_rps": predicted} for rps in found]
         known["runs"] += mine
         write_json(kept, known)
-    return float(median(run["rps"] for run in mine))
+    return {"measured": median(r["rps"] for r in mine), "predicted": median(r["predicted_rps"] for r in mine)}
 
 
-def _saturate(fleet: Fleet, profile: Path, seconds: float) -> list[float]:
+def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[float]]:
     facts = files.load(profile, Profile).model
     inputs = random_inputs([(t.name, t.datatype, t.shape) for t in facts.inputs], 64, SEED, facts.batch_axis or 0)
     path = CACHE / "cells" / f"{fleet.name}-saturation.yaml"
-    files.save(path, fleet.deployment(profile, fleet.model.fetch()))
+    anything = Cell(fleet, 1.0, "poisson").planned_for(1.0, 1.0)
+    files.save(path, fleet.deployment(profile, fleet.model.fetch(), anything))
+    predicted = predicted_capacity_rps(read_subject(path, SEED))
     clients = 4 * fleet.model.max_batch * fleet.replicas
     found = []
     with launch(path) as live:
@@ -179,6 +185,15 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> list[float]:
                 live.url, fleet.model.name, inputs, clients=clients, duration_s=seconds, cpus=live.front_cores
             )
             found.append(_steady_rps(rows.received_ns[rows.status == 200] - rows.start_ns, seconds))
+    return predicted, found
+
+
+def predicted_capacity_rps(subject: Subject) -> float:
+    """The simulator's capacity, at the machine's present level."""
+    level = present_level(subject, SPOT_CHECK_S) if subject.replica_cores else None
+    workload, base = subject.planned.workload, subject.path.parent
+    found = predict(subject.deployment, workload, base=base, replications=2, level=level).capacity_rps
+    assert found is not None, "an open workload has a capacity"
     return found
 
 
@@ -191,12 +206,12 @@ def _steady_rps(answered_ns: Any, seconds: float) -> float:
 # -- a cell ------------------------------------------------------------------------------------------
 
 
-def run_cell(cell: Cell, profile: Path, capacity_rps: float, duration_s: float) -> dict[str, Any]:
+def run_cell(cell: Cell, profile: Path, capacity: dict[str, float], duration_s: float) -> dict[str, Any]:
     """Predict and run one cell; the file of the run, which holds its row, is written at the end."""
     folder = RESULTS / cell.name
     date = now_text()
     path = CACHE / "cells" / f"{cell.name}.yaml"
-    rate_rps = cell.load * capacity_rps
+    rate_rps = cell.load * capacity["measured"]
     planned_for = cell.planned_for(rate_rps, duration_s)
     files.save(path, cell.fleet.deployment(profile, cell.fleet.model.fetch(), planned_for))
     stamp = re.sub(r"[^0-9TZ]", "", date)
@@ -208,14 +223,14 @@ def run_cell(cell: Cell, profile: Path, capacity_rps: float, duration_s: float) 
         "profile_sha256": files.sha256(profile),
         "disturbed": files.load(profile, Profile).noise.disturbed,
         "duration_s": duration_s,
-        "row": row_of(cell, rate_rps, capacity_rps, held),
+        "row": row_of(cell, rate_rps, capacity, held),
         "report": files.plain(held),
     }
     write_json(folder / f"{stamp}.json", kept)
     return kept
 
 
-def row_of(cell: Cell, rate_rps: float, capacity_rps: float, held: Report) -> dict[str, Any]:
+def row_of(cell: Cell, rate_rps: float, capacity: dict[str, float], held: Report) -> dict[str, Any]:
     """A row of fidelity.json. Times in ms; `measured` is the first live run, `repeat` the second."""
     first, second = held.runs[0], held.runs[-1]
     predicted = held.predicted.total.metrics
@@ -237,7 +252,8 @@ def row_of(cell: Cell, rate_rps: float, capacity_rps: float, held: Report) -> di
         "predicted": numbers({name: estimate.value for name, estimate in predicted.items()}),
         "interval": {k: None if v is None else [v[0] * 1e3, v[1] * 1e3] for k, v in intervals.items()},
         "batch_tv": held.batch_tv,
-        "capacity_rps": {"measured": capacity_rps, "predicted": held.predicted.capacity_rps},
+        "capacity_rps": capacity,
+        "level": held.level,
     }
 
 
@@ -277,7 +293,7 @@ def run_grid(grid: Grid, again: bool = False) -> list[dict[str, Any]]:
         profile = profiles[cell.fleet.model.name]
         kept = None if again else latest(cell, files.sha256(profile))
         if kept is None:
-            capacity = saturation_rps(cell.fleet, profile, grid.saturation_s, False)
+            capacity = capacity_rps(cell.fleet, profile, grid.saturation_s, False)
             kept = run_cell(cell, profile, capacity, grid.duration_s)
         done.append(kept)
         note(f"{number}/{len(cells)} {cell.name}: {_in_short(kept['row'])}")

@@ -160,9 +160,9 @@ def _spot_checked(path: Path, profile: Profile, progress: Progress) -> tuple[Pro
     from serve.benchmark import spot_check
 
     progress("spot check of the profile", 0.0)
-    agrees, why = spot_check(path, seconds=SPOT_CHECK_S)
+    check = spot_check(path, seconds=SPOT_CHECK_S)
     progress("spot check of the profile", 1.0)
-    return (profile, "") if agrees else (None, f"the spot check disagrees: {why}")
+    return (profile, "") if check.agrees else (None, f"the spot check disagrees: {check.why}")
 
 
 # -- the scenario and the plan --------------------------------------------------------------------

@@ -73,6 +73,9 @@ class Report(Spec):
     seed: int = Field(description="of the arrivals that were replayed")
     duration_s: float
     warmup_s: float = Field(description="cut from the start of both sides, the same instants")
+    level: float | None = Field(
+        None, description="service times just before the prediction, relative to the profile's; none: not looked at"
+    )
     predicted: Result = Field(description="simulated from the same arrival instants, before the first live run")
     runs: list[Run] = Field(min_length=1)
     comparisons: list[Comparison]
@@ -102,6 +105,7 @@ class Prediction(Spec):
     date: str
     seed: int
     arrivals_sha256: str = Field(description="hash of the instants and rows that both sides meet")
+    level: float | None = Field(None, description="as in Report")
     result: Result
 
 
@@ -119,7 +123,12 @@ def facts(report: Report) -> list[str]:
         f"not answered: predicted {_shares(report.predicted.refusals)}; measured {_shares(runs[0].refusals)}",
         f"load generator: {generator:.2f} cores, {late:.2%} of the requests sent late",
         f"cores: {report.cores_needed:.2f} wanted of {report.cores}{over}",
+        *_level(report.level),
     ]
+
+
+def _level(level: float | None) -> list[str]:
+    return [] if level is None else [f"machine: service took {level:.3f} of the profile's times just before the runs"]
 
 
 def _number(value: float | None) -> str:

@@ -29,6 +29,11 @@ class Subject:
     seed: int
 
     @property
+    def profile_path(self) -> Path:
+        """Where the profile lies."""
+        return files.resolve(self.path, self.deployment.models[self.name].profile)
+
+    @property
     def replicas(self) -> int:
         """Number of replicas."""
         return self.deployment.models[self.name].replicas.count

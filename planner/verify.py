@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from planner import compare
 from planner.arrivals import Arrivals, draw
@@ -28,12 +29,17 @@ from serve.load_plan import LoadPlan
 from serve.loadgen import LoadGenerator
 from serve.records import Rows
 
+if TYPE_CHECKING:
+    from sim.service import Level
+
 Progress = Callable[[str, float], None]
 """Told what is being done and which share of all is done."""
 
 PRIMER_NS = 1_000_000_000
 """A live run is preceded by this much of its own arrivals, whose answers are not counted: first calls are slow."""
 LATE_SHARE_MAX = 0.01
+SPOT_CHECK_S = 8.0
+"""How long the machine is looked at before a prediction: its speed drifts by several per cent over minutes."""
 
 
 def verify(
@@ -45,6 +51,7 @@ def verify(
     progress: Progress | None = None,
     prediction_path: Path | None = None,
     log_dir: Path | None = None,
+    spot_check_s: float = SPOT_CHECK_S,
 ) -> Report:
     """Hold a deployment's prediction against the live engine.
 
@@ -56,6 +63,8 @@ def verify(
     repeats : live runs of the same arrivals; two or more show the noise floor.
     prediction_path : where the prediction is written down before the first live run; none: beside the deployment.
     log_dir : where the engine's logs are kept; none: nowhere.
+    spot_check_s : how long to measure, before the prediction, how fast the machine is now relative to the profile;
+        0: the prediction rests on the profile alone. Not done with a `url` or emulated replicas.
 
     Raises
     ------
@@ -67,8 +76,12 @@ def verify(
     arrivals = draw(
         subject.planned.workload, subject.deployment.models[subject.name], deployment_path.parent, subject.seed
     )
-    tell("simulating", 0.02)
-    prediction = predict_first(subject, arrivals, prediction_path)
+    level = None
+    if spot_check_s > 0 and url is None and subject.replica_cores:
+        tell("looking how fast the machine is", 0.02)
+        level = present_level(subject, spot_check_s)
+    tell("simulating", 0.04)
+    prediction = predict_first(subject, arrivals, prediction_path, level)
     with _folder(log_dir) as logs:
         replayed = replay_live(subject, arrivals, url, repeats, tell, logs)
         tell("comparing", 0.97)
@@ -79,7 +92,20 @@ def verify(
     return report
 
 
-def predict_first(subject: Subject, arrivals: Arrivals, path: Path | None = None) -> Prediction:
+def present_level(subject: Subject, seconds: float) -> Level | None:
+    """How fast the machine is now, by the very model that is about to be served; none if that could not be told."""
+    from serve.benchmark import spot_check
+    from sim.service import Level
+
+    model = subject.deployment.models[subject.name]
+    file = None if model.file is None else files.resolve(subject.path, model.file)
+    found = spot_check(subject.profile_path, seconds, subject.seed, file)
+    return None if found.level is None else Level(found.level, found.measured_s)
+
+
+def predict_first(
+    subject: Subject, arrivals: Arrivals, path: Path | None = None, level: Level | None = None
+) -> Prediction:
     """Simulate the arrivals that are about to be replayed, and write the prediction down."""
     from sim.simulate import predict
 
@@ -92,12 +118,14 @@ def predict_first(subject: Subject, arrivals: Arrivals, path: Path | None = None
         replications=max(20, planned.replications),
         slo=planned.slo,
         given=arrivals.given(),
+        level=level,
     )
     prediction = Prediction(
         deployment_sha256=files.sha256(subject.path),
         date=now_text(),
         seed=subject.seed,
         arrivals_sha256=arrivals.sha256,
+        level=None if level is None else level.value,
         result=result,
     )
     files.save(path or subject.path.with_name(f"{subject.path.stem}.prediction.yaml"), prediction)
@@ -189,6 +217,7 @@ def build_report(subject: Subject, prediction: Prediction, runs: list[Run], join
         seed=subject.seed,
         duration_s=subject.planned.workload.duration / 1e9,
         warmup_s=prediction.result.warmup_s,
+        level=prediction.level,
         predicted=prediction.result,
         runs=runs,
         comparisons=rows,
@@ -218,9 +247,8 @@ def _warnings(subject: Subject, runs: list[Run], needed: float, cores: int) -> l
         for line in machine.differences(subject.profile.machine, machine.describe())
     ]
     planned_sha = subject.deployment.models[subject.name].profile_sha256
-    profile = files.resolve(subject.path, subject.deployment.models[subject.name].profile)
-    if planned_sha is not None and planned_sha != files.sha256(profile):
-        found.append(f"{profile.name} has changed since the deployment was planned")
+    if planned_sha is not None and planned_sha != files.sha256(subject.profile_path):
+        found.append(f"{subject.profile_path.name} has changed since the deployment was planned")
     if needed > cores:
         found.append(
             f"replicas, front and load generator want {needed:.2f} cores of {cores}: they slow each other down"

@@ -41,6 +41,9 @@ TAIL_SHARE = 0.1
 ORIGINS: tuple[Origin, ...] = ("measured", "imported", "projected", "assumed")
 """From the strongest to the weakest."""
 
+START_WINDOWS = 3
+"""Windows of the level between a spot check and the run that follows it: the engine starts, a primer is sent."""
+
 _TAIL = round(TAIL_SHARE * 2**BITS)
 
 
@@ -94,6 +97,14 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """The machine's level just before a run, as a spot check found it: service times relative to the profile's."""
+
+    value: float
+    measured_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Law:
     """Service times of one deployment's replicas.
 
@@ -110,10 +121,12 @@ class Law:
     alone: bool = False  # the machine has no other replica
     row_ns: float = 0.0  # a batch of r rows takes r x row_ns - request_ns longer, if that is positive
     request_ns: float = 0.0
+    level: Level | None = None  # none: not known better than from calibration
 
     def expected(self) -> Drawn:
         """The samples as they are, on a machine whose level never moves."""
-        return Drawn(self._service(self._own(), 1.0, np.ones(1), 2**62))
+        factor = 1.0 if self.level is None or self.exact else self.level.value
+        return Drawn(self._service(self._own(), factor, np.ones(1), 2**62))
 
     def bootstrap(self, rng: np.random.Generator, duration_ns: int) -> Drawn:
         """Samples drawn again with replacement, and one path of the machine's level as calibration saw it."""
@@ -121,8 +134,8 @@ class Law:
             return self.expected()
         noise = self.measured.profile.noise
         cells = {key: resampled(own, rng) for key, own in sorted(self._own().items())}
-        calibration = calibration_level(noise, rng)
-        levels, bin_ns = level_path(noise, duration_ns, rng)
+        calibration = calibration_level(noise, rng) if self.level is None else 1.0
+        levels, bin_ns = level_path(noise, duration_ns, rng, self.level)
         drawn = self._service(cells, calibration, levels, bin_ns)
         return Drawn(drawn, math.log(float(levels.mean())))
 
@@ -310,17 +323,27 @@ def calibration_level(noise: Noise, rng: np.random.Generator) -> float:
     return float(series[drawn].mean() / series.mean())
 
 
-def level_path(noise: Noise, duration_ns: int, rng: np.random.Generator) -> tuple[Floats, int]:
+def level_path(
+    noise: Noise, duration_ns: int, rng: np.random.Generator, level: Level | None = None
+) -> tuple[Floats, int]:
     """The machine's level in successive windows of a run, and their length.
 
     Stretches of the measured series, half of it long, each from a random window on and turning round
     at the ends. The level of one second resembles that of the second before; a run shorter than a
     stretch gets one that really happened, and the mean of a longer one is still not certain.
+
+    If the `level` just before the run is known, the path goes on from there as the series did from a
+    random place on: relative to its mean over as many windows as that level was measured in.
     """
     series = np.array(noise.level_series or [1.0])
     bin_ns = max(1, round(noise.level_bin_s * 1e9))
     windows = min(duration_ns // bin_ns + 2, 2**20)
     there_and_back = np.concatenate([series, series[::-1]])
+    if level is not None:
+        before = max(1, round(level.measured_s / noise.level_bin_s))
+        seen = rng.integers(0, len(there_and_back)) + np.arange(before + START_WINDOWS + windows)
+        path = there_and_back[seen % len(there_and_back)]
+        return level.value * path[before + START_WINDOWS :] / path[:before].mean(), bin_ns
     length = math.ceil(len(series) / 2)
     starts = rng.integers(0, len(there_and_back), -(-windows // length))
     path = (starts[:, np.newaxis] + np.arange(length)).reshape(-1)[:windows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from sim.drawing import closed_clients
 from sim.plane import Closed, Ints, Node
 from sim.rng import stream
 from sim.scenario import Slo, Workload
-from sim.service import Drawn, Law, Measured, client_draw, front_vector
+from sim.service import Drawn, Law, Level, Measured, client_draw, front_vector
 from sim.slo import bounds, limits_ns
 from sim.workload import Given, Load, build
 
@@ -66,10 +66,11 @@ def prepare(
     base: Path,
     deployment_base: Path,
     given: Mapping[str, Given] | None = None,
+    level: Level | None = None,
 ) -> Setup:
     """Load and check all that a simulation needs.
 
-    `base` is the folder that traces are relative to, `deployment_base` the one of profiles.
+    `base` is the folder that traces are relative to, `deployment_base` the one of profiles; `level`: see `Law`.
 
     Raises
     ------
@@ -82,6 +83,7 @@ def prepare(
     load = build(workload, model, base, client_draw(measured.profile.client), given)
     replicas = model.replicas
     law = measured.law(replicas.threads, replicas.count, model.batching.max_batch, model.backend, load.rows_mean)
+    law = replace(law, level=level)
     classes = tuple(workload.classes)
     limits = bounds(slo, classes)
     budget_ns = deployment.front_budget_ns(slo)

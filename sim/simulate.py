@@ -40,7 +40,7 @@ from sim.measures import (
 from sim.replication import TIME_BINS, Replication, run
 from sim.result import ClassResult, Estimate, Result
 from sim.scenario import Engine, Scenario, Slo, Workload
-from sim.service import origin
+from sim.service import Level, origin
 from sim.setup import Setup, prepare
 from sim.tally import Ints
 from sim.verdict import Judged, judge, stationary
@@ -81,7 +81,7 @@ def simulate(
         whole = paths.apply(whole, overrides)
     if replications is not None:
         whole = whole.model_copy(update={"replications": replications})
-    return _simulated(whole, base, deployment_base, engine, None, progress)
+    return _simulated(whole, base, deployment_base, engine, None, None, progress)
 
 
 def predict(
@@ -94,18 +94,19 @@ def predict(
     slo: Slo | None = None,
     engine: Engine = "fast",
     given: Mapping[str, Given] | None = None,
+    level: Level | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """As `simulate`, of a deployment (its paths relative to `base`).
 
     `given` fixes the arrival instants and rows of the open classes (what a live run met; of a class that
     is not in it: none), so that only service, calibration and the machine's level vary between
-    replications.
+    replications. `level` is how fast the machine was just before, if a spot check was made.
     """
     scenario = Scenario(
         workload=workload, deployment=deployment, seed=seed, replications=replications, slo=dict(slo or {})
     )
-    return _simulated(scenario, base, base, engine, given, progress)
+    return _simulated(scenario, base, base, engine, given, level, progress)
 
 
 def with_deployment(scenario: Scenario, base: Path) -> tuple[Scenario, Path]:
@@ -122,11 +123,12 @@ def _simulated(
     deployment_base: Path,
     engine: Engine,
     given: Mapping[str, Given] | None,
+    level: Level | None,
     progress: Progress | None,
 ) -> Result:
     deployment = scenario.deployment
     assert isinstance(deployment, Deployment)
-    setup = prepare(deployment, scenario.workload, scenario.slo, scenario.seed, base, deployment_base, given)
+    setup = prepare(deployment, scenario.workload, scenario.slo, scenario.seed, base, deployment_base, given, level)
     capacity = None if setup.load.closed else capacity_rps(setup, engine)
     done = _replications(setup, scenario.replications, engine, progress)
     return _result(scenario, setup, engine, capacity, done)

@@ -19,6 +19,9 @@ def verify(
     url: Annotated[str | None, typer.Option(help="Of an engine that runs it; otherwise one is started here.")] = None,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Live runs; two or more show the noise floor.")] = 2,
     log_dir: Annotated[Path | None, typer.Option(help="Folder to keep the engine's logs in.")] = None,
+    spot_check: Annotated[
+        str, typer.Option(help="How long to look, before predicting, how fast the machine is now; 0s: not at all.")
+    ] = "8s",
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
@@ -28,13 +31,24 @@ def verify(
     """
     from forebay.console import bar, emit
     from forebay.inputs import load_deployment
+    from forebay.options import flag
     from planner.verify import verify as run
     from serve.files import check_writable, plain, save
+    from serve.units import parse_duration_ns
 
     check_writable(output)
+    spot_check_s = flag("--spot-check", parse_duration_ns, spot_check) / 1e9
     load_deployment(deployment)
     with bar("verifying") as progress:
-        report = run(deployment, url=url, seed=seed, repeats=repeats, progress=progress.named, log_dir=log_dir)
+        report = run(
+            deployment,
+            url=url,
+            seed=seed,
+            repeats=repeats,
+            progress=progress.named,
+            log_dir=log_dir,
+            spot_check_s=spot_check_s,
+        )
     save(output, report)
     if as_json:
         emit(plain(report))

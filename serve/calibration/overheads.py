@@ -29,6 +29,7 @@ from serve.records import Rows
 
 Floats = npt.NDArray[np.float64]
 QUANTILES = np.linspace(0.0, 1.0, 101)
+TYPICAL_MAX = 5.0
 FOLLOWING_MIN = 30
 """Fewer jobs that follow another than this say nothing."""
 
@@ -46,6 +47,18 @@ class Line:
     def at(self, x: npt.NDArray[np.generic]) -> Floats:
         """Its values."""
         return self.base + self.slope * x.astype(np.float64)
+
+
+def typical(spans_ns: npt.NDArray[np.generic]) -> float:
+    """Mean of the values up to TYPICAL_MAX medians; 0 of none.
+
+    Not the median: jobs that met a cold cache or an interrupt are part of what a queue of jobs takes. Not
+    the plain mean: one that was preempted for milliseconds says nothing of what a job costs.
+    """
+    if not len(spans_ns):
+        return 0.0
+    values = spans_ns.astype(np.float64)
+    return float(values[values <= TYPICAL_MAX * np.median(values)].mean())
 
 
 def median_line(x: npt.NDArray[np.generic], y: npt.NDArray[np.generic]) -> Line:
@@ -72,7 +85,7 @@ def marginal_line(lone: tuple[Ints, Ints], following: tuple[Ints, Ints]) -> Line
     rows, spans_ns = following
     if len(rows) < FOLLOWING_MIN:
         return line
-    base = float(np.median(spans_ns - line.slope * rows.astype(np.float64)))
+    base = typical(spans_ns) - line.slope * float(rows.mean())
     return Line(max(0.0, base), line.slope)
 
 
@@ -228,7 +241,7 @@ def unstamped_us(works: Sequence[Work], costs: FrontCosts) -> tuple[float, float
 class FrontLines:
     """Marginal cost of a parse and of an answer, against rows, of freeing a slot and of handing a batch over.
 
-    Medians: what is beyond them is in the client's part, which is measured against these costs.
+    What is beyond them is in the client's part, which is measured against these costs.
     """
 
     parse: Line
@@ -244,7 +257,7 @@ def dispatch_cost_ns(answers: Sequence[Answers], line: Line) -> float:
     one, none = spent_ns[dispatched == 1], spent_ns[dispatched == 0]
     if min(len(one), len(none)) < FOLLOWING_MIN:
         return 0.0
-    return max(0.0, float(np.median(one) - np.median(none)))
+    return max(0.0, typical(one) - typical(none))
 
 
 def front_lines(parts: Sequence[Logs]) -> FrontLines:
@@ -255,7 +268,7 @@ def front_lines(parts: Sequence[Logs]) -> FrontLines:
     return FrontLines(
         marginal_line(_joined([lone_parses(g) for g in parts]), _joined([following_parses(g) for g in parts])),
         answer,
-        float(np.median(finish_ns)) if len(finish_ns) else 0.0,
+        typical(finish_ns),
         dispatch_cost_ns(answers, answer),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,32 +29,46 @@ EPISODE_S = 0.3
 EPISODE_BATCHES = 20
 
 
-def spot_check(path: Path, seconds: float = 5.0, seed: int = 0) -> tuple[bool, str]:
+@dataclass(frozen=True, slots=True)
+class SpotCheck:
+    """How fast the machine is now, relative to a profile.
+
+    `level` is the ratio of service times (geometric mean over batch sizes of the ratios of medians; none:
+    nothing could be compared), `measured_s` how long it was measured, `agrees` whether it differs from 1
+    by no more than the profile's own noise, and `why` the sentence that says so.
+    """
+
+    level: float | None
+    measured_s: float
+    agrees: bool
+    why: str
+
+
+def spot_check(path: Path, seconds: float = 5.0, seed: int = 0, model: Path | None = None) -> SpotCheck:
     """Measure the batches of the profile at `path` again, without neighbours, under the load that calibration uses.
 
-    Returns
-    -------
-    (agrees, why): whether median service times differ from the profile's by no more than its machine's
-    own noise, and the sentence that says so or says by how much they differ.
+    It takes about `seconds`, the engine's start included. `model` is the model's file, if it is not where the
+    profile says.
 
     Raises
     ------
     SpecError : the profile or its model cannot be read. EngineError : the model cannot be served.
     """
     profile = load(path, Profile)
-    subject = subject_of(profile, path, seed)
+    subject = subject_of(profile, model or resolve(path, profile.model.file), seed)
     with tempfile.TemporaryDirectory(prefix="forebay-") as temporary:
-        logs = _measure(profile, subject, Path(temporary), time.monotonic() + seconds, seed)
+        logs, measured_s = _measure(profile, subject, Path(temporary), time.monotonic() + seconds, seed)
     samples = samples_of(logs, seed=seed)
     alone = where(samples, fit.single(samples) & (samples["busy"] == 0))
-    return compare(profile, medians_ms(alone))
+    level, agrees, why = compare(profile, medians_ms(alone))
+    return SpotCheck(level, measured_s, agrees, why)
 
 
-def subject_of(profile: Profile, path: Path, seed: int) -> Subject:
-    """The profile's model with random inputs of the shapes that it was measured with."""
+def subject_of(profile: Profile, file: Path, seed: int) -> Subject:
+    """The profile's model, in `file`, with random inputs of the shapes that it was measured with."""
     model = profile.model
     shapes = {t.name: t.shape for t in model.inputs}
-    return inspect(resolve(path, model.file), model.max_batch, model.batch_axis is not None, shapes, None, seed)
+    return inspect(file, model.max_batch, model.batch_axis is not None, shapes, None, seed)
 
 
 def known_cells(profile: Profile) -> list[ServiceCell]:
@@ -62,7 +77,8 @@ def known_cells(profile: Profile) -> list[ServiceCell]:
     return [c for c in profile.service if c.threads == threads and c.busy == 0]
 
 
-def _measure(profile: Profile, subject: Subject, folder: Path, until_s: float, seed: int) -> Logs:
+def _measure(profile: Profile, subject: Subject, folder: Path, until_s: float, seed: int) -> tuple[Logs, float]:
+    """The logs, and how long the episodes took."""
     cells = known_cells(profile)
     threads = cells[0].threads
     write_null_profile(folder / "null.yaml", subject.facts, [threads])
@@ -80,6 +96,7 @@ def _measure(profile: Profile, subject: Subject, folder: Path, until_s: float, s
     seconds = max(EPISODE_S, EPISODE_BATCHES * scale.typical_s)
     first_id = 0
     with rig(folder, deployment, threads) as bench:
+        began_s = time.monotonic()
         while not first_id or time.monotonic() + 2 * seconds < until_s:
             for episode in design.work(0, scale, seconds, rng):
                 seeds = rng.integers(0, 2**63, 2)
@@ -87,7 +104,8 @@ def _measure(profile: Profile, subject: Subject, folder: Path, until_s: float, s
                 assert plan.closed is not None
                 first_id += len(plan.closed.rows)
                 bench.run(plan)
-    return bench.logs
+        measured_s = time.monotonic() - began_s
+    return bench.logs, measured_s
 
 
 def medians_ms(samples: Columns) -> dict[int, float]:
@@ -102,14 +120,14 @@ def medians_ms(samples: Columns) -> dict[int, float]:
 SAMPLES_MIN = 5
 
 
-def compare(profile: Profile, found_ms: Mapping[int, float]) -> tuple[bool, str]:
-    """Whether medians by rows agree with the profile's at the fewest threads and no neighbour."""
+def compare(profile: Profile, found_ms: Mapping[int, float]) -> tuple[float | None, bool, str]:
+    """Medians by rows against the profile's at the fewest threads and no neighbour: level, agrees, why."""
     known = {c.rows: c.p50_ms for c in known_cells(profile)}
     both = sorted(known.keys() & found_ms.keys())
     if not both:
-        return False, "no batch size of the profile could be measured again in the time given"
+        return None, False, "no batch size of the profile could be measured again in the time given"
     ratio = float(np.exp(np.mean([np.log(found_ms[r] / known[r]) for r in both])))
     allowed = min(TOLERANCE + LEVELS_TOLERATED * profile.noise.repeat_cv, TOLERANCE_MAX)
     shown = ", ".join(f"{r} rows {found_ms[r]:.3g} ms, was {known[r]:.3g}" for r in both)
     verdict = f"service takes {ratio - 1:+.1%} of what was measured ({shown}); {allowed:.1%} is this machine's noise"
-    return abs(ratio - 1) <= allowed, verdict
+    return ratio, abs(ratio - 1) <= allowed, verdict

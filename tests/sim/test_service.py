@@ -16,6 +16,7 @@ from serve.profile_samples import ServiceTimes, load_samples
 from sim.rng import stream, uniform_bits
 from sim.service import (
     BITS,
+    Level,
     Measured,
     PooledTail,
     calibration_level,
@@ -229,6 +230,27 @@ def test_a_drifting_calibration_is_uncertain_for_all_cells_at_once(tmp_path: Pat
     taus = np.array([law.bootstrap(np.random.default_rng(r), 10**9).tau_ns[0] for r in range(100)])
     assert np.corrcoef(taus[:, 1], taus[:, 4])[0, 1] > 0.99
     assert np.std(np.log(taus[:, 1])) > 0.02
+
+
+def test_a_known_level_takes_the_place_of_calibrations_own(tmp_path: Path) -> None:
+    law = measured(tmp_path, Synthetic(samples=600, rows=(1, 4), level_series=(1.0,))).law(1, 1, 4)
+    slow = replace(law, level=Level(1.1, 5.0))
+    assert slow.expected().tau_ns == pytest.approx(law.expected().tau_ns * 1.1, rel=1e-6)
+    drawn = slow.bootstrap(np.random.default_rng(0), 10**10)
+    assert drawn.service.levels.tolist() == [1.1] * 12
+
+
+def test_a_known_level_leaves_what_the_machine_did_between_such_spans(tmp_path: Path) -> None:
+    steps, slow = np.tile((0.9, 1.1), 30), np.repeat((0.9, 1.1), 30)
+    spread = {}
+    for name, series in {"fast": steps, "slow": slow}.items():
+        law = measured(tmp_path, Synthetic(samples=600, rows=(1, 4), level_series=tuple(series))).law(1, 1, 4)
+        known = replace(law, level=Level(1.2, 6.0))
+        means = [known.bootstrap(np.random.default_rng(r), 8 * 10**9).service.levels.mean() for r in range(200)]
+        assert np.mean(means) == pytest.approx(1.2, rel=0.02)
+        spread[name] = np.std(means)
+    assert spread["fast"] < 0.02, "steps that both spans average over"
+    assert 0.03 < spread["slow"] < 0.15, "steps that happen between the two"
 
 
 def test_an_emulated_replica_is_certain_and_borrows_no_tail(tmp_path: Path) -> None:

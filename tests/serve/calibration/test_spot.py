@@ -22,10 +22,10 @@ def test_batches_without_neighbours_are_measured_again(steady):
 
 def test_small_differences_agree_and_large_ones_do_not(steady):
     known = {1: 2.5, 4: 4.0, 8: 6.0}
-    assert compare(steady, {r: t * 1.03 for r, t in known.items()})[0]
-    assert compare(steady, {r: t * 0.97 for r, t in known.items()})[0]
-    agrees, why = compare(steady, {r: t * 1.3 for r, t in known.items()})
-    assert not agrees
+    assert compare(steady, {r: t * 1.03 for r, t in known.items()})[:2] == (pytest.approx(1.03), True)
+    assert compare(steady, {r: t * 0.97 for r, t in known.items()})[:2] == (pytest.approx(0.97), True)
+    level, agrees, why = compare(steady, {r: t * 1.3 for r, t in known.items()})
+    assert (level, agrees) == (pytest.approx(1.3), False)
     assert "+30.0%" in why and "8 rows 7.8 ms, was 6" in why
 
 
@@ -33,13 +33,13 @@ def test_a_noisy_machine_is_allowed_more(steady):
     def with_cv(cv: float) -> Profile:
         return steady.model_copy(update={"noise": steady.noise.model_copy(update={"repeat_cv": cv})})
 
-    assert not compare(steady, {1: 2.5 * 1.15})[0]
-    assert compare(with_cv(0.06), {1: 2.5 * 1.15})[0]
-    assert not compare(with_cv(1.0), {1: 2.5 * 1.3})[0], "but not anything"
+    assert not compare(steady, {1: 2.5 * 1.15})[1]
+    assert compare(with_cv(0.06), {1: 2.5 * 1.15})[1]
+    assert not compare(with_cv(1.0), {1: 2.5 * 1.3})[1], "but not anything"
 
 
 def test_nothing_measured_is_no_agreement(steady):
-    assert not compare(steady, {})[0]
+    assert compare(steady, {})[:2] == (None, False)
 
 
 @pytest.mark.live
@@ -49,6 +49,8 @@ def test_a_model_that_has_become_slower_is_noticed(steady, tmp_path):
     path = tmp_path / "toy.yaml"
     outputs = [t.model_copy(update={"shape": [3]}) for t in steady.model.outputs]
     save(path, steady.model_copy(update={"model": steady.model.model_copy(update={"outputs": outputs})}))
-    agrees, why = spot_check(path, seconds=0.5)
-    assert not agrees
-    assert "rows" in why
+    check = spot_check(path, seconds=0.5)
+    assert not check.agrees
+    assert check.level is not None and check.level < 0.5
+    assert check.measured_s > 0
+    assert "rows" in check.why
