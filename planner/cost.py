@@ -62,5 +62,6 @@ def front_floor_cores(
     kib_in, kib_out = front.bytes_in_per_row / 1024, front.bytes_out_per_row / 1024
     per_request_us = front.parse_us + front.finish_request_us
     per_batch_us = front.finish_batch_us + front.dispatch_us
-    per_row_us = front.parse_us_per_kib * kib_in + front.finish_us_per_kib * kib_out + per_batch_us / max_batch
+    in_us_per_kib = front.parse_us_per_kib + front.dispatch_us_per_kib
+    per_row_us = in_us_per_kib * kib_in + front.finish_us_per_kib * kib_out + per_batch_us / max_batch
     return (1 - lost) * (requests_per_s * per_request_us + rows_per_s * per_row_us) / 1e6

@@ -306,7 +306,7 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
         service=cells,
         fit=fit.curve(cells) | {"joining_us": fit.joining_us(samples)},
         front=overheads.front_costs(parts, lines, subject.bytes_in, subject.bytes_out),
-        client=overheads.client_costs(parts, lines),
+        client=overheads.client_costs(parts, lines, subject.bytes_in),
         startup=startup_of(parts),
         noise=Noise(
             timer_late_us=overheads.timer_late_us(parts),

@@ -69,6 +69,7 @@ class FrontCosts(Spec):
     finish_us_per_kib: float
     refuse_us: float
     dispatch_us: float = Field(0.0, description="handing a batch over to its replica")
+    dispatch_us_per_kib: float = 0.0
     bytes_in_per_row: int
     bytes_out_per_row: int
     unstamped_us_per_request: float = Field(
@@ -84,6 +85,7 @@ class ClientCosts(Spec):
 
     send_us: list[float] = Field(description="intended instant to where a free front of these costs begins the parse")
     receive_us: list[float] = Field(description="where a front of these costs has answered to received")
+    send_us_per_kib: float = Field(0.0, description="what each KiB of a request adds to that")
     cpu_us_per_request: float = Field(description="CPU that the load generator itself takes")
     origin: Origin = "measured"
 

@@ -50,14 +50,16 @@ def _attributes(source: Source, load: Load, streams: _Streams, arrival_ns: Ints,
         patience = np.full(count, NEVER_NS, np.int64)
     else:
         patience = whole_ns(streams.patience.standard_exponential(count) * source.patience_ns)
+    if rows is None:
+        rows = source.rows(streams.rows, count)
     return Requests(
         arrival_ns=arrival_ns,
-        rows=source.rows(streams.rows, count) if rows is None else rows,
+        rows=rows,
         class_=np.full(count, source.index, np.int64),
         priority=np.full(count, source.priority, np.int64),
         timeout_ns=np.full(count, source.timeout_ns, np.int64),
         patience_ns=patience,
-        client_ns=load.client_ns(streams.client, count),
+        client_ns=load.client_ns(streams.client, rows),
         draw=uniform_bits(streams.service, count).reshape(1, count),
     )
 

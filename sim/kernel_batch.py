@@ -1,6 +1,6 @@
 """The kernel's replicas: batches leave the queue and start (rules 2 to 6), end, or die (rule 8)."""
 
-from serve.policy import admission, batching, service
+from serve.policy import admission, batching, front, service
 from serve.policy.codes import (
     EVENT_ARRIVAL,
     NEVER_NS,
@@ -37,6 +37,7 @@ fits = inlined(batching.fits)
 overflows = inlined(admission.overflows)
 expired = inlined(admission.expired)
 put_back_outcome = inlined(admission.put_back_outcome)
+dispatch_ns = inlined(front.dispatch_ns)
 service_ns = inlined(service.service_ns)
 following_ns = inlined(service.following_ns)
 
@@ -112,10 +113,19 @@ def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
     q[batch + ly.B_START_NS], q[batch + ly.B_DONE_NS] = -1, -1
     s[replica_at(s, ly.R_OCCUPIED, replica)] += 1
     s[ly.FREE_SLOTS] -= 1
+    s[ly.HANDING_OVER_NS] += dispatch_ns(front_of(s), q[batch + ly.B_ROWS])
     if s[replica_at(s, ly.R_RUNNING, replica)] == ly.NOWHERE:
         start(s, pool, q, t, table, levels, b, replica)
     else:
         s[replica_at(s, ly.R_SECOND, replica)] = b
+
+
+@inlined
+def front_of(s):
+    """The front's vector of costs, as its leaves take it."""
+    f = ly.FRONT
+    first = (s[f], s[f + 1], s[f + 2], s[f + 3], s[f + 4], s[f + 5])
+    return (*first, s[f + 6], s[f + 7], s[f + 8], s[f + 9], s[f + 10], s[f + 11])
 
 
 @inlined

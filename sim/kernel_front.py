@@ -14,7 +14,7 @@ from serve.policy.codes import (
 from serve.policy.front import FRONT_BUDGET_NS
 from sim import layout as ly
 from sim.compiled import inlined
-from sim.kernel_batch import batch_of, free_batch, note_drained, replica_at, rule_3
+from sim.kernel_batch import batch_of, free_batch, front_of, note_drained, replica_at, rule_3
 from sim.kernel_leave import leave, leave_unserved, refuse
 from sim.kernel_queue import (
     enqueue,
@@ -24,17 +24,9 @@ from sim.kernel_tally import spread
 
 parse_ns = inlined(front.parse_ns)
 finish_batch_ns = inlined(front.finish_batch_ns)
-dispatch_ns = inlined(front.dispatch_ns)
 answer_ns = inlined(front.answer_ns)
 refuse_ns = inlined(front.refuse_ns)
 over_budget = inlined(front.over_budget)
-
-
-@inlined
-def front_of(s):
-    """The front's vector of costs, as its leaves take it."""
-    f = ly.FRONT
-    return s[f], s[f + 1], s[f + 2], s[f + 3], s[f + 4], s[f + 5], s[f + 6], s[f + 7], s[f + 8], s[f + 9], s[f + 10]
 
 
 @inlined
@@ -60,9 +52,9 @@ def settle(s, pool, q, t, x, out, table, levels, ended):
         kind = s[ly.JOB_KIND]
         if ended != 0:
             end_job(s, pool, q, t, x, out, kind)
-        batches = s[ly.BATCH_IDS]
+        s[ly.HANDING_OVER_NS] = 0
         rule_3(s, pool, q, t, table, levels)
-        end_ns = s[ly.NOW_NS] + dispatch_ns(front_of(s), s[ly.BATCH_IDS] - batches)
+        end_ns = s[ly.NOW_NS] + s[ly.HANDING_OVER_NS]
         ran = 1
         if ended != 0:
             ended = 0

@@ -56,6 +56,7 @@ RING_SHIFT = 35
 JOBS_MASK = 36
 
 HANDOVER_NS = 37  # of the replicas together: what a batch saves that waited in a second slot
+HANDING_OVER_NS = 38  # how long the batches that left in this run of rule 3 hold the front
 AT_FREE = 43  # offsets in q
 AT_BATCHES_FREE = 44
 AT_BATCHES = 45

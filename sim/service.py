@@ -25,7 +25,7 @@ from serve.spec import Origin
 from sim.plane import Ints, Service
 from sim.rng import uniform_bits
 from sim.samples import Cells, load_cells
-from sim.workload import Draw
+from sim.workload import ClientDraw
 
 Floats = npt.NDArray[np.float64]
 
@@ -362,6 +362,7 @@ def front_vector(costs: FrontCosts, noise: Noise, budget_ns: int) -> Ints:
     vector[front.FRONT_FINISH_REQUEST_NS] = _ns(costs.finish_request_us)
     vector[front.FRONT_FINISH_NS_PER_KIB] = _ns(costs.finish_us_per_kib)
     vector[front.FRONT_DISPATCH_NS] = _ns(costs.dispatch_us)
+    vector[front.FRONT_DISPATCH_NS_PER_KIB] = _ns(costs.dispatch_us_per_kib)
     vector[front.FRONT_REFUSE_NS] = _ns(costs.refuse_us)
     vector[front.FRONT_BUDGET_NS] = budget_ns
     vector[front.FRONT_BYTES_IN_PER_ROW] = costs.bytes_in_per_row
@@ -374,18 +375,21 @@ def _ns(us: float) -> int:
     return round(us * 1000)
 
 
-def client_draw(costs: ClientCosts) -> Draw:
+def client_draw(costs: ClientCosts, bytes_in_per_row: int) -> ClientDraw:
     """Draws what sending and receiving add to the server's latency, each from its measured quantiles.
 
+    Sending takes longer by the request's bytes.
     Receiving may be negative (the client can read an answer before the front has stamped it); the
     two together are not.
     """
     send, receive = (_equally_likely_ns(quantiles) for quantiles in (costs.send_us, costs.receive_us))
     mask, shift = len(send) - 1, BITS
 
-    def draw(rng: np.random.Generator, count: int) -> Ints:
-        bits = uniform_bits(rng, count)
-        total: Ints = np.maximum(send[bits & mask] + receive[(bits >> shift) & mask], 0)
+    row_ns = _ns(costs.send_us_per_kib * bytes_in_per_row / 1024)
+
+    def draw(rng: np.random.Generator, rows: Ints) -> Ints:
+        bits = uniform_bits(rng, len(rows))
+        total: Ints = np.maximum(send[bits & mask] + rows * row_ns + receive[(bits >> shift) & mask], 0)
         return total
 
     return draw

@@ -80,7 +80,8 @@ def prepare(
     model = deployment.models[name]
     path = resolve(deployment_base / "deployment.yaml", model.profile)
     measured = Measured.load(path)
-    load = build(workload, model, base, client_draw(measured.profile.client), given)
+    client_ns = client_draw(measured.profile.client, measured.profile.front.bytes_in_per_row)
+    load = build(workload, model, base, client_ns, given)
     replicas = model.replicas
     law = measured.law(replicas.threads, replicas.count, model.batching.max_batch, model.backend, load.rows_mean)
     law = replace(law, level=level)

@@ -18,6 +18,8 @@ from sim.scenario import Arrivals, RequestClass, Workload
 
 Ints = npt.NDArray[np.int64]
 Draw = Callable[[np.random.Generator, int], Ints]
+ClientDraw = Callable[[np.random.Generator, Ints], Ints]
+"""Draws for requests of these rows."""
 
 GAP_MAX_NS = float(2**61)
 """Longer gaps would leave int64; no run lasts 73 years."""
@@ -62,7 +64,7 @@ class Load:
 
     sources: tuple[Source, ...]
     duration_ns: int
-    client_ns: Draw = field(default=lambda rng, count: np.zeros(count, np.int64))
+    client_ns: ClientDraw = field(default=lambda rng, rows: np.zeros(len(rows), np.int64))
 
     @property
     def rows_mean(self) -> float:
@@ -85,7 +87,7 @@ def build(
     workload: Workload,
     model: Model,
     base: Path,
-    client_ns: Draw | None = None,
+    client_ns: ClientDraw | None = None,
     given: Mapping[str, Given] | None = None,
 ) -> Load:
     """The workload of one model's requests.

@@ -58,7 +58,8 @@ def typical(spans_ns: npt.NDArray[np.generic]) -> float:
     if not len(spans_ns):
         return 0.0
     values = spans_ns.astype(np.float64)
-    return float(values[values <= TYPICAL_MAX * np.median(values)].mean())
+    median = np.median(values)
+    return float(values[values <= median + (TYPICAL_MAX - 1) * abs(median)].mean())
 
 
 def median_line(x: npt.NDArray[np.generic], y: npt.NDArray[np.generic]) -> Line:
@@ -121,7 +122,7 @@ def following_parses(logs: Logs) -> tuple[Ints, Ints]:
 @dataclass(frozen=True, slots=True)
 class Answers:
     """Every answer that left: its row, its place in its batch, the batch's size, when the front saw the batch
-    completed, when its slot was free, and how many batches left at that instant."""
+    completed, when its slot was free, and how many batches, of how many rows together, left at that instant."""
 
     requests: Rows
     place: Ints
@@ -129,6 +130,7 @@ class Answers:
     seen_ns: Ints
     finished_ns: Ints
     dispatched: Ints
+    dispatched_rows: Ints
 
     def lone(self) -> tuple[Ints, Ints]:
         """(rows, slot free to answered) of batches of one request."""
@@ -141,18 +143,20 @@ class Answers:
         gaps_ns: Ints = np.diff(self.requests[:, records.ANSWERED_NS])
         return self.requests[later, records.ROWS], gaps_ns[later - 1]
 
-    def beginning(self, line: Line) -> tuple[Ints, Floats]:
-        """(batches dispatched, time from the slot's being free until the first answer was begun), by batch."""
+    def beginning(self, line: Line) -> tuple[Ints, Ints, Floats]:
+        """(batches dispatched, their rows, time from the slot's being free until the first answer was begun), by
+        batch."""
         first = self.place == 0
         begun_ns = self.requests[:, records.ANSWERED_NS] - line.at(self.requests[:, records.ROWS])
-        return self.dispatched[first], (begun_ns - self.finished_ns)[first]
+        return self.dispatched[first], self.dispatched_rows[first], (begun_ns - self.finished_ns)[first]
 
     def modelled_ns(self, lines: FrontLines) -> Ints:
         """When a front of those costs would have answered."""
         costs = lines.answer.at(self.requests[:, records.ROWS])
         total = np.cumsum(costs)
         before = (total - costs)[np.arange(len(costs)) - self.place]
-        begun_ns = self.seen_ns + lines.finish_batch_ns + self.dispatched * lines.dispatch_ns
+        dispatch_ns = self.dispatched * lines.dispatch.base + self.dispatched_rows * lines.dispatch.slope
+        begun_ns = self.seen_ns + lines.finish_batch_ns + dispatch_ns
         modelled: Ints = np.rint(begun_ns + total - before).astype(np.int64)
         return modelled
 
@@ -169,9 +173,12 @@ def answers_of(logs: Logs) -> Answers:
     order = np.argsort(batch_keys)
     batch = order[np.searchsorted(batch_keys[order], keys)]
     seen_ns, finished_ns = column(logs.batches, "seen_ns")[batch], column(logs.batches, "finished_ns")[batch]
-    dispatches_ns = np.sort(column(logs.batches, "dispatch_ns"))
-    dispatched = np.searchsorted(dispatches_ns, finished_ns, "right") - np.searchsorted(dispatches_ns, finished_ns)
-    return Answers(ok, place, np.bincount(group, minlength=1)[group], seen_ns, finished_ns, dispatched)
+    order = np.argsort(column(logs.batches, "dispatch_ns"))
+    dispatches_ns = column(logs.batches, "dispatch_ns")[order]
+    rows = np.concatenate([[0], np.cumsum(column(logs.batches, "rows")[order])])
+    first_left, end_left = (np.searchsorted(dispatches_ns, finished_ns, side) for side in ("left", "right"))
+    left, left_rows = end_left - first_left, rows[end_left] - rows[first_left]
+    return Answers(ok, place, np.bincount(group, minlength=1)[group], seen_ns, finished_ns, left, left_rows)
 
 
 def refuse_ns(requests: Rows) -> Ints:
@@ -223,7 +230,7 @@ def unstamped_us(works: Sequence[Work], costs: FrontCosts) -> tuple[float, float
     for work in works:
         explained = (
             work.requests * costs.parse_us
-            + work.rows_in * kib_in * costs.parse_us_per_kib
+            + work.rows_in * kib_in * (costs.parse_us_per_kib + costs.dispatch_us_per_kib)
             + work.batches * (costs.finish_batch_us + costs.dispatch_us)
             + work.answers * costs.finish_request_us
             + work.rows_out * kib_out * costs.finish_us_per_kib
@@ -247,17 +254,19 @@ class FrontLines:
     parse: Line
     answer: Line
     finish_batch_ns: float
-    dispatch_ns: float
+    dispatch: Line
 
 
-def dispatch_cost_ns(answers: Sequence[Answers], line: Line) -> float:
-    """What handing one batch over adds to the time until the first answer; 0 if too few of either were seen."""
+def dispatch_line(answers: Sequence[Answers], line: Line) -> Line:
+    """What handing one batch over adds to the time until the first answer; nothing if too few of either were seen."""
     parts = [a.beginning(line) for a in answers]
-    dispatched, spent_ns = (np.concatenate([part[k] for part in parts]) for k in range(2))
-    one, none = spent_ns[dispatched == 1], spent_ns[dispatched == 0]
-    if min(len(one), len(none)) < FOLLOWING_MIN:
-        return 0.0
-    return max(0.0, typical(one) - typical(none))
+    dispatched, rows, spent_ns = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    one, none = dispatched == 1, dispatched == 0
+    if min(np.count_nonzero(one), np.count_nonzero(none)) < FOLLOWING_MIN:
+        return Line(0.0, 0.0)
+    slope = median_line(rows[one], spent_ns[one]).slope
+    base = typical(spent_ns[one]) - typical(spent_ns[none]) - slope * float(rows[one].mean())
+    return Line(max(0.0, base), slope)
 
 
 def front_lines(parts: Sequence[Logs]) -> FrontLines:
@@ -269,7 +278,7 @@ def front_lines(parts: Sequence[Logs]) -> FrontLines:
         marginal_line(_joined([lone_parses(g) for g in parts]), _joined([following_parses(g) for g in parts])),
         answer,
         typical(finish_ns),
-        dispatch_cost_ns(answers, answer),
+        dispatch_line(answers, answer),
     )
 
 
@@ -283,7 +292,8 @@ def front_costs(parts: Sequence[Logs], lines: FrontLines, bytes_in: int, bytes_o
         finish_request_us=rounded(lines.answer.base / 1000),
         finish_us_per_kib=rounded(lines.answer.slope / 1000 / (bytes_out / 1024)),
         refuse_us=rounded(float(np.median(refused_ns)) / 1000) if len(refused_ns) else 0.0,
-        dispatch_us=rounded(lines.dispatch_ns / 1000),
+        dispatch_us=rounded(lines.dispatch.base / 1000),
+        dispatch_us_per_kib=rounded(lines.dispatch.slope / 1000 / (bytes_in / 1024)),
         bytes_in_per_row=bytes_in,
         bytes_out_per_row=bytes_out,
     )
@@ -307,6 +317,7 @@ class ClientParts:
     receive_ns: Ints
     waited_ns: Ints
     queue: Ints
+    rows: Ints
     weight: Floats
 
 
@@ -327,6 +338,7 @@ def client_parts(logs: Logs, lines: FrontLines) -> ClientParts:
         receive_ns=received[place] - answers.modelled_ns(lines),
         waited_ns=waited_ns,
         queue=requests[:, records.QUEUE],
+        rows=requests[:, records.ROWS],
         weight=np.where(beside_crowd(logs)[span_of(spans, place)], 0.0, 1.0 / answers.size),
     )
 
@@ -376,20 +388,22 @@ def quantiles_us(values_ns: npt.NDArray[np.generic], weights: Floats) -> list[fl
     return [rounded(v / 1000, 4) for v in found]
 
 
-def client_costs(parts: Sequence[Logs], lines: FrontLines) -> ClientCosts:
+def client_costs(parts: Sequence[Logs], lines: FrontLines, bytes_in: int) -> ClientCosts:
     """What clients add under the engine's own load; every batch counts once, however many it answers.
 
     What a request waited for a front at work on others is taken out of `send`: the simulator finds it.
     Leaving such requests out instead would leave out the late ones, which meet more of that work.
     """
     found = [client_parts(logs, lines) for logs in parts]
-    send, receive, weight = (
-        np.concatenate([getattr(p, name) for p in found]) for name in ("send_ns", "receive_ns", "weight")
+    send, receive, rows, weight = (
+        np.concatenate([getattr(p, name) for p in found]) for name in ("send_ns", "receive_ns", "rows", "weight")
     )
+    row_ns = median_line(rows[weight > 0], send[weight > 0]).slope
     cpu_s = sum(span.client.cpu_s for logs in parts for span in logs.spans)
     count = sum(len(span.client) for logs in parts for span in logs.spans)
     return ClientCosts(
-        send_us=quantiles_us(send, weight),
+        send_us=quantiles_us(send - rows * row_ns, weight),
+        send_us_per_kib=rounded(row_ns / 1000 / (bytes_in / 1024)),
         receive_us=quantiles_us(receive, weight),
         cpu_us_per_request=rounded(cpu_s * 1e6 / max(1, count)),
     )

@@ -15,7 +15,8 @@ FRONT_BYTES_IN_PER_ROW = 7
 FRONT_BYTES_OUT_PER_ROW = 8
 FRONT_TIMER_LATE_NS = 9  # how late a window or deadline timer fires on an idle front
 FRONT_DISPATCH_NS = 10
-FRONT_PARAM_COUNT = 11
+FRONT_DISPATCH_NS_PER_KIB = 11
+FRONT_PARAM_COUNT = 12
 
 
 def parse_ns(params, rows):
@@ -28,10 +29,12 @@ def finish_batch_ns(params):
     return params[2]
 
 
-def dispatch_ns(params, batches):
-    """Time to hand `batches` batches over to their replicas: it begins when they are dispatched, and only then does the
-    front go on with the job that let them leave, or with the next."""
-    return params[10] * batches
+def dispatch_ns(params, rows):
+    """Time to hand a batch of `rows` rows over to its replica.
+
+    It begins with the dispatch; only then does the front go on with the job that let the batch leave, or with the next.
+    """
+    return params[10] + params[11] * params[7] * rows // 1024
 
 
 def answer_ns(params, rows):

@@ -34,9 +34,13 @@ def test_parts_of_a_nanosecond_are_dropped_once_per_job_not_once_per_row() -> No
 
 
 def test_a_batch_and_a_refusal_have_their_own_cost() -> None:
-    params = _params(finish_batch_ns=7, refuse_ns=11, dispatch_ns=5)
+    params = _params(finish_batch_ns=7, refuse_ns=11)
     assert (front.finish_batch_ns(params), front.refuse_ns(params)) == (7, 11)
-    assert [front.dispatch_ns(params, batches) for batches in (0, 1, 3)] == [0, 5, 15]
+
+
+def test_handing_a_batch_over_costs_by_its_bytes_in() -> None:
+    params = _params(dispatch_ns=50, dispatch_ns_per_kib=7, bytes_in_per_row=2048, bytes_out_per_row=10**6)
+    assert [front.dispatch_ns(params, rows) for rows in (1, 3)] == [64, 92]
 
 
 @pytest.mark.parametrize(("waited", "refused"), [(0, 0), (50, 0), (51, 1)])

@@ -326,20 +326,27 @@ def test_front_vector_in_ns(tmp_path: Path) -> None:
     )
     profile = measured(tmp_path, made).profile
     vector = front_vector(profile.front, profile.noise, 5_000_000)
-    assert vector.tolist() == [20_500, 0, 30_000, 7_000, 0, 9_000, 5_000_000, 16, 8, 60_000, 50_000]
+    assert vector.tolist() == [20_500, 0, 30_000, 7_000, 0, 9_000, 5_000_000, 16, 8, 60_000, 50_000, 0]
 
 
 def test_client_overhead_is_the_sum_of_both_ways(tmp_path: Path) -> None:
     profile = measured(tmp_path, Synthetic(send_us=(0, 100), receive_us=(1000, 1000, 3000))).profile
-    drawn = client_draw(profile.client)(np.random.default_rng(0), 100_000) / 1000
+    drawn = client_draw(profile.client, 16)(np.random.default_rng(0), np.ones(100_000, np.int64)) / 1000
     assert drawn.min() >= 1000
     assert drawn.max() <= 3100
     assert drawn.mean() == pytest.approx(50 + 1500, rel=0.01)
     assert drawn.var() == pytest.approx(100**2 / 12 + np.var([0] * 100_000) + 0.5 * 2000**2 / 3 - 500**2, rel=0.02)
 
 
+def test_larger_requests_take_longer_to_send(tmp_path: Path) -> None:
+    profile = measured(tmp_path, Synthetic(send_us=(100, 100))).profile
+    costs = profile.client.model_copy(update={"send_us_per_kib": 2.0})
+    drawn = client_draw(costs, 512)(np.random.default_rng(0), np.array([1, 4]))
+    assert (drawn - 100_000).tolist() == [1_000, 4_000]
+
+
 def test_an_answer_read_before_its_stamp_shortens_the_latency_but_never_below_nothing(tmp_path: Path) -> None:
     profile = measured(tmp_path, Synthetic(send_us=(50, 50), receive_us=(-500, -20))).profile
-    drawn = client_draw(profile.client)(np.random.default_rng(0), 10_000)
+    drawn = client_draw(profile.client, 16)(np.random.default_rng(0), np.ones(10_000, np.int64))
     assert drawn.min() == 0
     assert 0 < drawn.max() <= 30_000

@@ -233,7 +233,7 @@ def test_the_size_of_a_chunk_changes_no_closed_value(chunk: int) -> None:
 
 
 def test_client_overhead_has_its_own_stream() -> None:
-    draw: Callable[[np.random.Generator, int], Any] = lambda rng, n: rng.integers(0, 100, n)  # noqa: E731
+    draw: Callable[[np.random.Generator, Any], Any] = lambda rng, rows: rng.integers(0, 100, len(rows))  # noqa: E731
     plain, with_client = drawn(load_of(POISSON)), drawn(load_of(POISSON, client_ns=draw))
     assert np.array_equal(plain.draw, with_client.draw)
     assert not plain.client_ns.any()

@@ -44,6 +44,21 @@ def test_handing_a_batch_over_costs_what_it_adds_before_the_first_answer():
     assert front_costs([logs], front_lines([logs]), 1, 1).dispatch_us == pytest.approx(55)
 
 
+def test_handing_over_and_sending_grow_with_bytes():
+    made = Made()
+    for k in range(80):
+        rows = 1 + 4 * (k % 2)
+        made.batch((k + 1) * 40 * MS, rows=(rows,), send=(80 + 10 * rows) * US)
+        made.batch((k + 1) * 40 * MS + 10 * MS, first_answer=(60 + 40 + 5 * rows) * US, send=90 * US)
+        finished_ns = made.batches[-1][BATCH_COLUMNS.index("finished_ns")]
+        made.batch(finished_ns, rows=(rows,), queued=500 * US, send=(80 + 10 * rows) * US)
+    logs = made.logs()
+    lines = front_lines([logs])
+    costs = front_costs([logs], lines, 512, 512)
+    assert (costs.dispatch_us, costs.dispatch_us_per_kib) == pytest.approx((40, 10), abs=0.5)
+    assert overheads.client_costs([logs], lines, 512).send_us_per_kib == pytest.approx(20, abs=0.5)
+
+
 def test_front_and_client_add_up_to_the_latency_that_was_measured():
     logs = busy_and_lone().logs()
     lines = front_lines([logs])
@@ -68,7 +83,7 @@ def test_send_leaves_out_what_a_request_waited_for_a_busy_front():
     parts = overheads.client_parts(logs, front_lines([logs]))
     assert parts.waited_ns[:-1].tolist() == [0] * 50
     assert parts.waited_ns[-1] == 64 * US
-    assert overheads.client_costs([logs], front_lines([logs])).cpu_us_per_request == pytest.approx(40)
+    assert overheads.client_costs([logs], front_lines([logs]), 256).cpu_us_per_request == pytest.approx(40)
 
 
 def test_a_request_parsed_behind_others_of_its_iteration_has_waited_for_their_parses():
@@ -81,7 +96,7 @@ def test_a_request_parsed_behind_others_of_its_iteration_has_waited_for_their_pa
 
 def test_every_batch_counts_once_for_the_client():
     logs = busy_and_lone().logs()
-    costs = overheads.client_costs([logs], front_lines([logs]))
+    costs = overheads.client_costs([logs], front_lines([logs]), 256)
     assert len(costs.send_us) == len(costs.receive_us) == 101
     assert overheads.client_parts(logs, front_lines([logs])).weight.sum() == pytest.approx(120)
 
