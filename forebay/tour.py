@@ -33,6 +33,8 @@ SLO_FACTOR = 3.0
 RUN = "15s"
 """Length of a live run."""
 BUDGET_S = 60.0
+MAX_BATCH = 16
+"""Batches are measured up to so many rows, if the model takes as many."""
 SPOT_CHECK_S = 5.0
 
 
@@ -133,6 +135,7 @@ def _profile(folder: Path, seed: int, progress: Progress) -> tuple[Profile, str]
         folder / "model.onnx",
         out=path,
         budget_s=BUDGET_S,
+        max_batch=MAX_BATCH,
         seed=seed,
         progress=lambda done, what: progress(f"calibrate: {what}", done),
     )
