@@ -10,7 +10,7 @@ from typing import Any, Literal
 from forebay.formats import FORMATS, format_of
 from forebay.inputs import load_scenario, sample_faults
 from serve.errors import ForebayError, SpecError
-from serve.files import parse, read
+from serve.files import parse, read, resolve
 from serve.profile import Profile
 from sim.expect import Judgement, claims_of
 from sim.expect import check as check_claims
@@ -18,6 +18,7 @@ from sim.junit import Case, CaseOutcome, Suite
 from sim.result import Result
 from sim.scenario import Scenario
 from sim.simulate import simulate
+from sim.traces import load as load_trace
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -76,6 +77,7 @@ def _unknown(path: Path, named: bool) -> FileCheck:
 
 def _check_scenario(path: Path, scenario: Scenario, seed: int | None) -> FileCheck:
     if not scenario.expect:
+        _read_traces(path, scenario)
         return FileCheck(str(path), "scenario", "valid")
     if seed is not None:
         scenario = scenario.model_copy(update={"seed": seed})
@@ -86,6 +88,19 @@ def _check_scenario(path: Path, scenario: Scenario, seed: int | None) -> FileChe
         scenario.replications,
     )
     return FileCheck(str(path), "scenario", checked.outcome, checked.result, checked.judgements)
+
+
+def _read_traces(path: Path, scenario: Scenario) -> None:
+    """What a simulation would read first; SpecError with the faults of all traces."""
+    faults = []
+    for class_ in scenario.workload.classes.values():
+        if class_.arrivals.trace is not None:
+            try:
+                load_trace(resolve(path, class_.arrivals.trace.file))
+            except SpecError as error:
+                faults += error.faults
+    if faults:
+        raise SpecError(faults)
 
 
 def exit_code(checks: Sequence[FileCheck], strict: bool) -> int:

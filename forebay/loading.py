@@ -54,8 +54,8 @@ class Loaded:
 
     @property
     def held(self) -> bool:
-        """Whether every bound of the SLO held."""
-        return all(bound.held for bound in self.bounds)
+        """Whether anything was answered, and every bound of the SLO held."""
+        return self.run.answered > 0 and all(bound.held for bound in self.bounds)
 
 
 def of_scenario(path: Path, scenario: Scenario, seed: int | None) -> Load:

@@ -8,7 +8,6 @@ both sides.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from serve.launch import Live, launch
 from serve.load_plan import LoadPlan
 from serve.loadgen import LoadGenerator
 from serve.records import Rows
+from serve.scratch import scratch
 
 if TYPE_CHECKING:
     from sim.service import Level
@@ -185,8 +185,8 @@ def _folder(given: Path | None) -> Iterator[Path]:
         given.mkdir(parents=True, exist_ok=True)
         yield given
         return
-    with tempfile.TemporaryDirectory(prefix="forebay-verify-") as folder:
-        yield Path(folder)
+    with scratch() as folder:
+        yield folder
 
 
 def _logged(logs: Path) -> Rows:

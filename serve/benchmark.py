@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from serve.errors import EngineError, Fault, SpecError
 from serve.load_plan import Target
 from serve.policy.codes import OUTCOME_FAILED
 from serve.profile import Noise, Profile, Samples, ServiceCell, Startup
+from serve.scratch import scratch
 
 __all__ = ["calibrate", "spot_check"]
 
@@ -105,8 +105,7 @@ def calibrate(
     parts: list[Logs] = []
     strangers: list[float] = []
     grid = design.row_grid(subject.facts.max_batch)
-    with tempfile.TemporaryDirectory(prefix="forebay-") as temporary:
-        folder = Path(temporary)
+    with scratch() as folder:
         write_null_profile(folder / "null.yaml", subject.facts, asked.threads)
         for number, each in enumerate(asked.threads):
             until_s = begun_s + budget_s * (1 - CLOSING_SHARE) * (number + 1) / len(asked.threads)
@@ -217,7 +216,7 @@ class Run:
                 assert plan.closed is not None
                 self._take_ids(len(plan.closed.rows))
                 bench.place(neighbours=episode.crowd > 0)
-                bench.run(plan, apart=not episode.joined)
+                bench.run(plan, apart=not episode.joined, rested=episode.rested)
                 self.tell(min(1.0, (time.monotonic() - self.begun_s) / self.asked.budget_s))
 
     def _take_ids(self, count: int) -> int:
@@ -289,13 +288,14 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
             "row; give a larger budget"
         )
     kept = where(ones, fit.in_cells(ones, cells))
-    undisturbed = where(kept, fit.unmet(kept))
+    cold_us = fit.cold_us(where(samples, fit.lone(samples)))
+    undisturbed = fit.warmed(where(kept, fit.unmet(kept)), cold_us)
     level = fit.level(undisturbed["at_s"], fit.ratios(undisturbed))
     disturbed = disturbances(level, fit.stalls(kept), strangers)
     # As in all our files, a path is relative to the file that names it.
     file = os.path.relpath(asked.model_path.resolve(), asked.out.resolve().parent)
     facts = subject.facts.model_copy(update={"file": file, "max_batch": max(c.rows for c in cells if c.busy == 0)})
-    wake_idle, wake_busy = fit.wake_us(kept)
+    wake_idle, wake_busy = fit.wake_us(where(samples, fit.lone(samples)))
     lines = overheads.front_lines(parts)
     profile = Profile(
         name=profile_name(asked.out),
@@ -304,6 +304,7 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
         machine=machine.describe(),
         model=facts,
         service=cells,
+        cold_us=cold_us,
         fit=fit.curve(cells) | {"joining_us": fit.joining_us(samples)},
         front=overheads.front_costs(parts, lines, subject.bytes_in, subject.bytes_out),
         client=overheads.client_costs(parts, lines, subject.bytes_in),

@@ -34,6 +34,8 @@ __all__ = ["Answer", "Engine", "LiveRequest", "ModelEngine", "Served", "Statisti
 
 _logger = logging.getLogger(__name__)
 
+REPLICAS_PER_CORE_MAX = 32
+"""More are a slip of the pen, and would take the machine's memory before anybody could stop them."""
 OWN_IDS = 2**62
 """Ids of requests whose client named none count up from here."""
 
@@ -300,17 +302,26 @@ class Engine:
 
     async def start(self) -> None:
         """Spawn, load and warm every replica. Raises EngineError naming the model and what is wrong."""
+        self._check_count()
         set_timer_slack()
         self.loop.add_reader(self._timer.fd, self._timer_fired)
         for engine in self._engines.values():
             for replica in range(len(engine.handles)):
                 engine.spawn(replica)
+                await asyncio.sleep(0)  # a signal to stop is heard between two of many
         await asyncio.gather(*(engine.first_start for engine in self._engines.values()))
         for name, engine in self._engines.items():
             handle = engine.handles[0]
             assert handle is not None and handle.facts is not None
             self.models[name] = engine.served(handle.facts)
         self._started = True
+
+    def _check_count(self) -> None:
+        most = REPLICAS_PER_CORE_MAX * len(os.sched_getaffinity(0))
+        counts = {name: len(engine.handles) for name, engine in self._engines.items()}
+        if sum(counts.values()) > most:
+            asked = ", ".join(f"models.{name}.replicas.count {count}" for name, count in counts.items())
+            raise EngineError(f"{asked}: this machine runs at most {most} replicas ({REPLICAS_PER_CORE_MAX} a core)")
 
     @property
     def started(self) -> dict[str, list[Started]]:

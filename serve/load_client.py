@@ -8,6 +8,7 @@ microseconds a request and never sit between a due instant and its send.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import select
 import time
@@ -359,8 +360,6 @@ def serve_parent(pipe: Pipe, address: tuple[str, int]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Entry of the child process: FD of the pipe, HOST, PORT."""
-    try:
+    """Entry of the child process: FD of the pipe, HOST, PORT. It ends when the pipe's other end has gone."""
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         serve_parent(Pipe(int(argv[0])), (argv[1], int(argv[2])))
-    except EOFError:
-        return

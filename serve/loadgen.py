@@ -47,7 +47,11 @@ Progress = Callable[[float], None]
 READY_TIMEOUT_S = 30.0
 
 # Not `-m`: a module run as __main__ would pickle its results under a name that the parent does not know.
-_CHILD = "import sys; from serve.load_client import main; main(sys.argv[1:])"
+# Ctrl-C reaches every process of a terminal; it is the parent that ends this one.
+_CHILD = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "from serve.load_client import main; main(sys.argv[1:])"
+)
 
 
 class LoadError(EngineError):

@@ -142,6 +142,10 @@ class Profile(Spec):
         description="tau(rows) = base_ms + row_ms x rows at the fewest threads and busy 0, its relative error, and "
         "joining_us: what each further request of a batch adds to its rows' time"
     )
+    cold_us: list[float] = Field(
+        [],
+        description="what a batch takes longer if its replica was idle for 0.26, 0.52, ... 134 ms; empty: nothing",
+    )
     front: FrontCosts
     client: ClientCosts
     startup: Startup

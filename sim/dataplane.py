@@ -402,6 +402,7 @@ def _scalars(node: Node) -> Ints:
         s[field] = value
     s[ly.HEAPS + ly.TIMER_DUE_NS : ly.LEVEL : ly.HEAP_WIDTH] = NEVER_NS
     s[ly.FRONT : ly.FRONT + len(node.front)] = node.front
+    s[ly.COLD : ly.COLD + len(service.cold_ns)] = service.cold_ns
     blocks = s[ly.LEVEL : ly.REPLICA].reshape(-1, ly.LEVEL_WIDTH)
     blocks[:, [ly.LEVEL_HEAD, ly.LEVEL_TAIL]] = ly.POSITION_ZERO
     replicas = s[ly.REPLICA :].reshape(ly.R_WIDTH, node.replicas)

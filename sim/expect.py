@@ -111,6 +111,10 @@ def parse_bound(name: str, value: str | float, classes: Collection[str]) -> Expe
     """
     class_, metric = parse_metric(name, classes)
     limit = parse_value(METRICS[metric], str(value))
+    if METRICS[metric].unit == "share" and not 0 <= limit <= 1:
+        raise ValueError(f"the value of {metric} must be from 0% to 100%, got {value!r}")
+    if METRICS[metric].unit != "share" and limit <= 0:
+        raise ValueError(f"the value of {metric} must be above 0, got {value!r}")
     if metric in LOWER_BOUNDED:
         return Expectation(f"{name} >= {value}", class_, metric, low=limit)
     return Expectation(f"{name} <= {value}", class_, metric, high=limit)

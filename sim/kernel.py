@@ -141,6 +141,7 @@ def control(s, pool, q, t, x, out, op, replica):
         kill(s, pool, q, t, x, out, replica)
     elif op == ly.OP_READY and s[replica_at(s, ly.R_UP, replica)] == 0:
         s[replica_at(s, ly.R_UP, replica)] = 1
+        s[replica_at(s, ly.R_RESTED_NS, replica)] = s[ly.NOW_NS]
         if s[replica_at(s, ly.R_DRAINING, replica)] == 0:
             s[ly.AVAILABLE] += 1
             s[ly.FREE_SLOTS] += s[ly.SLOTS]

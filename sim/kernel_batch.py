@@ -16,6 +16,7 @@ from serve.policy.codes import (
     REASON_NONE,
     REASON_QUEUE,
 )
+from serve.policy.service import COLD_KNOTS
 from sim import layout as ly
 from sim.compiled import helper, inlined
 from sim.kernel_leave import job_push, leave_unserved, refuse
@@ -40,6 +41,7 @@ put_back_outcome = inlined(admission.put_back_outcome)
 dispatch_ns = inlined(front.dispatch_ns)
 service_ns = inlined(service.service_ns)
 following_ns = inlined(service.following_ns)
+cold_ns = inlined(service.cold_ns)
 
 
 @inlined
@@ -140,6 +142,8 @@ def start(s, pool, q, t, table, levels, b, replica):
     draw = q[s[ly.AT_DRAWS] + first * s[ly.DRAWS] + death]
     pressure = min(s[ly.RUNNING], s[ly.PRESSURE_MAX])
     span_ns = service_ns(table, s[ly.TABLE_BITS], s[ly.TABLE_ROWS_MAX], rows, pressure, draw, level)
+    if s[ly.COLD + COLD_KNOTS - 1] > 0:
+        span_ns += cold_ns(s, ly.COLD, now_ns - s[replica_at(s, ly.R_RESTED_NS, replica)])
     if q[batch + ly.B_DISPATCH_NS] < now_ns:
         span_ns = following_ns(span_ns, s[ly.HANDOVER_NS])
     end_ns = now_ns + span_ns
@@ -246,6 +250,7 @@ def stop_running(s, q, x, replica):
     spread(s, x, s[ly.X_BUSY], q[batch + ly.B_START_NS], s[ly.NOW_NS])
     s[replica_at(s, ly.R_RUNNING, replica)] = ly.NOWHERE
     s[replica_at(s, ly.R_END_NS, replica)] = NEVER_NS
+    s[replica_at(s, ly.R_RESTED_NS, replica)] = s[ly.NOW_NS]
     s[ly.RUNNING] -= 1
 
 

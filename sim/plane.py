@@ -26,6 +26,7 @@ from typing import Protocol
 import numpy as np
 
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
+from serve.policy.service import COLD_KNOTS
 from serve.records import Rows
 from serve.scheduler import SchedulerSpec
 from sim.tally import HISTOGRAM_BINS as HISTOGRAM_BINS
@@ -56,6 +57,7 @@ class Service:
     levels: Floats = field(default_factory=lambda: np.ones(1))  # by start_ns // level_bin_ns; the last one lasts
     level_bin_ns: int = 2**62
     handover_ns: int = 0  # what a batch saves that waited in the second slot
+    cold_ns: Ints = field(default_factory=lambda: np.zeros(COLD_KNOTS, np.int64))  # see `serve.policy.service.cold_ns`
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,8 @@ def check_node(node: Node, closed: Closed | None = None) -> None:
         "front costs must not be negative": bool(np.any(node.front[:FRONT_BUDGET_NS] < 0)),
         "replicas must be at least 1": node.replicas < 1,
         "level_bin_ns must be positive": service.level_bin_ns < 1 or len(service.levels) < 1,
+        f"cold_ns must be {COLD_KNOTS} ascending times": len(service.cold_ns) != COLD_KNOTS
+        or bool(np.any(np.diff(service.cold_ns, prepend=0) < 0)),
         "slots must be 1 or 2": spec.slots not in (1, 2),
         "service times and levels must not be negative": bool(np.any(service.table < 0) or np.any(service.levels < 0)),
         "closed.think_ns must have one entry a client": closed is not None

@@ -33,7 +33,7 @@ from serve.policy.codes import (
     REASON_NONE,
 )
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_TIMER_LATE_NS
-from serve.policy.service import following_ns, service_ns
+from serve.policy.service import cold_ns, following_ns, service_ns
 from serve.records import Rows, empty_rows
 from serve.scheduler import Batch, Drop, Request, Scheduler
 from sim.arrivals import Arrivals
@@ -98,6 +98,8 @@ class Reference:
         self._front = [int(v) for v in node.front]
         self._table = [int(v) for v in node.service.table]
         self._levels = [float(v) for v in node.service.levels]
+        self._cold = [int(v) for v in node.service.cold_ns]
+        self._rested_ns = [0] * node.replicas  # since when each replica has been idle, where it is
         self._clock = Clock()
         self._at = self._clock.at
         self._arrivals = Arrivals(self._clock, node, classes, closed, self._arrive)
@@ -169,7 +171,12 @@ class Reference:
 
     def ready(self, replica: int) -> None:
         """Control: the replica is up."""
-        self._control(lambda: self.scheduler.up(replica))
+        self._control(lambda: self._ready(replica))
+
+    def _ready(self, replica: int) -> None:
+        if not self.scheduler.replicas[replica].up:
+            self._rested_ns[replica] = self.now_ns
+        self.scheduler.up(replica)
 
     def kill(self, replica: int) -> None:
         """Control: the replica dies (rule 8)."""
@@ -341,6 +348,7 @@ class Reference:
         draw = first.payload.draws[min(first.deaths, len(first.payload.draws) - 1)]
         pressure = min(busy, service.pressure_max)
         span_ns = service_ns(self._table, service.bits, service.rows_max, batch.rows, pressure, draw, level)
+        span_ns += cold_ns(self._cold, 0, self.now_ns - self._rested_ns[batch.replica])
         if batch.dispatch_ns < self.now_ns:
             span_ns = following_ns(span_ns, service.handover_ns)
         self._batches[batch.id] = [self.now_ns, -1, batch.rows, batch.reason]
@@ -349,7 +357,7 @@ class Reference:
     def _ended(self, batch: Batch) -> None:
         if self.scheduler.replicas[batch.replica].incarnation != batch.incarnation:
             return  # its replica died meanwhile
-        self._batches[batch.id][1] = self.now_ns
+        self._batches[batch.id][1] = self._rested_ns[batch.replica] = self.now_ns
         following = self.scheduler.ended(batch.replica, self.now_ns)
         if following is not None:
             self._start(following, self.scheduler.running - 1)

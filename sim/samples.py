@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from serve.errors import ProfileError, SpecError
 from serve.files import resolve, sha256
+from serve.policy.service import COLD_KNOTS, COLD_SHIFT
 from serve.profile import Noise, Profile, ServiceCell
 
 Floats = npt.NDArray[np.float64]
@@ -27,8 +28,10 @@ ALONE_SAMPLES_MIN = 30
 
 
 def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells, Cells]:
-    """The samples of the profile read from `path`: as measured, freed of the machine's level, and of the latter those
-    without neighbours (`busy` 0) that met none later either, which is what a machine's only replica is like.
+    """The samples of the profile read from `path`, in three ways.
+
+    As measured; freed of the machine's level and of what idle replicas take longer; and of the latter
+    those without neighbours (`busy` 0) that met none later either, which is what a machine's only replica is like.
 
     A sample's service time is divided by the level of the window in which it was taken, so that what
     is left scatters around one and the same machine; a simulated run then gets a level of its own.
@@ -48,11 +51,12 @@ def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells, Cells]:
         raise ProfileError(f"{path}: samples.sha256: {file.name} is not the file that was measured with this profile")
     columns = read_columns(file)
     cells = _grouped(columns, columns["service_ns"])
+    warm_ns = np.maximum(columns["service_ns"] - cold_at(columns["idle_ns"], profile), 1.0)
     for cell in profile.service:
         if (cell.threads, cell.busy, cell.rows) not in cells:
             where = f"threads {cell.threads}, busy {cell.busy}, rows {cell.rows}"
             raise ProfileError(f"{path}: {file.name} holds no samples of {where}, which the profile lists")
-    freed_ns = columns["service_ns"] / levels_at(columns["at_s"], profile.noise)
+    freed_ns = warm_ns / levels_at(columns["at_s"], profile.noise)
     freed = _grouped(columns, freed_ns)
     unmet = columns["met"] == 0
     unmet_cells = _grouped({name: values[unmet] for name, values in columns.items()}, freed_ns[unmet])
@@ -60,7 +64,7 @@ def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells, Cells]:
     return cells, freed, {**freed, **alone}
 
 
-READ = ("threads", "busy", "rows", "at_s", "service_ns", "met")
+READ = ("threads", "busy", "rows", "at_s", "service_ns", "met", "idle_ns")
 """Columns of a samples' file that service times need."""
 
 
@@ -79,6 +83,14 @@ def read_columns(file: Path) -> dict[str, Floats]:
         name: np.concatenate([np.from_dlpack(chunk) for chunk in table[name].chunks]).astype(np.float64)
         for name in READ
     }
+
+
+def cold_at(idle_ns: Floats, profile: Profile) -> Floats:
+    """What each batch took longer because its replica had been idle for so long."""
+    if not profile.cold_us:
+        return np.zeros(len(idle_ns))
+    knots = [0.0, *(2.0 ** (COLD_SHIFT + k) for k in range(COLD_KNOTS))]
+    return np.asarray(np.interp(idle_ns, knots, [0.0, *(1000 * us for us in profile.cold_us)]))
 
 
 def levels_at(at_s: Floats, noise: Noise) -> Floats:

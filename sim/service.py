@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from serve.errors import ProfileError
 from serve.policy import front
+from serve.policy.service import COLD_KNOTS
 from serve.profile import ClientCosts, FrontCosts, Noise, Profile
 from serve.spec import Origin
 from sim.plane import Ints, Service
@@ -153,8 +154,17 @@ class Law:
         table = quantile_table(cells, self.threads, self.pressure_max, self.max_batch, not self.exact)
         table = (table + self._joining_ns()[:, np.newaxis]) * factor
         whole = np.maximum(np.rint(table), 1).astype(np.int64)
-        handover_ns = 0 if self.exact else handover(self.measured.profile.noise)
-        return Service(whole.reshape(-1), BITS, self.max_batch, self.pressure_max, levels, bin_ns, handover_ns)
+        profile = self.measured.profile
+        handover_ns = 0 if self.exact else handover(profile.noise)
+        shape = (BITS, self.max_batch, self.pressure_max)
+        cold = cold_curve(profile, not self.exact)
+        return Service(whole.reshape(-1), *shape, levels, bin_ns, handover_ns, cold)
+
+
+def cold_curve(profile: Profile, known: bool) -> Ints:
+    """`Service.cold_ns`; zeros where it is not `known` (emulated replicas draw from samples that hold it)."""
+    values = profile.cold_us if known and profile.cold_us else [0.0] * COLD_KNOTS
+    return np.array([_ns(us) for us in values], np.int64)
 
 
 def handover(noise: Noise) -> int:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from serve.errors import SpecError
+from serve.errors import Fault, SpecError
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 ROWS_MAX = 65536
 """As many as a scenario may write for a request."""
+FAULTS_SHOWN = 20
 ARRIVAL_MAX_S = 2.0**32
 """Later instants (136 years) are taken for timestamps in another unit and refused."""
 
@@ -25,20 +28,29 @@ def load(path: Path, scale: float = 1.0) -> tuple[Ints, Ints | None]:
 
     Raises
     ------
-    SpecError : naming file, line (CSV) or record (parquet), and what was found.
+    SpecError : every fault with file, line (CSV) or record (parquet), and what was found; after FAULTS_SHOWN of them
+        only their number.
     """
     parquet = path.suffix in (".parquet", ".pq")
     columns = _read(path, parquet)
-    place = "record {}" if parquet else "line {}"
-    offset = 1 if parquet else 2  # a CSV's first line is its header
-    arrival_s = _numbers(path, "arrival_s", columns["arrival_s"], place, offset)
-    _check_arrivals(path, arrival_s, place, offset)
-    if "rows" not in columns:
-        return _ns(arrival_s, scale), None
-    rows = _numbers(path, "rows", columns["rows"], place, offset)
-    unfit = ~((rows >= 1) & (rows <= ROWS_MAX) & (rows == np.floor(rows)))
-    _refuse(path, "rows", unfit, rows, place, offset, f"must be a whole number from 1 to {ROWS_MAX}")
-    return _ns(arrival_s, scale), rows.astype(np.int64)
+    # A CSV's first line is its header.
+    place = _Place(path, "record {}" if parquet else "line {}", offset=1 if parquet else 2)
+    arrival_s, faults = _numbers(place, "arrival_s", columns["arrival_s"])
+    faults += _arrival_faults(place, arrival_s)
+    rows = None
+    if "rows" in columns:
+        rows, more = _numbers(place, "rows", columns["rows"])
+        unfit = ~((rows >= 1) & (rows <= ROWS_MAX) & (rows == np.floor(rows)))
+        faults += more + place.faults("rows", unfit, rows, f"must be a whole number from 1 to {ROWS_MAX}")
+    if faults:
+        raise SpecError(_shown(path, faults))
+    return _ns(arrival_s, scale), None if rows is None else rows.astype(np.int64)
+
+
+def _shown(path: Path, faults: list[Fault]) -> list[Fault]:
+    if len(faults) <= FAULTS_SHOWN:
+        return faults
+    return [*faults[:FAULTS_SHOWN], Fault(str(path), "", f"has {len(faults) - FAULTS_SHOWN} more faults like these")]
 
 
 def _ns(arrival_s: Floats, scale: float) -> Ints:
@@ -80,28 +92,39 @@ def _csv_table(path: Path):  # type: ignore[no-untyped-def]
     return csv.read_csv(path, csv.ReadOptions(), csv.ParseOptions(ignore_empty_lines=False), text)
 
 
-def _numbers(path: Path, field: str, values: npt.NDArray[np.object_], place: str, offset: int) -> Floats:
-    numbers = np.empty(len(values))
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How a value of the file is named."""
+
+    path: Path
+    form: str
+    offset: int
+
+    def fault(self, index: int, field: str, what: str) -> Fault:
+        return Fault(str(self.path), f"{self.form.format(index + self.offset)}, {field}", what)
+
+    def faults(self, field: str, bad: npt.NDArray[np.bool_], values: Floats, what: str) -> list[Fault]:
+        """One for each bad value that is a number; what is none has been told already."""
+        told = np.flatnonzero(bad & ~np.isnan(values))
+        return [self.fault(int(i), field, f"{what}, got {values[i]:g}") for i in told]
+
+
+def _numbers(place: _Place, field: str, values: npt.NDArray[np.object_]) -> tuple[Floats, list[Fault]]:
+    """The values, NaN where one is no number, which is a fault."""
+    numbers, faults = np.full(len(values), np.nan), []
     for i, value in enumerate(values):
-        try:
+        with contextlib.suppress(TypeError, ValueError):
             numbers[i] = float(value)
-        except (TypeError, ValueError):
+        if np.isnan(numbers[i]):
             found = "nothing" if value is None or value == "" else repr(value)
-            raise SpecError.of(path, f"{place.format(i + offset)}, {field}", f"must be a number, got {found}") from None
-    return numbers
+            faults.append(place.fault(i, field, f"must be a number, got {found}"))
+    return numbers, faults
 
 
-def _check_arrivals(path: Path, arrival_s: Floats, place: str, offset: int) -> None:
+def _arrival_faults(place: _Place, arrival_s: Floats) -> list[Fault]:
     outside = ~((arrival_s >= 0) & (arrival_s < ARRIVAL_MAX_S))
-    allowed = f"must be seconds from the start, in [0, {ARRIVAL_MAX_S:.0f})"
-    _refuse(path, "arrival_s", outside, arrival_s, place, offset, allowed)
-    back = np.concatenate([[False], np.diff(arrival_s) < 0])
-    _refuse(path, "arrival_s", back, arrival_s, place, offset, "must not be before the arrival above it")
-
-
-def _refuse(
-    path: Path, field: str, bad: npt.NDArray[np.bool_], values: Floats, place: str, offset: int, what: str
-) -> None:
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise SpecError.of(path, f"{place.format(first + offset)}, {field}", f"{what}, got {values[first]:g}")
+    faults = place.faults(
+        "arrival_s", outside, arrival_s, f"must be seconds from the start, in [0, {ARRIVAL_MAX_S:.0f})"
+    )
+    back = np.concatenate([[False], np.diff(arrival_s) < 0]) & ~outside
+    return faults + place.faults("arrival_s", back, arrival_s, "must not be before the arrival above it")

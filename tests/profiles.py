@@ -82,6 +82,7 @@ def _columns(made: Synthetic) -> dict[str, np.ndarray]:
         "rows": rows,
         "at_s": at_s,
         "met": busy,
+        "idle_ns": np.zeros(len(busy), np.int64),
         "service_ns": np.rint(np.concatenate(times) * levels).astype(np.int64),
     }
 

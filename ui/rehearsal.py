@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from planner.report import Report
 from planner.verify import verify
 from serve.errors import ForebayError
 from serve.launch import launch
+from serve.scratch import scratch
 
 UNWATCHED_S = 5.0
 """How long it goes on unwatched: a browser that lost its connection for a moment comes back within that."""
@@ -53,9 +53,9 @@ class Rehearsal:
 
     def _run(self) -> None:
         try:
-            with launch(self.deployment) as live, tempfile.TemporaryDirectory(prefix="forebay-live-") as folder:
+            with launch(self.deployment) as live, scratch() as folder:
                 self.url = live.url
-                prediction = Path(folder) / "prediction.yaml"
+                prediction = folder / "prediction.yaml"
                 while True:
                     self.report = verify(
                         self.deployment, url=live.url, repeats=1, progress=self._told, prediction_path=prediction

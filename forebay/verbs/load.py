@@ -26,7 +26,7 @@ def load(
 ) -> None:
     """Send load to a running server and measure.
 
-    Requests leave at their instants, whatever the server does. Exits 1 if the scenario's SLO is missed.
+    Requests leave at their instants, whatever the server does. Exits 1 if the SLO is missed, or nothing is answered.
     Latency counts from the intended instant of a request, so that a slow server cannot slow its own clock.
     """
     from forebay.console import bar, emit

@@ -43,6 +43,10 @@ THINKS = {1: (0.5, 1.5), 2: (0.0, 0.5)}
 """Mean think time of so many solo clients, in gaps between arrivals at that rate."""
 CENTRE_WEIGHT = 0.45
 """A size is asked for so much less often by each step of the grid that it is away from the episode's centre."""
+RESTS_S = (50e-6, 0.1)
+"""Idle times by which it is seen what they cost a replica: its core sleeps, its caches come to hold other things."""
+RESTED_SHARE = 0.25
+"""Time spent on that, relative to all else."""
 CLIENT_REQUESTS_MAX = 20_000
 NULL_THINK_S = 0.003
 SETTLE_NS = 10_000_000
@@ -111,6 +115,7 @@ class Episode:
     centre: int = -1  # place in the grid that rows are drawn about; -1: evenly
     think_s: float = 0.0
     background_s: float = 0.0
+    rested: bool = False  # think times spread evenly over the orders of magnitude of RESTS_S instead
 
     @property
     def kinds(self) -> npt.NDArray[np.str_]:
@@ -157,6 +162,7 @@ def cycle(levels: Sequence[int], scale: Scale, left_s: float, rng: np.random.Gen
     episodes.append(Episode(EPISODE_S / 2, null=1, think_s=NULL_THINK_S))
     episodes.append(Episode(EPISODE_S / 2, null=1, solo=1, think_s=NULL_THINK_S))
     episodes.append(Episode(EPISODE_S / 5, refused=1))
+    episodes.append(Episode(RESTED_SHARE * sum(e.seconds for e in episodes), solo=1, rested=True))
     shorter = min(1.0, left_s / (CYCLES_MIN * sum(e.seconds for e in episodes)))
     order = rng.permutation(len(episodes))
     return [replace(episodes[i], seconds=episodes[i].seconds * shorter) for i in order]
@@ -218,6 +224,9 @@ def plan_of(
     refused = kind == "refused"
     rows[:, refused] = rng.integers(NULL_ROWS + 1, max(grid[-1], NULL_ROWS + 1) + 1, (shape[0], int(refused.sum())))
     thinks_s = rng.exponential(1.0, shape) * np.where(background, episode.background_s, episode.think_s)
+    if episode.rested:
+        low, high = np.log(RESTS_S)
+        thinks_s = np.exp(rng.uniform(float(low), float(high), shape))
     target = np.select([kind == CROWD, (kind == NULL) | refused | background], [1, 2], 0).astype(np.int64)
     closed = ClosedLoad(
         first_ns=rng.integers(0, SETTLE_NS, len(kind)),

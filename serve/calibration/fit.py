@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import optimize
 
 from serve.calibration.samples import Bools, Columns, Ints
+from serve.policy.service import COLD_KNOTS, COLD_SHIFT
 from serve.profile import ServiceCell
 
 Floats = npt.NDArray[np.float64]
@@ -29,7 +30,12 @@ LEVEL_SAMPLES_MIN = 10
 
 
 def single(samples: Columns) -> Bools:
-    """Batches that were meant to be of one request each: what the cells are made of."""
+    """Batches that were meant to be of one request each, of replicas at work: what the cells are made of."""
+    return np.asarray((samples["requests"] == 1) & (samples["apart"] == 1) & (samples["rested"] == 0))
+
+
+def lone(samples: Columns) -> Bools:
+    """As `single`, and those of replicas that were let rest."""
     return np.asarray((samples["requests"] == 1) & (samples["apart"] == 1))
 
 
@@ -108,6 +114,51 @@ def joining_us(samples: Columns) -> float:
     more = samples["requests"][joined].astype(np.float64) - 1
     extra_ns = around_ns[joined] - np.interp(samples["rows"][joined], known, means)
     return rounded(max(0.0, float(np.sum(extra_ns * more) / np.sum(more**2)) / 1000))
+
+
+# -- cold replicas -----------------------------------------------------------------------------------------
+
+COLD_ROUNDS = 20
+COLD_SAMPLES_MIN = 8
+"""A knot about which fewer batches were seen takes the value of the knot before it."""
+
+
+def knots_ns() -> Floats:
+    """Idle times at which the curve of `serve.policy.service.cold_ns` has its values, 0 before them."""
+    return np.array([0.0, *(2.0 ** (COLD_SHIFT + k) for k in range(COLD_KNOTS))])
+
+
+def cold_us(samples: Columns) -> list[float]:
+    """What a lone batch takes longer, by how long its replica had been idle, at the knots; ascending, 0 if unknown.
+
+    An additive model: a batch of r rows takes m(r) when warm and c(idle) more when cold. Both by medians,
+    in turns; near a knot means within a factor of the square root of 2.
+    """
+    idle_ns = samples["idle_ns"].astype(np.float64)
+    chosen = (samples["busy"] == 0) & (samples["met"] == 0) & (idle_ns >= 0)
+    knots = knots_ns()[1:]
+    bucket = np.clip(np.rint(np.log2(np.maximum(idle_ns, 1.0) / knots[0])) + 1, 0, COLD_KNOTS).astype(np.int64)[chosen]
+    _, cell = np.unique(cell_keys(samples)[chosen], axis=0, return_inverse=True)
+    service_ns = samples["service_ns"][chosen].astype(np.float64)
+    if not len(service_ns) or not (bucket == 0).any():
+        return [0.0] * COLD_KNOTS
+    warm, cold = np.zeros(cell.max() + 1), np.zeros(COLD_KNOTS + 1)
+    for _ in range(COLD_ROUNDS):
+        warm = np.array([np.median((service_ns - cold[bucket])[cell.reshape(-1) == i]) for i in range(len(warm))])
+        over = service_ns - warm[cell.reshape(-1)]
+        for k in range(COLD_KNOTS + 1):
+            seen = over[bucket == k]
+            cold[k] = np.median(seen) if len(seen) >= COLD_SAMPLES_MIN else cold[max(0, k - 1)]
+        cold = np.maximum.accumulate(cold - cold[0])
+    return [rounded(v / 1000) for v in cold[1:]]
+
+
+def warmed(samples: Columns, curve_us: Sequence[float]) -> Columns:
+    """The samples as a replica that is never idle would have given them."""
+    idle_ns = np.maximum(samples["idle_ns"], 0).astype(np.float64)
+    extra_ns = np.interp(idle_ns, knots_ns(), [0.0, *(1000 * v for v in curve_us)])
+    warm_ns = np.maximum(samples["service_ns"] - np.rint(extra_ns).astype(np.int64), 1)
+    return {**samples, "service_ns": warm_ns}
 
 
 # -- the machine's level -------------------------------------------------------------------------------------

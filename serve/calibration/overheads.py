@@ -339,7 +339,7 @@ def client_parts(logs: Logs, lines: FrontLines) -> ClientParts:
         waited_ns=waited_ns,
         queue=requests[:, records.QUEUE],
         rows=requests[:, records.ROWS],
-        weight=np.where(beside_crowd(logs)[span_of(spans, place)], 0.0, 1.0 / answers.size),
+        weight=np.where((beside_crowd(logs) | rested(logs))[span_of(spans, place)], 0.0, 1.0 / answers.size),
     )
 
 
@@ -358,6 +358,11 @@ def beside_crowd(logs: Logs) -> Bools:
     bounds = np.array([(span.client.start_ns, span.client.end_ns) for span in logs.spans]).reshape(-1, 2)
     taking = np.diff(np.searchsorted(dispatched, bounds), axis=1)[:, 0] > 0
     return taking & (not taking.all())
+
+
+def rested(logs: Logs) -> Bools:
+    """By replay, whether it let the replica rest: front and client then slept as well, longer than under load."""
+    return np.array([span.rested for span in logs.spans], bool)
 
 
 def waited_for_front(jobs: Jobs, intended_ns: Ints, enqueue_ns: Ints) -> Ints:

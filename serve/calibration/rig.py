@@ -48,12 +48,13 @@ RETRY_AFTER_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One replay: what the client saw, CPU seconds of the engine's front process, and whether its requests were kept
-    apart, so that each became a batch of its own."""
+    """One replay: what the client saw, CPU seconds of the engine's front process, whether its requests were kept
+    apart, so that each became a batch of its own, and whether its replica was let rest between them."""
 
     client: ClientRows
     front_cpu_s: float
     apart: bool = True
+    rested: bool = False
 
 
 @dataclass(slots=True)
@@ -76,11 +77,11 @@ class Rig:
     generator: LoadGenerator
     logs: Logs
 
-    def run(self, plan: LoadPlan, apart: bool = True) -> ClientRows:
-        """Replay a plan, and note what it took; `apart` as in `Span`."""
+    def run(self, plan: LoadPlan, apart: bool = True, rested: bool = False) -> ClientRows:
+        """Replay a plan, and note what it took; `apart` and `rested` as in `Span`."""
         before_s = machine.process_cpu_s(self.live.pid)
         client = self.generator.replay(plan)
-        self.logs.spans.append(Span(client, machine.process_cpu_s(self.live.pid) - before_s, apart))
+        self.logs.spans.append(Span(client, machine.process_cpu_s(self.live.pid) - before_s, apart, rested))
         return client
 
     def place(self, neighbours: bool) -> None:

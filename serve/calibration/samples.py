@@ -31,12 +31,13 @@ Columns = dict[str, npt.NDArray[Any]]
 
 SAMPLE_COLUMNS = (
     "threads", "busy", "rows", "at_s", "service_ns", "wake_ns", "compute_ns", "notice_ns", "idle_ns", "requests",
-    "apart", "front_busy", "met", "replica", "model",
+    "apart", "rested", "front_busy", "met", "replica", "model",
 )  # fmt: skip
 """Columns of the samples' file.
 
 `idle_ns`: how long the replica had been idle (-1: it had never worked); `requests`: how many the batch held; `apart`: 0
-if the clients' requests were meant to join, so that holding one is chance; `met`: other batches of the machine that ran
+if the clients' requests were meant to join, so that holding one is chance; `rested`: 1 if the client let the replica
+idle for long, to see what that costs; `met`: other batches of the machine that ran
 at some time during it; `model`: 0 solo, 2 crowd (`rig.QUEUES`).
 """
 
@@ -135,12 +136,13 @@ def idle_before(batches: Rows) -> Ints:
     return idle
 
 
-def sent_apart(logs: Logs, at_ns: Ints) -> Bools:
-    """Whether each instant lies in a replay whose requests were kept apart."""
-    spans = sorted((s.client.start_ns, s.client.end_ns, s.apart) for s in logs.spans)
-    starts, ends, apart = (np.array([span[k] for span in spans]) for k in range(3))
+def of_replay(logs: Logs, at_ns: Ints) -> tuple[Bools, Bools]:
+    """Whether each instant lies in a replay whose requests were kept apart; whose replica was let rest."""
+    spans = sorted((s.client.start_ns, s.client.end_ns, s.apart, s.rested) for s in logs.spans)
+    starts, ends, apart, rested = (np.array([span[k] for span in spans]) for k in range(4))
     place = np.clip(np.searchsorted(starts, at_ns, "right") - 1, 0, None)
-    return np.asarray(apart[place] & (at_ns >= starts[place]) & (at_ns <= ends[place]))
+    inside = (at_ns >= starts[place]) & (at_ns <= ends[place])
+    return np.asarray(apart[place] & inside), np.asarray(rested[place] & inside)
 
 
 def samples_of(logs: Logs, null: bool = False, seed: int = 0) -> Columns:
@@ -158,6 +160,7 @@ def samples_of(logs: Logs, null: bool = False, seed: int = 0) -> Columns:
     disturbed = front_jobs(logs).meeting(end_ns - NEAR_NS, seen_ns) > 0
     notice_ns = free_notice(seen_ns - end_ns, disturbed, column(batches, "busy"), seed)
     order = np.argsort(dispatch_ns, kind="stable")
+    apart, rested = of_replay(logs, dispatch_ns)
     columns: Columns = {
         "threads": np.full(len(batches), logs.threads, np.int64),
         "busy": column(batches, "busy"),
@@ -169,7 +172,8 @@ def samples_of(logs: Logs, null: bool = False, seed: int = 0) -> Columns:
         "notice_ns": seen_ns - end_ns,
         "idle_ns": idle,
         "requests": held,
-        "apart": sent_apart(logs, dispatch_ns).astype(np.int64),
+        "apart": apart.astype(np.int64),
+        "rested": rested.astype(np.int64),
         "front_busy": disturbed.astype(np.int64),
         "met": others_met(dispatch_ns, end_ns),
         "replica": column(batches, "replica"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from serve.calibration.subject import Subject, inspect
 from serve.files import load, resolve
 from serve.load_plan import Target
 from serve.profile import Profile, ServiceCell
+from serve.scratch import scratch
 
 TOLERANCE = 0.05
 """Difference of medians that is put down to chance on the steadiest machine."""
@@ -56,8 +56,8 @@ def spot_check(path: Path, seconds: float = 5.0, seed: int = 0, model: Path | No
     """
     profile = load(path, Profile)
     subject = subject_of(profile, model or resolve(path, profile.model.file), seed)
-    with tempfile.TemporaryDirectory(prefix="forebay-") as temporary:
-        logs, measured_s = _measure(profile, subject, Path(temporary), time.monotonic() + seconds, seed)
+    with scratch() as folder:
+        logs, measured_s = _measure(profile, subject, folder, time.monotonic() + seconds, seed)
     samples = samples_of(logs, seed=seed)
     alone = where(samples, fit.single(samples) & (samples["busy"] == 0))
     level, agrees, why = compare(profile, medians_ms(alone))

@@ -21,6 +21,41 @@ def service_ns(table, bits, rows_max, rows, pressure, draw, level):
     return int(value * level)
 
 
+COLD_SHIFT = 18
+"""The curve of `cold_ns` has its first knot at 2**18 ns, 0.26 ms."""
+COLD_KNOTS = 10
+"""Each further knot lies at twice the idle time of the one before; the last, at 134 ms, goes for all beyond."""
+
+
+def cold_ns(curve, first, idle_ns):
+    """What a batch takes longer on a replica that has been idle: its core slept, its caches hold other things.
+
+    It is a time, not a factor: measured, it does not depend on the rows. Straight lines between knots; which
+    two, the position of the highest bit says.
+
+    Parameters
+    ----------
+    curve : ints of which COLD_KNOTS from `first` on are the curve's values in ns, ascending; 0 at no idle time.
+    idle_ns : since the replica's last batch ended, or since it was ready.
+    """
+    if idle_ns < 1 << COLD_SHIFT:
+        return curve[first] * idle_ns >> COLD_SHIFT
+    if idle_ns >= 1 << COLD_SHIFT + COLD_KNOTS - 1:
+        return curve[first + COLD_KNOTS - 1]
+    knot = 0
+    steps = idle_ns >> COLD_SHIFT
+    if steps >> 8:
+        knot, steps = knot + 8, steps >> 8
+    if steps >> 4:
+        knot, steps = knot + 4, steps >> 4
+    if steps >> 2:
+        knot, steps = knot + 2, steps >> 2
+    knot += steps >> 1
+    low_ns = curve[first + knot]
+    rise_ns = curve[first + knot + 1] - low_ns
+    return low_ns + (rise_ns * (idle_ns - (1 << (COLD_SHIFT + knot))) >> (COLD_SHIFT + knot))
+
+
 def following_ns(span_ns, handover_ns):
     """Service time of a batch that waited in the second slot: the replica has it at hand when the one before ends.
 

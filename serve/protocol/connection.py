@@ -333,7 +333,11 @@ class Connection(asyncio.Protocol):
 
     def _on_header_length(self, name: bytes, value: bytes) -> None:
         if name == b"inference-header-content-length":
-            self._header_length = _count(name, value)
+            length = _count(name, value)
+            if self._header_length not in (None, length):
+                both = f"{self._header_length} and {length}"
+                raise RequestError(400, f"Inference-Header-Content-Length is given twice, {both}")
+            self._header_length = length
 
     def _on_content_length(self, name: bytes, value: bytes) -> None:
         short = len(value) < self.front.length_digits  # the parser has seen to it that it is a number

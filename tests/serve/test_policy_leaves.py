@@ -15,6 +15,7 @@ import pytest
 
 from serve import policy
 from serve.policy import admission, batching, codes, front, service
+from serve.policy.service import COLD_KNOTS
 from serve.records import Outcome, Reason
 
 FOLDER = Path(policy.__file__).parent
@@ -57,6 +58,10 @@ def _arguments(leaf: Callable[..., Any], rng: np.random.Generator) -> tuple[Any,
             given.append(np.zeros(1, np.int64))
         elif name == "table":
             given.append(rng.integers(0, 10**9, 8 * 8 << 6))
+        elif name == "curve":
+            given.append(np.cumsum(rng.integers(0, 10**6, 8 + COLD_KNOTS)))
+        elif name == "idle_ns":
+            given.append(int(2 ** rng.uniform(10, 30)))
         elif name == "level":
             given.append(float(rng.uniform(0.5, 2)))
         elif name == "draw":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve.policy import service
 from serve.policy.service import following_ns, service_ns
 
 BITS, ROWS_MAX, PRESSURE_MAX = 2, 3, 1
@@ -32,3 +34,25 @@ def test_the_level_stretches_the_time_and_the_rest_of_a_nanosecond_is_dropped() 
 def test_a_batch_from_the_second_slot_saves_the_handover_but_takes_some_time(span_ns: int, handover_ns: int) -> None:
     taken = following_ns(span_ns, handover_ns)
     assert taken == span_ns - handover_ns if span_ns > handover_ns else taken == min(span_ns, 1)
+
+
+def test_a_cold_replica_takes_longer_by_a_curve_through_its_knots() -> None:
+    curve = [100, 300, 300, 700, 1500, 1500, 1500, 2000, 4000, 5000]
+    knots = [1 << (service.COLD_SHIFT + k) for k in range(service.COLD_KNOTS)]
+    assert [service.cold_ns(curve, 0, at) for at in knots] == curve
+    assert [service.cold_ns(curve, 0, at) for at in (0, knots[0] // 2, 3 * knots[0] // 2, 10 * knots[-1])] == [
+        0,
+        50,
+        200,
+        5000,
+    ]
+    assert service.cold_ns([7, 7, *curve], 2, knots[4]) == 1500
+
+
+@given(st.lists(st.integers(0, 10**7), min_size=service.COLD_KNOTS, max_size=service.COLD_KNOTS).map(sorted))
+def test_longer_idle_never_makes_a_batch_faster(curve: list[int]) -> None:
+    idle = [int(x) for x in np.geomspace(1, 10**9, 200)]
+    found = [service.cold_ns(curve, 0, at) for at in idle]
+    assert found == sorted(found)
+    at_knots = [0, *(1 << (service.COLD_SHIFT + k) for k in range(service.COLD_KNOTS))]
+    assert np.allclose(found, np.interp(idle, at_knots, [0, *curve]), atol=1)

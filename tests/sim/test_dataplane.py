@@ -7,6 +7,7 @@ import pytest
 
 from serve.policy.codes import NEVER_NS
 from serve.policy.front import FRONT_PARAM_COUNT
+from serve.policy.service import COLD_KNOTS
 from serve.scheduler import SchedulerSpec
 from sim import layout as ly
 from sim.dataplane import DataPlane
@@ -200,5 +201,6 @@ def test_no_two_fields_of_the_layout_share_a_place() -> None:
     scalars = [getattr(ly, name) for name in names[names.index("NOW_NS") : names.index("FRONT")]]
     assert len(set(scalars)) == len(scalars)
     assert max(scalars) < ly.FRONT
-    assert ly.FRONT + FRONT_PARAM_COUNT <= ly.HEAPS
+    assert ly.FRONT + FRONT_PARAM_COUNT <= ly.COLD
+    assert ly.COLD + COLD_KNOTS <= ly.HEAPS
     assert ly.HEAPS + ly.HEAP_WIDTH * ly.HEAP_COUNT <= ly.LEVEL

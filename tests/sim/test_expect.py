@@ -90,6 +90,19 @@ def test_the_bound_of_a_rate_is_its_least_and_of_everything_else_its_most() -> N
     assert parse_bound("refused", 0.01, ()).high == 0.01
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("refused", "300%", "from 0% to 100%, got '300%'"),
+        ("p99", "0ms", "above 0, got '0ms'"),
+        ("goodput", "0/s", "above 0, got '0/s'"),
+    ],
+)
+def test_a_bound_that_nothing_or_everything_keeps_is_refused(name: str, value: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_bound(name, value, ())
+
+
 def test_all_faults_of_a_list_are_told_with_their_places() -> None:
     claims, faults = expect.claims_of(["p99 < 5ms", "p98 < 5ms", "busy < lots"], CLASSES, "f.yaml")
     assert [claim.metric for claim in claims] == ["p99"]

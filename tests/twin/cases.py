@@ -20,6 +20,7 @@ from serve.policy.front import (
     FRONT_PARAM_COUNT,
     FRONT_TIMER_LATE_NS,
 )
+from serve.policy.service import COLD_KNOTS
 from serve.records import COLUMNS, Rows
 from serve.scheduler import SchedulerSpec
 from sim.dataplane import DataPlane
@@ -44,6 +45,7 @@ FEATURES = (
     "neighbours",
     "levels",
     "stops",
+    "cold",
 )
 END_NS = 10**12
 
@@ -67,7 +69,7 @@ def draw_case(family: int, seed: int, size: int, features: int) -> Case:
     """The case of these four numbers."""
     rng = np.random.default_rng([family, seed])
     on = {name: bool(features >> i & 1) for i, name in enumerate(FEATURES)}
-    grid_ns = int(rng.choice([1, 10, 1000]))
+    grid_ns = int(rng.choice([1, 10, 1000, 100_000]))  # the last reaches beyond the first knots of `cold_ns`
     node = _node(rng, on, grid_ns)
     arrivals = _arrivals(rng, on, grid_ns, size)
     closed, closed_chunks = _closed(rng, on, grid_ns, size) if on["closed"] else (None, [])
@@ -103,7 +105,10 @@ def _node(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Node:
         table[:] = table[0]
     levels = rng.choice([0.5, 1.0, 1.37, 3.0], 4) if on["levels"] else np.ones(1)
     handover_ns = int(rng.integers(0, 4)) * grid_ns if on["slots"] else 0
-    service = Service((table * grid_ns).ravel(), bits, rows_max, pressure_max, levels, 13 * grid_ns, handover_ns)
+    cold_ns = np.cumsum(rng.integers(0, 3, COLD_KNOTS)) * grid_ns if on["cold"] else np.zeros(COLD_KNOTS, np.int64)
+    service = Service(
+        (table * grid_ns).ravel(), bits, rows_max, pressure_max, levels, 13 * grid_ns, handover_ns, cold_ns
+    )
     return Node(spec, int(rng.integers(1, 5)), service, _front(rng, on, grid_ns), int(rng.integers(1, 20)) * grid_ns)
 
 

@@ -59,6 +59,7 @@ MUTANTS = {
     ),
     "order: control before a batch that ends": ("event >= EVENT_CONTROL):", "event >= EVENT_ENDED):"),
     "the oldest is the first in order": ("+ NUMBER] < best_number:", "+ NUMBER] < best_number and best == NOWHERE:"),
+    "a replica stays warm": ("span_ns += cold_ns(", "span_ns += 0 * cold_ns("),
     "draws are not keyed by deaths": ("death = min(", "death = 0 * min("),
     "a full pool's ring forgets its holes": (
         "q[ring_at(s, level, end)] = slot",
@@ -87,7 +88,7 @@ def cases() -> list[Case]:
     """The same cases for every mutant, most of them with most features."""
     bits = random.Random(4)
     full = (1 << len(FEATURES)) - 1
-    masks = [full & (bits.getrandbits(16) | bits.getrandbits(16)) for _ in range(CASES)]
+    masks = [full & (bits.getrandbits(len(FEATURES)) | bits.getrandbits(len(FEATURES))) for _ in range(CASES)]
     return [*(draw_case(50, i, 5 + i % 40, mask) for i, mask in enumerate(masks)), stuck_head_case()]
 
 

@@ -107,3 +107,23 @@ def test_waking_is_told_apart_by_how_long_a_replica_slept():
     idle, busy = fit.wake_us(made)
     assert idle == [200.0, 200.0]
     assert busy == [50.0, 50.0]
+
+
+def test_what_an_idle_replica_takes_longer_is_found_apart_from_rows():
+    rng = np.random.default_rng(5)
+    n = 6000
+    idle_ns = np.exp(rng.uniform(np.log(5e4), np.log(1e8), n)).astype(np.int64)
+    rows = rng.integers(1, 9, n)
+    truth_us = np.interp(np.log2(np.maximum(idle_ns, 2**18)), [18, 20, 24, 26], [0, 100, 800, 1500])
+    service_ns = (2e6 + 3e5 * rows + 1000 * truth_us) * rng.lognormal(0, 0.02, n)
+    samples = {
+        "threads": np.ones(n, np.int64), "busy": np.zeros(n, np.int64), "rows": rows, "met": np.zeros(n, np.int64),
+        "idle_ns": idle_ns, "service_ns": service_ns.astype(np.int64),
+    }  # fmt: skip
+    found = fit.cold_us(samples)
+    knots = fit.knots_ns()[1:]
+    expected = np.interp(np.log2(knots), [18, 20, 24, 26], [0, 100, 800, 1500])
+    assert found == pytest.approx(expected, abs=60)
+    warm = fit.warmed(samples, found)["service_ns"]
+    assert abs(np.corrcoef(np.log(idle_ns), warm / (2e6 + 3e5 * rows))[0, 1]) < 0.1
+    assert fit.cold_us({**samples, "busy": np.ones(n, np.int64)}) == [0.0] * len(knots)

@@ -105,6 +105,17 @@ def test_an_unknown_expectation_is_refused(running):
         assert client.ask(request("/v2", Expect="a miracle")).status == 400
 
 
+def test_two_different_header_lengths_are_refused(running):
+    header, data = binary_request(np.ones((1, 4), np.float32))
+    whole = infer(header, data)
+    doubled = whole.replace(b"\r\nHost:", b"\r\nInference-Header-Content-Length: 1\r\nHost:", 1)
+    assert doubled != whole
+    with Client(running.port) as client:
+        reply = client.ask(doubled)
+        assert reply.status == 400
+        assert "twice" in reply.json["error"]
+
+
 def test_connection_close_is_honoured_and_what_follows_is_not_run(running):
     with Client(running.port) as client:
         client.send(numbered(0).replace(b"Host: here", b"Host: here\r\nConnection: close") + numbered(1))
