@@ -27,6 +27,7 @@ import numpy as np
 
 from bench import fidelity_table, report
 from bench.fidelity_models import CACHE, MODELS, FidelityModel
+from planner.compare import compare
 from planner.report import Report, Run
 from planner.subject import Subject, read_subject
 from planner.verify import SPOT_CHECK_S, now_text, present_level, verify
@@ -249,7 +250,7 @@ def row_of(cell: Cell, rate_rps: float, capacity: dict[str, float], held: Report
         "loadgen_cpu_share": max(run.loadgen_cores for run in held.runs),
         "measured": measures_of(first),
         "repeat": measures_of(second),
-        "predicted": numbers({name: estimate.value for name, estimate in predicted.items()}),
+        "predicted": numbers({c.metric: c.predicted for c in held.comparisons}),
         "interval": {k: None if v is None else [v[0] * 1e3, v[1] * 1e3] for k, v in intervals.items()},
         "batch_tv": held.batch_tv,
         "capacity_rps": capacity,
@@ -277,8 +278,15 @@ def latest(cell: Cell, profile_sha256: str | None = None) -> dict[str, Any] | No
     for path in reversed(runs):
         kept: dict[str, Any] = json.loads(path.read_text())
         if profile_sha256 is None or kept["profile_sha256"] == profile_sha256:
-            return kept
+            return {**kept, "row": row_again(cell, kept)}
     return None
+
+
+def row_again(cell: Cell, kept: dict[str, Any]) -> dict[str, Any]:
+    """The row of a kept run, from its report: compared as runs are compared now."""
+    held, row = Report.model_validate(kept["report"]), kept["row"]
+    held = held.model_copy(update={"comparisons": compare(held.predicted, held.runs)})
+    return row_of(cell, row["rate_rps"], row["capacity_rps"], held)
 
 
 # -- all of it -----------------------------------------------------------------------------------------

@@ -50,9 +50,10 @@ def compare(predicted: Result, runs: Sequence[Run]) -> list[Comparison]:
 
 
 def comparison(name: str, predicted: Result, runs: Sequence[Run]) -> Comparison:
-    """One metric: predicted, its interval, the runs, and the judgement where it is a judged one."""
+    """One metric: predicted for one run (`Estimate.typical`, of latencies and their parts), its interval, the runs, and
+    the judgement where it is a judged one."""
     estimate = predicted.total.metrics.get(name)
-    value = None if estimate is None else estimate.value
+    value = None if estimate is None else estimate.typical if METRICS[name].unit == "s" else estimate.value
     interval = None if estimate is None else estimate.pi
     seen = [run.metrics.get(name) for run in runs]
     known = [v for v in seen if v is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -18,6 +19,16 @@ class Estimate(Spec):
     value: float | None = Field(description="none: undefined here, such as a percentile of an unstable queue")
     ci: Interval | None = Field(description="confidence interval of the expected value")
     pi: Interval | None = Field(description="prediction interval of one run of this length")
+
+    @property
+    def typical(self) -> float | None:
+        """What one run of this length typically shows: the centre of `pi` on the log scale that it was made on.
+
+        Where runs are skewed, as near saturation, the expected value lies above it: a few runs are very slow.
+        """
+        if self.value is None or self.pi is None or self.pi[0] <= 0:
+            return self.value
+        return math.sqrt(self.pi[0] * self.pi[1])
 
 
 class ClassResult(Spec):
