@@ -23,6 +23,7 @@ from bench import report
 from bench.plain_simpy import PlainQueue
 from serve.policy.codes import NEVER_NS
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
+from serve.policy.service import COLD_KNOTS
 from serve.scheduler import SchedulerSpec
 from sim.dataplane import DataPlane
 from sim.plane import Ints, Node, Plane, Requests, Service, StopCode
@@ -104,7 +105,9 @@ def _measured(tau_ns: Ints) -> Service:
     luck = np.sort(rng.lognormal(-0.00125, 0.05, 1 << bits))
     cells = tau_ns[None, :, None] * luck * (1 + 0.002 * np.arange(REPLICAS)[:, None, None])
     levels = 1 + 0.01 * rng.standard_normal(64)
-    return Service(cells.astype(np.int64).ravel(), bits, MAX_BATCH, REPLICAS - 1, levels, 1000 * MS)
+    cold_ns = np.linspace(20_000, 500_000, COLD_KNOTS).astype(np.int64)
+    table = cells.astype(np.int64).ravel()
+    return Service(table, bits, MAX_BATCH, REPLICAS - 1, levels, 1000 * MS, handover_ns=20_000, cold_ns=cold_ns)
 
 
 def _front() -> Ints:
