@@ -16,6 +16,7 @@ from serve.policy.codes import (
     REASON_NONE,
     REASON_QUEUE,
 )
+from serve.policy.front import FRONT_DISPATCH_NS, FRONT_DISPATCH_NS_PER_KIB
 from serve.policy.service import COLD_KNOTS
 from sim import layout as ly
 from sim.compiled import helper, inlined
@@ -115,7 +116,8 @@ def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
     q[batch + ly.B_START_NS], q[batch + ly.B_DONE_NS] = -1, -1
     s[replica_at(s, ly.R_OCCUPIED, replica)] += 1
     s[ly.FREE_SLOTS] -= 1
-    s[ly.HANDING_OVER_NS] += dispatch_ns(front_of(s), q[batch + ly.B_ROWS])
+    if s[ly.FRONT + FRONT_DISPATCH_NS] + s[ly.FRONT + FRONT_DISPATCH_NS_PER_KIB] > 0:
+        s[ly.HANDING_OVER_NS] += dispatch_ns(front_of(s), q[batch + ly.B_ROWS])
     if s[replica_at(s, ly.R_RUNNING, replica)] == ly.NOWHERE:
         start(s, pool, q, t, table, levels, b, replica)
     else:
