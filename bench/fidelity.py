@@ -191,7 +191,7 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[
 
 def predicted_capacity_rps(subject: Subject) -> float:
     """The simulator's capacity, at the machine's present level."""
-    level = present_level(subject, SPOT_CHECK_S) if subject.replica_cores else None
+    level = present_level(subject, SPOT_CHECK_S)
     workload, base = subject.planned.workload, subject.path.parent
     found = predict(subject.deployment, workload, base=base, replications=2, level=level).capacity_rps
     assert found is not None, "an open workload has a capacity"

@@ -77,7 +77,7 @@ def verify(
         subject.planned.workload, subject.deployment.models[subject.name], deployment_path.parent, subject.seed
     )
     level = None
-    if spot_check_s > 0 and url is None and subject.replica_cores:
+    if spot_check_s > 0 and url is None:
         tell("looking how fast the machine is", 0.02)
         level = present_level(subject, spot_check_s)
     tell("simulating", 0.04)
@@ -93,7 +93,10 @@ def verify(
 
 
 def present_level(subject: Subject, seconds: float) -> Level | None:
-    """How fast the machine is now, by the very model that is about to be served; none if that could not be told."""
+    """How fast the machine is now, by the very model that is about to be served; none if that could not be told, or
+    does not matter since its replicas are emulated."""
+    if not subject.replica_cores:
+        return None
     from serve.benchmark import spot_check
     from sim.service import Level
 

@@ -288,14 +288,15 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
             "row; give a larger budget"
         )
     kept = where(ones, fit.in_cells(ones, cells))
-    cold_us = fit.cold_us(where(samples, fit.lone(samples)))
+    lone = where(samples, fit.lone(samples))
+    cold_us = fit.cold_us(lone)
     undisturbed = fit.warmed(where(kept, fit.unmet(kept)), cold_us)
     level = fit.level(undisturbed["at_s"], fit.ratios(undisturbed))
     disturbed = disturbances(level, fit.stalls(kept), strangers)
     # As in all our files, a path is relative to the file that names it.
     file = os.path.relpath(asked.model_path.resolve(), asked.out.resolve().parent)
     facts = subject.facts.model_copy(update={"file": file, "max_batch": max(c.rows for c in cells if c.busy == 0)})
-    wake_idle, wake_busy = fit.wake_us(where(samples, fit.lone(samples)))
+    wake_idle, wake_busy = fit.wake_us(lone)
     lines = overheads.front_lines(parts)
     profile = Profile(
         name=profile_name(asked.out),

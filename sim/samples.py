@@ -10,9 +10,9 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from serve.cold import cold_ns
 from serve.errors import ProfileError, SpecError
 from serve.files import resolve, sha256
-from serve.policy.service import COLD_KNOTS, COLD_SHIFT
 from serve.profile import Noise, Profile, ServiceCell
 
 Floats = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells, Cells]:
         raise ProfileError(f"{path}: samples.sha256: {file.name} is not the file that was measured with this profile")
     columns = read_columns(file)
     cells = _grouped(columns, columns["service_ns"])
-    warm_ns = np.maximum(columns["service_ns"] - cold_at(columns["idle_ns"], profile), 1.0)
+    warm_ns = np.maximum(columns["service_ns"] - cold_ns(columns["idle_ns"], profile.cold_us), 1.0)
     for cell in profile.service:
         if (cell.threads, cell.busy, cell.rows) not in cells:
             where = f"threads {cell.threads}, busy {cell.busy}, rows {cell.rows}"
@@ -83,14 +83,6 @@ def read_columns(file: Path) -> dict[str, Floats]:
         name: np.concatenate([np.from_dlpack(chunk) for chunk in table[name].chunks]).astype(np.float64)
         for name in READ
     }
-
-
-def cold_at(idle_ns: Floats, profile: Profile) -> Floats:
-    """What each batch took longer because its replica had been idle for so long."""
-    if not profile.cold_us:
-        return np.zeros(len(idle_ns))
-    knots = [0.0, *(2.0 ** (COLD_SHIFT + k) for k in range(COLD_KNOTS))]
-    return np.asarray(np.interp(idle_ns, knots, [0.0, *(1000 * us for us in profile.cold_us)]))
 
 
 def levels_at(at_s: Floats, noise: Noise) -> Floats:

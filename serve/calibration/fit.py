@@ -13,7 +13,8 @@ import numpy.typing as npt
 from scipy import optimize
 
 from serve.calibration.samples import Bools, Columns, Ints
-from serve.policy.service import COLD_KNOTS, COLD_SHIFT
+from serve.cold import cold_knots_ns, cold_ns
+from serve.policy.service import COLD_KNOTS
 from serve.profile import ServiceCell
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ LEVEL_SAMPLES_MIN = 10
 
 def single(samples: Columns) -> Bools:
     """Batches that were meant to be of one request each, of replicas at work: what the cells are made of."""
-    return np.asarray((samples["requests"] == 1) & (samples["apart"] == 1) & (samples["rested"] == 0))
+    return np.asarray(lone(samples) & (samples["rested"] == 0))
 
 
 def lone(samples: Columns) -> Bools:
@@ -123,11 +124,6 @@ COLD_SAMPLES_MIN = 8
 """A knot about which fewer batches were seen takes the value of the knot before it."""
 
 
-def knots_ns() -> Floats:
-    """Idle times at which the curve of `serve.policy.service.cold_ns` has its values, 0 before them."""
-    return np.array([0.0, *(2.0 ** (COLD_SHIFT + k) for k in range(COLD_KNOTS))])
-
-
 def cold_us(samples: Columns) -> list[float]:
     """What a lone batch takes longer, by how long its replica had been idle, at the knots; ascending, 0 if unknown.
 
@@ -136,8 +132,8 @@ def cold_us(samples: Columns) -> list[float]:
     """
     idle_ns = samples["idle_ns"].astype(np.float64)
     chosen = (samples["busy"] == 0) & (samples["met"] == 0) & (idle_ns >= 0)
-    knots = knots_ns()[1:]
-    bucket = np.clip(np.rint(np.log2(np.maximum(idle_ns, 1.0) / knots[0])) + 1, 0, COLD_KNOTS).astype(np.int64)[chosen]
+    steps = np.log2(np.maximum(idle_ns, 1.0) / cold_knots_ns()[0])
+    bucket = np.clip(np.rint(steps) + 1, 0, COLD_KNOTS).astype(np.int64)[chosen]
     _, cell = np.unique(cell_keys(samples)[chosen], axis=0, return_inverse=True)
     service_ns = samples["service_ns"][chosen].astype(np.float64)
     if not len(service_ns) or not (bucket == 0).any():
@@ -155,9 +151,8 @@ def cold_us(samples: Columns) -> list[float]:
 
 def warmed(samples: Columns, curve_us: Sequence[float]) -> Columns:
     """The samples as a replica that is never idle would have given them."""
-    idle_ns = np.maximum(samples["idle_ns"], 0).astype(np.float64)
-    extra_ns = np.interp(idle_ns, knots_ns(), [0.0, *(1000 * v for v in curve_us)])
-    warm_ns = np.maximum(samples["service_ns"] - np.rint(extra_ns).astype(np.int64), 1)
+    extra_ns = np.rint(cold_ns(samples["idle_ns"], curve_us)).astype(np.int64)
+    warm_ns = np.maximum(samples["service_ns"] - extra_ns, 1)
     return {**samples, "service_ns": warm_ns}
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from serve.calibration import fit
 from serve.calibration.samples import SAMPLE_COLUMNS
+from serve.cold import cold_knots_ns
 
 
 def samples(count: int, **columns) -> dict[str, np.ndarray]:
@@ -121,7 +122,7 @@ def test_what_an_idle_replica_takes_longer_is_found_apart_from_rows():
         "idle_ns": idle_ns, "service_ns": service_ns.astype(np.int64),
     }  # fmt: skip
     found = fit.cold_us(samples)
-    knots = fit.knots_ns()[1:]
+    knots = cold_knots_ns()
     expected = np.interp(np.log2(knots), [18, 20, 24, 26], [0, 100, 800, 1500])
     assert found == pytest.approx(expected, abs=60)
     warm = fit.warmed(samples, found)["service_ns"]
