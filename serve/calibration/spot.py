@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from serve.calibration.subject import Subject, inspect
 from serve.files import load, resolve
 from serve.load_plan import Target
 from serve.profile import Profile, ServiceCell
+from serve.profile_samples import load_samples
 from serve.scratch import scratch
 
 TOLERANCE = 0.05
-"""Difference of medians that is put down to chance on the steadiest machine."""
+"""Difference that is put down to chance on the steadiest machine."""
 LEVELS_TOLERATED = 2.0
 """How many of the profile's own standard deviations from window to window are tolerated beyond that."""
 TOLERANCE_MAX = 0.2
@@ -33,9 +35,9 @@ EPISODE_BATCHES = 20
 class SpotCheck:
     """How fast the machine is now, relative to a profile.
 
-    `level` is the ratio of service times (geometric mean over batch sizes of the ratios of medians; none:
-    nothing could be compared), `measured_s` how long it was measured, `agrees` whether it differs from 1
-    by no more than the profile's own noise, and `why` the sentence that says so.
+    `level` is the ratio of service times of the same sizes, of warm replicas (none: nothing could be compared),
+    `measured_s` how long it was measured, `agrees` whether it differs from 1 by no more than the profile's own
+    noise, and `why` the sentence that says so.
     """
 
     level: float | None
@@ -59,8 +61,8 @@ def spot_check(path: Path, seconds: float = 5.0, seed: int = 0, model: Path | No
     with scratch() as folder:
         logs, measured_s = _measure(profile, subject, folder, time.monotonic() + seconds, seed)
     samples = samples_of(logs, seed=seed)
-    alone = where(samples, fit.single(samples) & (samples["busy"] == 0))
-    level, agrees, why = compare(profile, medians_ms(alone))
+    found = warm_times(where(samples, fit.single(samples)), profile)
+    level, agrees, why = compare(profile.noise.repeat_cv, known_times(profile, path), found)
     return SpotCheck(level, measured_s, agrees, why)
 
 
@@ -108,26 +110,55 @@ def _measure(profile: Profile, subject: Subject, folder: Path, until_s: float, s
     return bench.logs, measured_s
 
 
-def medians_ms(samples: Columns) -> dict[int, float]:
-    """Median service time by rows, of sizes with samples enough to have one."""
-    rows, times_ms = samples["rows"], samples["service_ns"] / 1e6
+@dataclass(frozen=True, slots=True)
+class WarmTime:
+    """What batches of one size took without neighbours, less what their replica's idleness before them added."""
+
+    mean_ms: float
+    samples: int
+
+
+def warm_times(samples: Columns, profile: Profile) -> dict[int, WarmTime]:
+    """By rows, at the fewest threads; of batches that met no neighbour.
+
+    What idleness adds is taken out by the profile's own curve: how long a replica waited differs from one short look
+    to the next, and on some machines a wait of 0.3 ms makes a batch a quarter slower.
+    """
+    threads = known_cells(profile)[0].threads
+    alone = (samples["threads"] == threads) & (samples["busy"] == 0) & (samples["met"] == 0)
+    warm = fit.warmed(where(samples, alone), profile.cold_us)
+    rows, times_ms = warm["rows"], warm["service_ns"] / 1e6
     values, counts = np.unique(rows, return_counts=True)
     return {
-        int(r): float(np.median(times_ms[rows == r])) for r, n in zip(values, counts, strict=True) if n >= SAMPLES_MIN
+        int(r): WarmTime(float(times_ms[rows == r].mean()), int(n))
+        for r, n in zip(values, counts, strict=True)
+        if n >= SAMPLES_MIN
     }
 
 
 SAMPLES_MIN = 5
 
 
-def compare(profile: Profile, found_ms: Mapping[int, float]) -> tuple[float | None, bool, str]:
-    """Medians by rows against the profile's at the fewest threads and no neighbour: level, agrees, why."""
-    known = {c.rows: c.p50_ms for c in known_cells(profile)}
-    both = sorted(known.keys() & found_ms.keys())
+def known_times(profile: Profile, path: Path) -> dict[int, WarmTime]:
+    """The same of the profile that was read from `path`; of one without samples, what it says of its cells."""
+    if not profile.samples.rows:
+        return {c.rows: WarmTime(c.mean_ms, c.samples) for c in known_cells(profile)}
+    return warm_times(load_samples(resolve(path, profile.samples.file)), profile)
+
+
+def compare(
+    repeat_cv: float, known: Mapping[int, WarmTime], found: Mapping[int, WarmTime]
+) -> tuple[float | None, bool, str]:
+    """What was found against what is known, both by rows: level, agrees, why.
+
+    The level is the geometric mean of the ratios, each weighted by its samples.
+    """
+    both = sorted(known.keys() & found.keys())
     if not both:
         return None, False, "no batch size of the profile could be measured again in the time given"
-    ratio = float(np.exp(np.mean([np.log(found_ms[r] / known[r]) for r in both])))
-    allowed = min(TOLERANCE + LEVELS_TOLERATED * profile.noise.repeat_cv, TOLERANCE_MAX)
-    shown = ", ".join(f"{r} rows {found_ms[r]:.3g} ms, was {known[r]:.3g}" for r in both)
-    verdict = f"service takes {ratio - 1:+.1%} of what was measured ({shown}); {allowed:.1%} is this machine's noise"
-    return ratio, abs(ratio - 1) <= allowed, verdict
+    ratios = [math.log(found[r].mean_ms / known[r].mean_ms) for r in both]
+    level = math.exp(np.average(ratios, weights=[found[r].samples for r in both]))
+    allowed = min(TOLERANCE + LEVELS_TOLERATED * repeat_cv, TOLERANCE_MAX)
+    shown = ", ".join(f"{r} rows {found[r].mean_ms:.3g} ms, was {known[r].mean_ms:.3g}" for r in both)
+    verdict = f"service takes {level - 1:+.1%} of what was measured ({shown}); {allowed:.1%} is this machine's noise"
+    return level, abs(level - 1) <= allowed, verdict
