@@ -127,7 +127,10 @@ def test_a_timeout_is_in_microseconds_and_a_huge_one_is_none():
 
 
 def test_parameters_that_we_do_not_know_are_let_pass():
-    read(header(parameters={"sequence_id": 3, "sequence_start": True, "temperature": 0.5, "who": "me"}))
+    unknown = {"sequence_id": 3, "sequence_start": True, "temperature": 0.5, "who": "me"}
+    plain, told = read(header()).plan, read(header(parameters=unknown)).plan
+    for field in ("rows", "priority", "timeout_ns", "outputs"):
+        assert getattr(told, field) == getattr(plain, field), field
 
 
 BAD_HEADERS = {
