@@ -2,7 +2,8 @@
 
 It is slow and beyond doubt. It owns the clock, the front station (rule 10), the service times
 (rule 11) and the clients; every other rule is `serve.scheduler`'s own code. Every event goes
-through `sim.clock`, which turns the written order of simultaneous events into SimPy's priority.
+through `sim.clock`, which turns the written order of simultaneous events into SimPy's priority;
+what happened is written down in `sim.ledger`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from serve.policy import front as front_leaf
 from serve.policy.codes import (
-    CAUSE_FIRST,
     EVENT_CANCEL,
     EVENT_CONTROL,
     EVENT_DEADLINE,
@@ -34,10 +32,11 @@ from serve.policy.codes import (
 )
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_TIMER_LATE_NS
 from serve.policy.service import cold_ns, following_ns, service_ns
-from serve.records import Rows, empty_rows
+from serve.records import Rows
 from serve.scheduler import Batch, Drop, Request, Scheduler
 from sim.arrivals import Arrivals
 from sim.clock import Clock
+from sim.ledger import Ledger
 from sim.plane import (
     Closed,
     Ints,
@@ -48,7 +47,7 @@ from sim.plane import (
     check_bins,
     check_node,
 )
-from sim.tally import BATCH_WIDTH, Tally, tally_from_rows
+from sim.tally import Tally
 
 PARSE, FINISH, REFUSE, DISPATCH = range(4)
 
@@ -107,11 +106,7 @@ class Reference:
         self._jobs: deque[_Job] = deque()
         self._window_armed_ns = self._window_fired_ns = -1
         self._stops = _Stops()
-        self._rows: list[tuple[int, ...]] = []
-        self._client_ns: list[int] = []
-        self._batches: dict[int, list[int]] = {}
-        self._front_ns: list[tuple[int, int]] = []
-        self._arrived = self._present = self._area_ns = self._area_at_ns = self._stayed_ns = 0
+        self._ledger = Ledger()
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -215,7 +210,7 @@ class Reference:
     def _kill(self, replica_id: int) -> None:
         running = self.scheduler.replicas[replica_id].running
         if running is not None:
-            self._batches[running.id][1] = self.now_ns
+            self._ledger.batch_stopped(running, self.now_ns)
         if replica_id in self._stops.drained:
             self._stops.drained.remove(replica_id)
             self._stops.told.add(replica_id)
@@ -233,7 +228,7 @@ class Reference:
 
     def _arrive(self, request: Request) -> None:
         trip = request.payload
-        self._count_present(1)
+        self._ledger.arrived(self.now_ns)
         if trip.patience_ns < NEVER_NS:
             self._at(trip.arrival_ns + trip.patience_ns, EVENT_CANCEL, request.id, self._cancel, request)
         if self.scheduler.draining:
@@ -276,7 +271,7 @@ class Reference:
         if cost_ns == 0:
             then(job)
             return
-        self._front_ns.append((self.now_ns, self.now_ns + cost_ns))
+        self._ledger.front_worked(self.now_ns, self.now_ns + cost_ns)
         self._at(self.now_ns + cost_ns, EVENT_FRONT, 0, self._work_ended, job, then)
 
     def _work_ended(self, job: _Job, then: Callable[[_Job], None]) -> None:
@@ -351,13 +346,14 @@ class Reference:
         span_ns += cold_ns(self._cold, 0, self.now_ns - self._rested_ns[batch.replica])
         if batch.dispatch_ns < self.now_ns:
             span_ns = following_ns(span_ns, service.handover_ns)
-        self._batches[batch.id] = [self.now_ns, -1, batch.rows, batch.reason]
+        self._ledger.batch_started(batch, self.now_ns)
         self._at(self.now_ns + span_ns, EVENT_ENDED, batch.replica, self._ended, batch)
 
     def _ended(self, batch: Batch) -> None:
         if self.scheduler.replicas[batch.replica].incarnation != batch.incarnation:
             return  # its replica died meanwhile
-        self._batches[batch.id][1] = self._rested_ns[batch.replica] = self.now_ns
+        self._ledger.batch_stopped(batch, self.now_ns)
+        self._rested_ns[batch.replica] = self.now_ns
         following = self.scheduler.ended(batch.replica, self.now_ns)
         if following is not None:
             self._start(following, self.scheduler.running - 1)
@@ -407,54 +403,23 @@ class Reference:
             self._jobs.append(_Job(REFUSE, deque([drop.request]), outcome=drop.outcome, reason=drop.reason))
 
     def _leave(self, request: Request, outcome: int, reason: int) -> None:
-        self._count_present(-1)
-        trip, batch = request.payload, request.batch
-        self._stayed_ns += self.now_ns - trip.arrival_ns
-        replica, number, dispatch_ns, start_ns, done_ns = -1, -1, -1, -1, -1
-        if batch is not None:
-            replica, number, dispatch_ns = batch.replica, batch.id, batch.dispatch_ns
-            start_ns, done_ns = batch.start_ns, batch.ended_ns
-        asked = (request.id, 0, CAUSE_FIRST, request.deaths, trip.class_, request.rows, request.priority)
-        met = (0, 0, replica, number, reason, outcome)
-        instants = (trip.arrival_ns, request.enqueue_ns, dispatch_ns, start_ns, done_ns, self.now_ns)
-        self._rows.append(asked + met + instants)
-        self._client_ns.append(trip.client_ns)
+        self._ledger.left(request, outcome, reason, self.now_ns)
         self._arrivals.left(request, outcome)
+
+    # -- the record --------------------------------------------------------------------------------
 
     def rows(self) -> Rows:
         """The rows of all requests that left, by request id."""
-        if not self._rows:
-            return empty_rows(0)
-        rows = np.array(self._rows, np.int64)
-        return rows[np.argsort(rows[:, 0])]
+        return self._ledger.rows()
 
     def batches(self) -> Ints:
         """The batch log (see `sim.tally`), in order of dispatch, of every batch that started."""
-        log = [self._batches[i] for i in sorted(self._batches)]
-        return np.array(log, np.int64).reshape(-1, BATCH_WIDTH)
+        return self._ledger.batches()
 
     def tally(self) -> Tally:
         """Histograms and sums so far, computed from the rows."""
-        return tally_from_rows(
-            np.array(self._rows, np.int64) if self._rows else empty_rows(0),
-            np.array(self._client_ns, np.int64),
-            self._classes,
-            self._time_bins,
-            self._bin_ns,
-            rows_max=self.node.scheduler.max_batch,
-            slo_ns=self._slo_ns,
-            batches=self.batches(),
-            front_ns=np.array(self._front_ns, np.int64).reshape(-1, 2),
-        )
-
-    # -- invariants --------------------------------------------------------------------------------------
-
-    def _count_present(self, change: int) -> None:
-        """The integral of the number of requests present, exactly."""
-        self._area_ns += self._present * (self.now_ns - self._area_at_ns)
-        self._area_at_ns = self.now_ns
-        self._present += change
-        self._arrived += 1 if change > 0 else 0
+        rows_max = self.node.scheduler.max_batch
+        return self._ledger.tally(self._classes, self._time_bins, self._bin_ns, rows_max, self._slo_ns)
 
     def _check(self) -> None:
         """Conservation of requests at every stop, and Little's law exactly whenever nothing is present."""
@@ -462,7 +427,4 @@ class Reference:
         in_front = sum(len(job.requests) for job in work)
         batches = [b for r in self.scheduler.replicas for b in r.batches if b.ended_ns < 0]
         in_batches = sum(len(b.requests) for b in batches)
-        present = in_front + self.scheduler.waiting_requests + in_batches
-        assert self._arrived == len(self._rows) + present, "conservation: arrivals = left + present"
-        if present == 0:
-            assert self._stayed_ns == self._area_ns, "Little's law: the stays add up to the integral of those present"
+        self._ledger.check(in_front + self.scheduler.waiting_requests + in_batches)
