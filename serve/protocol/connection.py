@@ -1,8 +1,7 @@
 """One client's connection: requests read with httptools, answers written in the order asked.
 
-`Exchange` is one request and its answer, `Connection` the callbacks of transport and parser. What a
-request means is in `serve.protocol.routes` and `serve.protocol.oip`, which know no sockets; the
-listening socket is `serve.protocol.http`'s.
+The callbacks of transport and parser. What becomes of one request is in `serve.protocol.exchange`;
+the listening socket is `serve.protocol.http`'s.
 """
 
 from __future__ import annotations
@@ -10,24 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from serve.policy.codes import (
-    OUTCOME_DRAINING,
-    OUTCOME_FULL,
-    OUTCOME_INVALID,
-    OUTCOME_OK,
-    REASON_DRAINING,
-    REASON_FRONT,
-    REASON_NONE,
-)
-from serve.protocol import answer, oip, routes
-from serve.protocol.errors import Refusal, RequestError, brief, refusal
-from serve.protocol.tensors import Buffer
-from serve.served import Answer, LiveRequest
+from serve.policy.codes import REASON_NONE
+from serve.protocol.errors import Refusal, RequestError, brief
+from serve.protocol.exchange import Exchange
 
 if TYPE_CHECKING:
     from serve.protocol.http import HttpFront
@@ -41,73 +30,6 @@ STALLED_S = 60.0
 """A request that began to arrive is given up when nothing came of it for so long."""
 LINGER_S = 5.0
 """How long a client that sent what cannot be read may take to notice."""
-
-
-class Exchange:
-    """One request and its answer."""
-
-    __slots__ = (
-        "__weakref__",
-        "arrival_ns",
-        "connection",
-        "data",
-        "entry",
-        "head_only",
-        "keep_alive",
-        "live",
-        "plan",
-        "refused",
-        "request_id",
-        "route",
-        "wants_continue",
-    )
-
-    def __init__(self, connection: Connection, arrival_ns: int) -> None:
-        self.connection = connection
-        self.arrival_ns = arrival_ns
-        self.keep_alive = True
-        self.head_only = False
-        self.wants_continue = False
-        self.refused = REASON_NONE
-        self.route: routes.Route | None = None
-        self.entry: routes.Entry | None = None
-        self.plan: oip.Plan | None = None
-        self.request_id = ""
-        self.live: LiveRequest | None = None
-        self.data: bytes | None = None  # the whole response, once there is one
-
-    def answered(self, what: Answer) -> None:
-        """The engine's reply: write the response, or keep it until those before it have left."""
-        self.live = None  # it refers to us by its `reply`: no cycles for the collector
-        try:
-            if what.outcome == OUTCOME_OK:
-                self._write_outputs(what)
-            else:
-                retry_after_ns = self.connection.front.engine.retry_after_ns
-                self.refuse(refusal(what.outcome, what.reason, retry_after_ns, what.error))
-        except RequestError as error:
-            self.refuse(Refusal(error.status, str(error)))
-        except Exception:
-            log.exception("the answer to a request of %s could not be written", self.route)
-            self.refuse(Refusal(500, "internal error; the server's log has it"))
-
-    def _write_outputs(self, what: Answer) -> None:
-        assert self.entry is not None and self.plan is not None
-        fields, parts = answer.inference(self.entry.signature, self.plan, self.request_id, what.outputs)
-        self.respond(200, fields, parts)
-
-    def refuse(self, what: Refusal) -> None:
-        """Answer with an error."""
-        fields, body = answer.refused(what)
-        if what.status == 405 and self.route is not None:
-            fields += b"Allow: %s\r\n" % self.route.method.encode()
-        self.respond(what.status, fields, body)
-
-    def respond(self, status: int, fields: bytes, body: Sequence[Buffer]) -> None:
-        """Answer; the parts of `body` are copied before this returns."""
-        self.connection.front.responses[status] += 1
-        self.data = answer.response(status, fields, body, keep_alive=self.keep_alive, head_only=self.head_only)
-        self.connection.flush()
 
 
 class Connection(asyncio.Protocol):
@@ -232,7 +154,7 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method().decode("ascii")
         exchange.head_only = method == "HEAD"
         try:
-            self._route(exchange, method)
+            exchange.begin(self._target, method)
         except RequestError as error:
             self._problem = self._problem or error
         if self._problem is not None and self._problem.status == 413:
@@ -264,70 +186,9 @@ class Connection(asyncio.Protocol):
         if self._problem is not None:
             exchange.refuse(Refusal(self._problem.status, str(self._problem)))
         elif exchange.entry is not None:
-            self._infer(exchange, exchange.entry, body)
+            exchange.infer(exchange.entry, body, self._header_length)
         else:
-            self._page(exchange, body)
-
-    # -- requests ------------------------------------------------------------------------------------
-
-    def _route(self, exchange: Exchange, method: str) -> None:
-        route = exchange.route = self.front.route(self._target)
-        if method != route.method and not (exchange.head_only and route.method == routes.GET):
-            raise RequestError(405, f"{self._target.decode('latin-1'):.200} takes {route.method}, not {method}")
-        if route.kind == "infer":
-            engine = self.front.engine
-            exchange.entry = self.front.site.entry(route)
-            if engine.draining and exchange.arrival_ns > engine.drain_ns:
-                exchange.refused = REASON_DRAINING
-            elif engine.over_budget(engine.iteration_ns()):  # not `arrival_ns`: a slow sender is not our delay
-                exchange.refused = REASON_FRONT
-
-    def _infer(self, exchange: Exchange, entry: routes.Entry, body: bytes) -> None:
-        engine = self.front.engine
-        if exchange.refused != REASON_NONE:
-            outcome = OUTCOME_DRAINING if exchange.refused == REASON_DRAINING else OUTCOME_FULL
-            self._refuse(exchange, entry, outcome, exchange.refused)
-            return
-        try:
-            inference = oip.read(entry.cache, body, self._header_length)
-        except RequestError as error:
-            self._refuse(exchange, entry, OUTCOME_INVALID, error.reason, str(error))
-            return
-        plan = exchange.plan = inference.plan
-        exchange.request_id = inference.id
-        live = engine.submit(
-            entry.served,
-            inference.arrays,
-            plan.rows,
-            priority=plan.priority,
-            timeout_ns=plan.timeout_ns,
-            request_id=_number(inference.id),
-            arrival_ns=exchange.arrival_ns,
-            reply=exchange.answered,
-        )
-        if exchange.data is None:
-            exchange.live = live
-
-    def _refuse(self, exchange: Exchange, entry: routes.Entry, outcome: int, reason: int, error: str = "") -> None:
-        self.front.engine.refuse(
-            entry.served,
-            reason=reason,
-            arrival_ns=exchange.arrival_ns,
-            reply=exchange.answered,
-            outcome=outcome,
-            error=error,
-        )
-
-    def _page(self, exchange: Exchange, body: bytes) -> None:
-        assert exchange.route is not None
-        try:
-            page = self.front.site.page(exchange.route, body)
-            exchange.respond(page.status, page.fields, [page.body])
-        except RequestError as error:
-            exchange.refuse(Refusal(error.status, str(error)))
-        except Exception:
-            log.exception("%s could not be answered", exchange.route)
-            exchange.refuse(Refusal(500, "internal error; the server's log has it"))
+            exchange.page(body)
 
     # -- headers that matter -------------------------------------------------------------------------
 
@@ -446,8 +307,3 @@ def _count(name: bytes, value: bytes) -> int:
     if not text.isdigit() or len(text) > 18:
         raise RequestError(400, f"{name.decode()} must be a number of bytes, got {brief(value.decode('latin-1'))}")
     return int(text)
-
-
-def _number(request_id: str) -> int | None:
-    """An id that is a number, for joining the request log with a load generator's."""
-    return int(request_id) if len(request_id) <= 18 and request_id.isascii() and request_id.isdigit() else None

@@ -1,7 +1,7 @@
 """Which path asks for what: the Open Inference Protocol's paths, taken apart and answered.
 
 `parse` is pure and its results are kept by `serve.protocol.http`; `Site` answers everything but
-inference, which needs the connection.
+inference, which is `serve.protocol.exchange`'s.
 """
 
 from __future__ import annotations
