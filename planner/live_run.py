@@ -15,22 +15,10 @@ from planner.subject import Subject
 from serve.loadgen import ClientRows
 from serve.records import ARRIVAL_NS, CLIENT_COLUMNS, Rows
 from sim.measured import Measurement, measure_live
+from sim.measures import DELAYS
 from sim.slo import bounds, limits_ns
 
-SERVER_ONLY = frozenset(
-    {
-        "batch_mean",
-        "busy",
-        "front_busy",
-        "in_system",
-        "front_delay",
-        "queue_delay",
-        "slot_delay",
-        "compute",
-        "answer_delay",
-        "client_delay",
-    }
-)
+SERVER_ONLY = frozenset({"batch_mean", "busy", "front_busy", "in_system", *DELAYS})
 """Metrics that only the engine's own log can tell."""
 
 
