@@ -285,7 +285,7 @@ def latest(cell: Cell, profile_sha256: str | None = None) -> dict[str, Any] | No
 def row_again(cell: Cell, kept: dict[str, Any]) -> dict[str, Any]:
     """The row of a kept run, from its report: compared as runs are compared now."""
     held, row = Report.model_validate(kept["report"]), kept["row"]
-    held = held.model_copy(update={"comparisons": compare(held.predicted, held.runs)})
+    held = held.model_copy(update={"comparisons": compare(held.predicted, held.runs, held.rehearsed)})
     return row_of(cell, row["rate_rps"], row["capacity_rps"], held)
 
 

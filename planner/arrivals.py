@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from serve.backends.contract import DEFAULT_SEED
+from serve.backends.emulated import draw as draw_of_batch
 from serve.deployment import Model
 from serve.load_plan import CLOSED_FIRST_ID, ClosedLoad, InputData, LoadPlan, OpenLoad
 from serve.policy.codes import NEVER_NS
@@ -42,15 +44,21 @@ class Arrivals:
     def __len__(self) -> int:
         return 0 if self.open is None else len(self.open)
 
-    def given(self) -> dict[str, Given]:
-        """Instants and rows by open class, as the simulator takes them."""
+    def given(self, draw: Ints | None = None) -> dict[str, Given]:
+        """Instants, rows and, where they are known, service draws by open class, as the simulator takes them."""
         if self.open is None:
             return {}
         out = {}
         for index in np.unique(self.open.class_):
             chosen = self.open.class_ == index
-            out[self.names[index]] = Given(self.open.arrival_ns[chosen], self.open.rows[chosen])
+            own = None if draw is None else draw[chosen]
+            out[self.names[index]] = Given(self.open.arrival_ns[chosen], self.open.rows[chosen], own)
         return out
+
+    def emulated_draws(self) -> Ints:
+        """What emulated replicas draw for batches that begin with each of the open requests, over [0, 2**63)."""
+        shares = [draw_of_batch(DEFAULT_SEED, request) for request in range(len(self))]
+        return (np.array(shares, np.float64) * 2.0**63).astype(np.int64)
 
     def classes_of(self, request: Ints) -> Ints:
         """Class index of each wire id; 0 for ids that are not ours."""

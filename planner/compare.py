@@ -43,18 +43,19 @@ SHOWN = (
 """Metrics of a Report's table, in its order."""
 
 
-def compare(predicted: Result, runs: Sequence[Run]) -> list[Comparison]:
+def compare(predicted: Result, runs: Sequence[Run], rehearsed: Result | None = None) -> list[Comparison]:
     """One row a metric that either side knows."""
-    rows = [comparison(name, predicted, runs) for name in SHOWN]
+    rows = [comparison(name, predicted, runs, rehearsed) for name in SHOWN]
     return [row for row in rows if row.predicted is not None or row.measured is not None]
 
 
-def comparison(name: str, predicted: Result, runs: Sequence[Run]) -> Comparison:
-    """One metric: predicted for one run (`Estimate.typical`, of latencies and their parts), its interval, the runs, and
-    the judgement where it is a judged one."""
-    estimate = predicted.total.metrics.get(name)
+def comparison(name: str, predicted: Result, runs: Sequence[Run], rehearsed: Result | None = None) -> Comparison:
+    """One metric: predicted for one run (`Estimate.typical`, of latencies and their parts; of the rehearsal, if there
+    was one), its interval, the runs, and the judgement where it is a judged one."""
+    estimate = (rehearsed or predicted).total.metrics.get(name)
     value = None if estimate is None else estimate.typical if METRICS[name].unit == "s" else estimate.value
-    interval = None if estimate is None else estimate.pi
+    expected = predicted.total.metrics.get(name)
+    interval = None if expected is None else expected.pi
     seen = [run.metrics.get(name) for run in runs]
     known = [v for v in seen if v is not None]
     measured = median(known) if known else None

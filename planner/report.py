@@ -77,6 +77,9 @@ class Report(Spec):
         None, description="service times just before the prediction, relative to the profile's; none: not looked at"
     )
     predicted: Result = Field(description="simulated from the same arrival instants, before the first live run")
+    rehearsed: Result | None = Field(
+        None, description="as predicted, with the very service times that emulated replicas draw; none: they are real"
+    )
     runs: list[Run] = Field(min_length=1)
     comparisons: list[Comparison]
     batch_tv: float | None = Field(description="total variation distance of batch sizes, predicted against measured")
@@ -107,6 +110,7 @@ class Prediction(Spec):
     arrivals_sha256: str = Field(description="hash of the instants and rows that both sides meet")
     level: float | None = Field(None, description="as in Report")
     result: Result
+    rehearsed: Result | None = Field(None, description="as in Report")
 
 
 def facts(report: Report) -> list[str]:

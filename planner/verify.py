@@ -30,7 +30,9 @@ from serve.records import Rows
 from serve.scratch import scratch
 
 if TYPE_CHECKING:
+    from sim.result import Result
     from sim.service import Level
+    from sim.workload import Given
 
 Progress = Callable[[str, float], None]
 """Told what is being done and which share of all is done."""
@@ -113,16 +115,22 @@ def predict_first(
     from sim.simulate import predict
 
     planned = subject.planned
-    result = predict(
-        subject.deployment,
-        planned.workload,
-        base=subject.path.parent,
-        seed=subject.seed,
-        replications=max(20, planned.replications),
-        slo=planned.slo,
-        given=arrivals.given(),
-        level=level,
-    )
+
+    def simulated(given: dict[str, Given], warmup_s: float | None = None) -> Result:
+        return predict(
+            subject.deployment,
+            planned.workload,
+            base=subject.path.parent,
+            seed=subject.seed,
+            replications=max(20, planned.replications),
+            slo=planned.slo,
+            given=given,
+            level=level,
+            warmup_s=warmup_s,
+        )
+
+    result = simulated(arrivals.given())
+    emulated = subject.deployment.models[subject.name].backend == "emulated"
     prediction = Prediction(
         deployment_sha256=files.sha256(subject.path),
         date=now_text(),
@@ -130,6 +138,7 @@ def predict_first(
         arrivals_sha256=arrivals.sha256,
         level=None if level is None else level.value,
         result=result,
+        rehearsed=simulated(arrivals.given(arrivals.emulated_draws()), result.warmup_s) if emulated else None,
     )
     files.save(path or subject.path.with_name(f"{subject.path.stem}.prediction.yaml"), prediction)
     return prediction
@@ -205,8 +214,8 @@ def build_report(subject: Subject, prediction: Prediction, runs: list[Run], join
     """The report of finished runs."""
     bounds = parse_slo(subject.planned.slo, tuple(subject.planned.workload.classes))
     here = machine.describe()
-    rows = compare.compare(prediction.result, runs)
-    batch_tv, batch_tv_noise = compare.batch_distance(prediction.result, runs)
+    rows = compare.compare(prediction.result, runs, prediction.rehearsed)
+    batch_tv, batch_tv_noise = compare.batch_distance(prediction.rehearsed or prediction.result, runs)
     checks = compare.check_bounds(bounds, runs)
     faults = compare.prediction_faults(rows, batch_tv, batch_tv_noise)
     verdict, reason = compare.verdict(checks, faults)
@@ -222,6 +231,7 @@ def build_report(subject: Subject, prediction: Prediction, runs: list[Run], join
         warmup_s=prediction.result.warmup_s,
         level=prediction.level,
         predicted=prediction.result,
+        rehearsed=prediction.rehearsed,
         runs=runs,
         comparisons=rows,
         batch_tv=batch_tv,

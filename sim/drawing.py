@@ -44,14 +44,16 @@ def _streams(source: Source, seed: int, replication: int) -> _Streams:
     return _Streams(*(stream(seed, replication, source.name, purpose) for purpose in names))
 
 
-def _attributes(source: Source, load: Load, streams: _Streams, arrival_ns: Ints, rows: Ints | None) -> Requests:
+def _attributes(source: Source, load: Load, streams: _Streams, arrival_ns: Ints, first: int = 0) -> Requests:
+    """What else requests have, the first of which is number `first` of its class."""
     count = len(arrival_ns)
     if source.patience_ns is None:
         patience = np.full(count, NEVER_NS, np.int64)
     else:
         patience = whole_ns(streams.patience.standard_exponential(count) * source.patience_ns)
-    if rows is None:
-        rows = source.rows(streams.rows, count)
+    own = slice(first, first + count)
+    rows = source.rows(streams.rows, count) if source.given_rows is None else source.given_rows[own]
+    draw = uniform_bits(streams.service, count) if source.given_draw is None else source.given_draw[own]
     return Requests(
         arrival_ns=arrival_ns,
         rows=rows,
@@ -60,7 +62,7 @@ def _attributes(source: Source, load: Load, streams: _Streams, arrival_ns: Ints,
         timeout_ns=np.full(count, source.timeout_ns, np.int64),
         patience_ns=patience,
         client_ns=load.client_ns(streams.client, rows),
-        draw=uniform_bits(streams.service, count).reshape(1, count),
+        draw=np.ascontiguousarray(draw).reshape(1, count),
     )
 
 
@@ -91,9 +93,8 @@ def _class_chunks(source: Source, load: Load, seed: int, replication: int, chunk
     done = 0
     for instants in _instants(source, streams.gaps, load.duration_ns, chunk):
         within = int(np.searchsorted(instants, load.duration_ns, side="left"))
-        rows = None if source.given_rows is None else source.given_rows[done : done + within]
         if within:
-            yield _attributes(source, load, streams, np.ascontiguousarray(instants[:within]), rows)
+            yield _attributes(source, load, streams, np.ascontiguousarray(instants[:within]), done)
         if within < len(instants):
             return
         done += within
@@ -191,7 +192,7 @@ def closed_chunks(load: Load, seed: int, replication: int, chunk: int = CLOSED_C
     done = 0
     while True:
         parts = [
-            _attributes(source, load, own, np.zeros(turns * source.clients, np.int64), None)
+            _attributes(source, load, own, np.zeros(turns * source.clients, np.int64))
             for source, own in zip(load.closed, streams, strict=True)
         ]
         yield replace(_interleaved(parts, load.closed, turns), first_id=done * clients)

@@ -15,6 +15,7 @@ from sim.scenario import Engine
 from sim.setup import Setup
 from sim.tally import SUM_ANSWER_S, SUM_FRONT_S, SUM_LATENCY_S, Floats, Ints, Tally
 from sim.verdict import unbounded
+from sim.workload import Load
 
 TIME_BINS = 40
 """Time bins of the load; one more takes what is later."""
@@ -57,7 +58,7 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     plane = build_plane(engine, setup.node(drawn), classes, setup.closed, TIME_BINS + 1, bin_ns, setup.slo_ns)
     for replica in range(setup.replicas):
         plane.ready(replica)
-    feed = _Feed(plane, setup, replication)
+    feed = _Feed(plane, setup.load_on(drawn), setup.seed, replication)
     feed.advance(setup.load.duration_ns)
     at_end = plane.tally() if unbounded(setup) else None
     tally = _drained(plane, feed, setup)
@@ -70,17 +71,15 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
 class _Feed:
     """Hands a plane its requests, a chunk whenever it has run out of one kind."""
 
-    def __init__(self, plane: Plane, setup: Setup, replication: int) -> None:
+    def __init__(self, plane: Plane, load: Load, seed: int, replication: int) -> None:
         self.plane = plane
         self.open_fed = 0
         self._open_until_ns = -1
-        self._open: Iterator[Requests] = (
-            open_chunks(setup.load, setup.seed, replication) if setup.load.open else iter(())
-        )
-        self._closed = closed_chunks(setup.load, setup.seed, replication)
+        self._open: Iterator[Requests] = open_chunks(load, seed, replication) if load.open else iter(())
+        self._closed = closed_chunks(load, seed, replication)
         self._open_ended = False
         self._feed_open()
-        if setup.load.closed:
+        if load.closed:
             self.plane.feed_closed(next(self._closed))
 
     def _feed_open(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +56,14 @@ _TAIL = round(TAIL_SHARE * 2**BITS)
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The service of one replication, and the log of its level path's mean."""
+    """The service of one replication, the log of its level path's mean, and the level of the front's and clients' core.
+
+    That core has neighbours of its own, so its level is another than the replicas'.
+    """
 
     service: Service
     level_shift: float = 0.0
+    front_level: float = 1.0
 
     @property
     def tau_ns(self) -> Floats:
@@ -137,15 +141,15 @@ class Law:
 
     def bootstrap(self, rng: np.random.Generator, duration_ns: int) -> Drawn:
         """Samples drawn again with replacement, and one path of the machine's level as calibration saw it."""
-        if self.exact:
-            return self.expected()
         noise = self.measured.profile.noise
+        if self.exact:
+            return replace(self.expected(), front_level=mean_level(noise, duration_ns, rng))
         cells = {key: resampled(own, rng) for key, own in sorted(self._own().items())}
         calibration = calibration_level(noise, rng) if self.level is None else 1.0
         levels, bin_ns = level_path(noise, duration_ns, rng, self.level)
         levels = levels * drift(noise, rng, looked=self.level is not None)
         drawn = self._service(cells, calibration, levels, bin_ns)
-        return Drawn(drawn, math.log(float(levels.mean())))
+        return Drawn(drawn, math.log(float(levels.mean())), mean_level(noise, duration_ns, rng))
 
     def _own(self) -> Cells:
         measured = self.measured
@@ -384,6 +388,11 @@ def drift(noise: Noise, rng: np.random.Generator, looked: bool) -> float:
     return math.exp(deviations * math.sqrt(beyond) * rng.standard_normal())
 
 
+def mean_level(noise: Noise, duration_ns: int, rng: np.random.Generator) -> float:
+    """Mean level of a core in a run at any time after calibration."""
+    return float(level_path(noise, duration_ns, rng)[0].mean()) * drift(noise, rng, looked=False)
+
+
 # -- front and client ----------------------------------------------------------------------------------
 
 
@@ -403,6 +412,27 @@ def front_vector(costs: FrontCosts, noise: Noise, budget_ns: int) -> Ints:
     vector[front.FRONT_BYTES_OUT_PER_ROW] = costs.bytes_out_per_row
     vector[front.FRONT_TIMER_LATE_NS] = _ns(noise.timer_late_us[0]) if noise.timer_late_us else 0
     return vector
+
+
+FRONT_COSTS = (
+    front.FRONT_PARSE_NS,
+    front.FRONT_PARSE_NS_PER_KIB,
+    front.FRONT_FINISH_BATCH_NS,
+    front.FRONT_FINISH_REQUEST_NS,
+    front.FRONT_FINISH_NS_PER_KIB,
+    front.FRONT_DISPATCH_NS,
+    front.FRONT_DISPATCH_NS_PER_KIB,
+    front.FRONT_REFUSE_NS,
+)
+"""What of a front's vector takes CPU time."""
+
+
+def front_at(vector: Ints, level: float) -> Ints:
+    """A front's vector on a core of that level."""
+    slower = vector.copy()
+    for cost in FRONT_COSTS:
+        slower[cost] = round(vector[cost] * level)
+    return slower
 
 
 def _ns(us: float) -> int:

@@ -16,7 +16,7 @@ from sim.drawing import closed_clients
 from sim.plane import Closed, Ints, Node
 from sim.rng import stream
 from sim.scenario import Slo, Workload
-from sim.service import Drawn, Law, Level, Measured, client_draw, front_vector
+from sim.service import Drawn, Law, Level, Measured, client_draw, front_at, front_vector
 from sim.slo import bounds, limits_ns
 from sim.workload import Given, Load, build
 
@@ -55,7 +55,15 @@ class Setup:
     def node(self, drawn: Drawn) -> Node:
         """The node that a plane simulates."""
         retry_after_ns = self.deployment.front.retry_after
-        return Node(self.spec, self.replicas, drawn.service, self.front, retry_after_ns)
+        return Node(self.spec, self.replicas, drawn.service, front_at(self.front, drawn.front_level), retry_after_ns)
+
+    def load_on(self, drawn: Drawn) -> Load:
+        """The load, of clients whose core has the level drawn."""
+        client_ns = self.load.client_ns
+        return replace(
+            self.load,
+            client_ns=lambda rng, rows: np.rint(client_ns(rng, rows) * drawn.front_level).astype(np.int64),
+        )
 
 
 def prepare(

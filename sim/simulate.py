@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def simulate(
         whole = paths.apply(whole, overrides)
     if replications is not None:
         whole = whole.model_copy(update={"replications": replications})
-    return _simulated(whole, base, deployment_base, engine, None, None, progress)
+    return _simulated(whole, base, deployment_base, engine, _Known(), progress)
 
 
 def predict(
@@ -95,18 +95,20 @@ def predict(
     engine: Engine = "fast",
     given: Mapping[str, Given] | None = None,
     level: Level | None = None,
+    warmup_s: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """As `simulate`, of a deployment (its paths relative to `base`).
 
     `given` fixes the arrival instants and rows of the open classes (what a live run met; of a class that
     is not in it: none), so that only service, calibration and the machine's level vary between
-    replications. `level` is how fast the machine was just before, if a spot check was made.
+    replications. `level` is how fast the machine was just before, if a spot check was made. `warmup_s` is cut
+    from the start; none: as much as the rule says.
     """
     scenario = Scenario(
         workload=workload, deployment=deployment, seed=seed, replications=replications, slo=dict(slo or {})
     )
-    return _simulated(scenario, base, base, engine, given, level, progress)
+    return _simulated(scenario, base, base, engine, _Known(given, level, warmup_s), progress)
 
 
 def with_deployment(scenario: Scenario, base: Path) -> tuple[Scenario, Path]:
@@ -117,32 +119,48 @@ def with_deployment(scenario: Scenario, base: Path) -> tuple[Scenario, Path]:
     return scenario.model_copy(update={"deployment": load(path, Deployment)}), path.parent
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a run before it is simulated, as `predict` takes it."""
+
+    given: Mapping[str, Given] | None = None
+    level: Level | None = None
+    warmup_s: float | None = None
+
+
 def _simulated(
     scenario: Scenario,
     base: Path,
     deployment_base: Path,
     engine: Engine,
-    given: Mapping[str, Given] | None,
-    level: Level | None,
+    known: _Known,
     progress: Progress | None,
 ) -> Result:
     deployment = scenario.deployment
     assert isinstance(deployment, Deployment)
-    setup = prepare(deployment, scenario.workload, scenario.slo, scenario.seed, base, deployment_base, given, level)
+    setup = prepare(
+        deployment, scenario.workload, scenario.slo, scenario.seed, base, deployment_base, known.given, known.level
+    )
     capacity = None if setup.load.closed else capacity_rps(setup, engine)
     done = _replications(setup, scenario.replications, engine, progress)
-    return _result(scenario, setup, engine, capacity, done)
+    return _result(scenario, setup, engine, capacity, done, known.warmup_s)
 
 
 def _replications(setup: Setup, count: int, engine: Engine, progress: Progress | None) -> list[Replication]:
-    """All replications, in order; the compiled plane leaves the GIL, so they share the cores."""
+    """All replications, in order; the compiled plane leaves the GIL, so they share the cores.
+
+    Who is interrupted here does not wait for those that run: nothing can stop a thread that compiles or simulates.
+    """
     workers = min(count, len(os.sched_getaffinity(0))) if engine == "fast" else 1
     done = []
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for replication in pool.map(lambda number: run(setup, number, engine), range(count)):
             done.append(replication)
             if progress is not None:
                 progress(len(done), count)
+    finally:
+        pool.shutdown(wait=len(done) == count, cancel_futures=True)
     return done
 
 
@@ -150,9 +168,14 @@ def _replications(setup: Setup, count: int, engine: Engine, progress: Progress |
 
 
 def _result(
-    scenario: Scenario, setup: Setup, engine: Engine, capacity: float | None, done: Sequence[Replication]
+    scenario: Scenario,
+    setup: Setup,
+    engine: Engine,
+    capacity: float | None,
+    done: Sequence[Replication],
+    warmup_s: float | None,
 ) -> Result:
-    window = _window(setup, done)
+    window = _window(setup, done, warmup_s)
     judged = judge(setup, capacity, _in_system(done, window), window.span_s)
     unstable = judged.verdict == "unstable"
     if unstable:
@@ -185,11 +208,13 @@ def _result(
     )
 
 
-def _window(setup: Setup, done: Sequence[Replication]) -> Window:
-    first = 0
-    if stationary(setup):
+def _window(setup: Setup, done: Sequence[Replication], warmup_s: float | None) -> Window:
+    first, bin_ns = 0, done[0].tally.bin_ns
+    if warmup_s is not None:
+        first = round(warmup_s * 1e9 / bin_ns)
+    elif stationary(setup):
         first = bins_cut(np.stack([r.latency_s for r in done]), np.stack([r.answered for r in done]))
-    return Window(first, TIME_BINS, done[0].tally.bin_ns)
+    return Window(first, TIME_BINS, bin_ns)
 
 
 def _shifts(done: Sequence[Replication], batch_rows: Ints) -> Shifts:

@@ -43,6 +43,7 @@ class Source:
     period_ns: float = 0.0
     instants: Ints | None = None
     given_rows: Ints | None = None
+    given_draw: Ints | None = None
     clients: int = 0
     think_ns: int = 0
     rows_mean: float = 1.0
@@ -52,10 +53,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The instants (ns from the start of the run, ascending) and rows that one class met in a live run."""
+    """The instants (ns from the start of the run, ascending) and rows that one class met in a live run.
+
+    `draw` is what a batch's service time is looked up by if the request is its first, uniform over [0, 2**63);
+    none: each replication draws its own.
+    """
 
     arrival_ns: Ints
     rows: Ints
+    draw: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,7 @@ def _source(
     arrivals = class_.arrivals
     shared = _shared(name, index, class_, model)
     if given is not None:
-        return _fixed(shared, given.arrival_ns, given.rows, duration_ns)
+        return replace(_fixed(shared, given.arrival_ns, given.rows, duration_ns), given_draw=given.draw)
     if arrivals.trace is not None:
         return _fixed(shared, *traces.load(base / arrivals.trace.file, arrivals.trace.scale), duration_ns)
     if arrivals.closed is not None:

@@ -20,6 +20,10 @@ class LoadError(EngineError):
     """The model cannot be served as asked; the text says what was found and what would do."""
 
 
+DEFAULT_SEED = 0
+"""Of what a backend draws; no deployment says otherwise."""
+
+
 class Settings(Spec):
     """What one replica is told to load."""
 
@@ -31,7 +35,7 @@ class Settings(Spec):
     cores: list[int] = []  # that the replica may run on; none: any
     batch_axis: Literal["auto", "first", "none"] = "auto"
     profile_sha256: str | None = None
-    seed: int = 0
+    seed: int = DEFAULT_SEED
 
 
 class Facts(Spec):

@@ -30,8 +30,11 @@ _SLEEPS = 40
 _SLEEP_NS = 500_000
 
 
-def draw(seed: int, request: int, deaths: int) -> float:
-    """Uniform in [0, 1), keyed by the batch's first request and its deaths: equal whenever they are."""
+def draw(seed: int, request: int, deaths: int = 0) -> float:
+    """Uniform in [0, 1), keyed by the batch's first request and its deaths: equal whenever they are.
+
+    A simulator that knows the requests' ids can so give its replicas the very times that emulated ones will take.
+    """
     key = (_STREAM, request & 0xFFFFFFFF, request >> 32, deaths)
     word = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0]
     return float(word >> np.uint64(11)) / 2**53

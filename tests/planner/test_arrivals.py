@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from planner.arrivals import Arrivals, draw
+from serve.backends import emulated
+from serve.backends.contract import DEFAULT_SEED
 from serve.deployment import Deployment
 from serve.load_plan import CLOSED_FIRST_ID, faults
 from serve.records import CLASS, REQUEST, empty_rows
@@ -44,6 +46,18 @@ def test_the_wire_and_the_simulator_meet_the_same_instants_and_rows() -> None:
     assert np.array_equal(np.sort(merged, kind="stable"), plan.open.at_ns)
     assert sum(int(g.rows.sum()) for g in given.values()) == int(plan.open.rows.sum())
     assert all("input tensor" in fault for fault in faults(plan))
+
+
+def test_the_simulator_can_be_given_what_emulated_replicas_will_draw() -> None:
+    arrivals = drawn()
+    draws = arrivals.emulated_draws()
+    assert arrivals.open is not None and len(draws) == len(arrivals.open)
+    shares = [emulated.draw(DEFAULT_SEED, request) for request in range(len(draws))]
+    assert np.allclose(draws / 2.0**63, shares, atol=1e-12) and (draws >= 0).all()
+    given = arrivals.given(draws)
+    fast = arrivals.open.class_ == arrivals.names.index("fast")
+    assert given["fast"].draw is not None
+    assert given["fast"].draw.tolist() == draws[fast].tolist(), "by wire id, whatever the class"
 
 
 def test_the_same_seed_gives_the_same_arrivals_and_another_one_does_not() -> None:

@@ -53,6 +53,7 @@ def test_verify_starts_the_engine_replays_twice_and_leaves_nothing(deployed: Pat
     assert sum(report.runs[0].batch_rows.values()) == pytest.approx(1.0)
     assert set(report.runs[0].reasons) <= {"idle", "full"}
     assert report.slo_met
+    assert report.rehearsed is not None and report.rehearsed.warmup_s == report.predicted.warmup_s
     assert report.started == "launched"
     assert told == sorted(told) and told[-1] == 1.0
     assert psutil.Process().children(recursive=True) == []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from serve.errors import ProfileError, SpecError
+from serve.policy import front
 from serve.policy.service import service_ns
 from serve.profile_samples import ServiceTimes, load_samples
 from sim.rng import stream, uniform_bits
@@ -26,6 +27,7 @@ from sim.service import (
     cell_law,
     client_draw,
     drift,
+    front_at,
     front_vector,
     level_path,
     strata,
@@ -268,6 +270,29 @@ def test_what_quarters_of_the_series_differ_by_goes_on(tmp_path: Path) -> None:
     assert spread(quarters, looked=False) == pytest.approx(DRIFT_LATER * deviation, rel=0.1)
     assert spread(np.tile((0.95, 1.05), 24), looked=False) == 0, "scatter from window to window is no drift"
     assert spread(np.array([1.0]), looked=False) == 0
+
+
+def test_the_front_has_a_core_with_a_level_of_its_own(tmp_path: Path) -> None:
+    law = measured(tmp_path, Synthetic(samples=600, level_series=tuple(np.repeat((0.8, 1.2, 0.9, 1.1), 6)))).law(
+        1, 1, 4
+    )
+    drawn = [law.bootstrap(np.random.default_rng(seed), 10**10) for seed in range(200)]
+    replicas, fronts = [d.level_shift for d in drawn], [math.log(d.front_level) for d in drawn]
+    assert np.std(fronts) > 0.1
+    assert abs(np.corrcoef(replicas, fronts)[0, 1]) < 0.2
+
+
+def test_a_slower_core_makes_all_of_the_fronts_work_slower_and_nothing_else() -> None:
+    vector = np.arange(1000, 1000 + front.FRONT_PARAM_COUNT, dtype=np.int64)
+    changed = {i for i in range(len(vector)) if front_at(vector, 2.0)[i] == 2 * vector[i]}
+    same = {i for i in range(len(vector)) if front_at(vector, 2.0)[i] == vector[i]}
+    assert changed | same == set(range(len(vector)))
+    assert same == {
+        front.FRONT_BUDGET_NS,
+        front.FRONT_BYTES_IN_PER_ROW,
+        front.FRONT_BYTES_OUT_PER_ROW,
+        front.FRONT_TIMER_LATE_NS,
+    }
 
 
 def test_an_emulated_replica_is_certain_and_borrows_no_tail(tmp_path: Path) -> None:

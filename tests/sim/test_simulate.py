@@ -5,6 +5,8 @@ import math
 import os
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from serve.errors import ProfileError, SpecError
 from serve.files import save, to_text
+from sim import paths
 from sim.capacity import capacity_rps
 from sim.drawing import open_chunks
 from sim.result import Result
@@ -376,6 +379,25 @@ def test_given_instants_leave_only_service_and_level_to_chance(folder: Path) -> 
     assert 0 < widths[0] < widths[1]
 
 
+def test_given_draws_leave_an_emulated_run_nothing_but_its_front_and_clients(folder: Path) -> None:
+    question = paths.apply(scenario(duration="2s"), {"models.m.backend": "emulated"})
+    met = given_of(folder, question)
+    draw = np.arange(len(met["a"].rows), dtype=np.int64) << 48
+    widths = {}
+    for name, given in {"known": {"a": replace(met["a"], draw=draw)}, "drawn": met}.items():
+        result = predict(question.deployment, question.workload, base=folder, seed=3, replications=20, given=given)  # type: ignore[arg-type]
+        interval = result.total.metrics["compute"].pi
+        assert interval is not None
+        widths[name] = interval[1] - interval[0]
+    assert widths["known"] < 1e-9 < widths["drawn"]
+
+
+def test_a_known_warm_up_is_cut_whatever_the_rule_says(folder: Path) -> None:
+    question = scenario(duration="4s")
+    known = predict(question.deployment, question.workload, base=folder, seed=3, replications=2, warmup_s=1.0)  # type: ignore[arg-type]
+    assert known.warmup_s == pytest.approx(1.0, abs=0.02)
+
+
 def test_two_deployments_meet_the_same_requests(folder: Path) -> None:
     one, two = (
         simulate(scenario(duration="1s"), base=folder, overrides={"models.m.replicas.count": n}) for n in (1, 2)
@@ -468,3 +490,23 @@ def test_capacity_does_not_depend_on_the_seed_by_much(folder: Path) -> None:
         setup = prepare(question.deployment, question.workload, {}, seed, folder, folder)  # type: ignore[arg-type]
         found.append(capacity_rps(setup, "fast"))
     assert np.ptp(found) / np.mean(found) < 0.03
+
+
+def test_who_is_interrupted_does_not_wait_for_what_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, ended = threading.Event(), []
+
+    def run(setup: object, number: int, engine: str) -> int:
+        if number > 0:
+            release.wait(30)
+            ended.append(number)
+        return number
+
+    def interrupted(done: int, count: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sim.simulate.run", run)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    with pytest.raises(KeyboardInterrupt):
+        simulate(scenario(), base=folder, progress=interrupted)
+    assert ended == []
+    release.set()
