@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from forebay.formats import FORMATS, format_of
-from forebay.inputs import load_scenario, sample_faults
+from forebay.inputs import core_warnings, load_scenario, sample_faults, scenario_warnings
+from serve.deployment import Deployment
 from serve.errors import ForebayError, SpecError
 from serve.files import parse, read, resolve
 from serve.profile import Profile
@@ -36,6 +37,7 @@ class FileCheck:
     result: Result | None = None
     judgements: Sequence[Judgement] = ()
     errors: Sequence[str] = field(default=())
+    warnings: Sequence[str] = field(default=())
 
 
 def files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
@@ -61,8 +63,11 @@ def check_file(path: Path, named: bool, seed: int | None = None) -> FileCheck:
         if kind != "scenario":
             checked = parse(data, FORMATS[kind], path)
             faults = sample_faults(path, checked) if isinstance(checked, Profile) else []
-            return FileCheck(str(path), kind, "error" if faults else "valid", errors=[str(fault) for fault in faults])
-        return _check_scenario(path, load_scenario(path), seed)
+            warnings = core_warnings(path, checked) if isinstance(checked, Deployment) else []
+            outcome: FileOutcome = "error" if faults else "valid"
+            return FileCheck(str(path), kind, outcome, errors=[str(fault) for fault in faults], warnings=warnings)
+        scenario = load_scenario(path)
+        return replace(_check_scenario(path, scenario, seed), warnings=scenario_warnings(path, scenario))
     except SpecError as error:
         return FileCheck(str(path), kind, "error", errors=[str(fault) for fault in error.faults])
     except ForebayError as error:
@@ -130,6 +135,7 @@ def check_json(check: FileCheck) -> dict[str, Any]:
         "replications": check.result.replications if check.result else None,
         "expectations": [claim_json(judgement) for judgement in check.judgements],
         "errors": list(check.errors),
+        "warnings": list(check.warnings),
     }
 
 

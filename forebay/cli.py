@@ -1,7 +1,7 @@
 """The terminal front door: `forebay <verb>`, one file a verb in `forebay.verbs`.
 
-Exit codes: 0 ok, 1 an expectation or an SLO is not met, 2 bad input, 130 interrupted. What a verb
-needs is imported when it runs, so that `forebay --help` stays quick.
+Exit codes: 0 ok, 1 an expectation or an SLO is not met, 2 bad input, 130 interrupted, 141 who read stdout has left.
+What a verb needs is imported when it runs, so that `forebay --help` stays quick.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from serve.errors import ForebayError, SpecError
 
 EXIT_NOT_MET = 1
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_READER_LEFT = 128 + signal.SIGPIPE
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """What typer raises for a flag or an argument that is wrong; it has no public name."""
@@ -50,6 +53,14 @@ class _Verbs(TyperGroup):
         except ForebayError as error:
             _report(error, as_json=bool((ctx.find_root().obj or {}).get("json")))
             raise typer.Exit(EXIT_BAD_INPUT) from None
+        except BrokenPipeError:
+            _discard_stdout()
+            raise typer.Exit(EXIT_READER_LEFT) from None
+
+
+def _discard_stdout() -> None:
+    """What is still buffered has no place."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: ForebayError, as_json: bool) -> None:
@@ -84,8 +95,8 @@ def _root() -> None:
     """Kept so that options before the verb have a place."""
 
 
-def _terminated(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
+def _terminated(_number: int, _frame: object) -> None:
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def main() -> None:
@@ -97,9 +108,14 @@ def main() -> None:
     try:
         app(prog_name="forebay")
         sys.stdout.flush()
+    except SystemExit as ended:
+        if ended.code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+            sys.stderr.flush()
+            os._exit(int(ended.code))  # Python would wait for threads that compile or simulate
+        raise
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has no place
+        _discard_stdout()
         typer.echo(f"cannot be written: {error.strerror}; make room, or write elsewhere", err=True)
         sys.exit(EXIT_BAD_INPUT)

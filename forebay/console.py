@@ -21,8 +21,12 @@ def stdout() -> Console:
     """The console for people; as wide as the terminal, or 120 columns in a pipe."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=120)
+    class Stdout(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1, which means something else here
+
+    console = Stdout(highlight=False, markup=False)
+    return console if console.is_terminal else Stdout(highlight=False, markup=False, width=120)
 
 
 def show(*renderables: RenderableType) -> None:

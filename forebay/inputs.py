@@ -6,9 +6,10 @@ against the files that it names.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from serve.deployment import Deployment
 from serve.errors import Fault, SpecError
@@ -16,6 +17,7 @@ from serve.faults import near_miss
 from serve.files import load, read, resolve, sha256
 from serve.profile import Profile
 from sim.expect import bounds_of, claims_of
+from sim.paths import apply
 from sim.scenario import RequestClass, Scenario, Workload
 from sim.workload import rate_rps
 
@@ -164,6 +166,33 @@ def sample_faults(path: Path, profile: Profile) -> list[Fault]:
     if missing or sha256(resolve(path, profile.samples.file)) == profile.samples.sha256:
         return missing
     return [Fault(str(path), "samples.sha256", f"{profile.samples.file} has changed; calibrate again")]
+
+
+def core_warnings(path: Path, deployment: Deployment, prefix: str = "") -> list[str]:
+    """Pools whose nodes have fewer cores than the replicas' threads; `path` and `prefix` as in `profile_faults`.
+
+    No fault, since such a node runs; but its replicas then wait for each other, which nobody measured.
+    """
+    models = [(f"{prefix}models.{name}.replicas", model.replicas) for name, model in deployment.models.items()]
+    needed = sum(replicas.count * replicas.threads for _, replicas in models)
+    asked = " + ".join(f"{replicas.count} x {replicas.threads}" for _, replicas in models)
+    where = ", ".join(field for field, _ in models)
+    return [
+        f"{path}: {where}: {asked} (count x threads) need {needed} cores, but a node of "
+        f"{prefix}pools.{name} has {pool.cores}: fewer replicas or threads, or more cores"
+        for name, pool in deployment.pools.items()
+        if needed > pool.cores
+    ]
+
+
+def scenario_warnings(path: Path, scenario: Scenario, overrides: Mapping[str, Any] | None = None) -> list[str]:
+    """As `core_warnings`, of the deployment that a scenario holds or names, with values set in it."""
+    deployment, file = deployment_of(path, scenario)
+    if overrides:
+        changed = apply(scenario.model_copy(update={"deployment": deployment}), overrides).deployment
+        assert isinstance(changed, Deployment)
+        deployment = changed
+    return core_warnings(file, deployment, "" if isinstance(scenario.deployment, str) else "deployment.")
 
 
 def file_faults(path: Path, deployment: Deployment) -> list[Fault]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from rich.table import Column, Table
 from rich.text import Text
@@ -19,6 +20,11 @@ LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p99.9")
 RATES = ("arrival_rate", "throughput", "goodput", "refused", "expired", "cancelled", "failed")
 NODE = ("batch_mean", "busy", "front_busy", "in_system", "cost_usd_per_h", "cost_usd_per_1k")
 PARTS = ("front_delay", "queue_delay", "slot_delay", "compute", "answer_delay", "client_delay")
+
+CLASSES_SHOWN = 8
+"""Classes that a table has; --json and files have all."""
+SHARES_SHOWN = 16
+"""Shares in a line, the largest."""
 
 _COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow", "error": "red", "valid": "green"}
 
@@ -39,12 +45,13 @@ def interval(metric: str, ends: Interval | None) -> str:
 
 
 def result_table(result: Result) -> Table:
-    """Metrics of all requests, each with both intervals; classes below if there are several."""
+    """Metrics of all requests, each with both intervals; the first classes below if there are several."""
     table = Table("metric", _right("value"), _right("95 % ci of the mean"), _right("95 % of runs"), title="Simulated")
+    table.caption = _left_out(len(result.classes))
     for metric in (*LATENCIES, *RATES, *NODE):
         _add(table, metric, metric, result.total.metrics.get(metric))
     if len(result.classes) > 1:
-        for name, part in result.classes.items():
+        for name, part in islice(result.classes.items(), CLASSES_SHOWN):
             table.add_section()
             for metric in (*LATENCIES, "throughput", "refused"):
                 _add(table, metric, f"{name}.{metric}", part.metrics.get(metric))
@@ -143,12 +150,10 @@ def cost_line(result: Result) -> str:
 
 
 def run_table(run: Run) -> Table:
-    """What one live run showed, classes below if there are several."""
-    table = Table("metric", _right("measured"))
-    parts = {
-        "": run.metrics,
-        **({f"{name}.": part for name, part in run.classes.items()} if len(run.classes) > 1 else {}),
-    }
+    """What one live run showed, the first classes below if there are several."""
+    table = Table("metric", _right("measured"), caption=_left_out(len(run.classes)))
+    classes = dict(islice(run.classes.items(), CLASSES_SHOWN)) if len(run.classes) > 1 else {}
+    parts = {"": run.metrics, **{f"{name}.": part for name, part in classes.items()}}
     for prefix, part in parts.items():
         for metric in (*LATENCIES, *RATES):
             if part.get(metric) is not None:
@@ -168,8 +173,18 @@ def _percent(share: float | None, signed: bool = False) -> str:
     return "-" if share is None else f"{share:+.1%}" if signed else f"{share:.1%}"
 
 
-def _shares(shares: dict[str, float] | dict[int, float]) -> str:
-    return ", ".join(f"{key} {share:.1%}" for key, share in shares.items() if share > 0) or "none"
+def _left_out(classes: int) -> str | None:
+    """Said below a table that does not have all classes."""
+    return f"and {classes - CLASSES_SHOWN} more classes: --json has all" if classes > CLASSES_SHOWN else None
+
+
+def _shares(shares: Mapping[str, float] | Mapping[int, float]) -> str:
+    """The largest shares, in their own order."""
+    held = [(key, share) for key, share in shares.items() if share > 0]
+    least = sorted((share for _, share in held), reverse=True)[:SHARES_SHOWN][-1:]
+    shown = [f"{key} {share:.1%}" for key, share in held if share >= least[0]][:SHARES_SHOWN]
+    more = [f"and {len(held) - len(shown)} more: --json has all"] if len(held) > len(shown) else []
+    return ", ".join([*shown, *more]) or "none"
 
 
 def _outcome(held: bool) -> str:

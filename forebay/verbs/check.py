@@ -59,6 +59,8 @@ def _report(checks: list[FileCheck], as_json: bool, code: int) -> None:
     for each in checks:
         for line in each.errors:
             note(line)
+        for line in each.warnings:
+            note(f"warning: {line}")
         if each.outcome == "undecided":
             note(f"warning: {each.file}: undecided after {each.result and each.result.replications} replications")
     if as_json:

@@ -30,7 +30,7 @@ def simulate(
     Exits 1 if the scenario's SLO or an expectation is not met.
     """
     from forebay.console import bar, emit
-    from forebay.inputs import load_scenario
+    from forebay.inputs import load_scenario, scenario_warnings
     from forebay.options import one_of
     from forebay.settings import overrides_of
     from serve.files import check_writable, plain, save
@@ -39,6 +39,7 @@ def simulate(
     if output is not None:
         check_writable(output)
     kind = one_of("--engine", engine, ("fast", "reference"))
+    overrides = overrides_of(set_ or [])
     question = load_scenario(scenario)
     if seed is not None:
         question = question.model_copy(update={"seed": seed})
@@ -48,9 +49,11 @@ def simulate(
             base=scenario.parent,
             engine=kind,  # type: ignore[arg-type]
             replications=replications,
-            overrides=overrides_of(set_ or []),
+            overrides=overrides,
             progress=progress,
         )
+    warnings = scenario_warnings(scenario, question, overrides)
+    result = result.model_copy(update={"warnings": [*result.warnings, *warnings]})
     if output is not None:
         save(output, result)
     checks, judgements = _judge(question, result)

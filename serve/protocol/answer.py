@@ -41,7 +41,7 @@ def inference(signature: ModelSignature, plan: Plan, request_id: str, outputs: A
 
     Raises
     ------
-    RequestError : 400 if a BYTES output asked for as JSON is not UTF-8.
+    RequestError : 400 if an output asked for as JSON has no JSON form: BYTES that are not UTF-8, NaN, infinity.
     """
     blobs: list[Buffer] = []
     for wanted in plan.outputs:

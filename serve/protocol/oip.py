@@ -19,7 +19,7 @@ import numpy as np
 from serve.policy.codes import NEVER_NS, REASON_ROWS
 from serve.protocol.errors import RequestError, brief, invalid
 from serve.protocol.signature import ModelSignature, TensorSignature
-from serve.protocol.tensors import check_shape, datatype_of, element_count, from_binary, from_json
+from serve.protocol.tensors import NonFinite, check_shape, datatype_of, element_count, from_binary, from_json
 from serve.served import Array
 
 Shape = tuple[int, ...]
@@ -177,7 +177,7 @@ def read_header(signature: ModelSignature, header: bytes) -> Plan:
 def parse_object(text: bytes, what: str) -> dict[str, Any]:
     """`text` as a JSON object, in UTF-8; else 400."""
     try:
-        value = json.loads(text.decode())
+        value = json.loads(text.decode(), parse_constant=NonFinite)
     except UnicodeDecodeError as error:
         raise invalid(f"{what} is not UTF-8: byte {error.start}") from error
     except RecursionError as error:

@@ -41,13 +41,18 @@ class Datatype:
     json_types: frozenset[type]
 
 
+class NonFinite(float):
+    """`NaN` or `Infinity` written as a word, which a number that is too large (1e400) must not pass for."""
+
+
 _INT = frozenset({int})
+_FLOAT = frozenset({int, float, NonFinite})
 _JSON_TYPES: dict[str, frozenset[type]] = {
     "BOOL": frozenset({bool}),
     "FP16": frozenset(),
     "BF16": frozenset(),
-    "FP32": frozenset({int, float}),
-    "FP64": frozenset({int, float}),
+    "FP32": _FLOAT,
+    "FP64": _FLOAT,
     "BYTES": frozenset({str}),
 }
 
@@ -157,10 +162,12 @@ def from_json(datatype: Datatype, shape: Sequence[int], data: Any, where: str) -
 
 
 def to_json(datatype: Datatype, array: Array, where: str) -> list[Any]:
-    """The flat JSON elements of `array`; 400 if the datatype or a string has no JSON form."""
+    """The flat JSON elements of `array`; 400 if the datatype, a string or a number has no JSON form."""
     if not datatype.json_types:
         raise invalid(f"{where}: {datatype.name} has no JSON form; ask for it as binary data")
     elements: list[Any] = array.ravel().tolist()
+    if datatype.json_types is _FLOAT and not np.isfinite(array).all():
+        raise invalid(f"{where}: an element is NaN or infinite, which JSON cannot say; ask for it as binary data")
     if datatype.width:
         return elements
     try:
@@ -194,8 +201,11 @@ def _numbers(datatype: Datatype, flat: list[Any], where: str) -> Array:
     try:
         if datatype.json_types is _INT:
             return np.array(flat, dtype=datatype.dtype)
+        numbers = np.array(flat, dtype=np.float64)
+        if any(type(flat[i]) is not NonFinite for i in np.flatnonzero(~np.isfinite(numbers))):
+            raise OverflowError
         with np.errstate(over="raise"):
-            return np.array(flat, dtype=np.float64).astype(datatype.dtype)
+            return numbers.astype(datatype.dtype)
     except (OverflowError, FloatingPointError) as error:
         raise invalid(f"{where}: an element is out of the range of {datatype.name}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -118,6 +119,7 @@ def test_sigterm_leaves_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(cli, "app", verb)
+    monkeypatch.setattr("os._exit", sys.exit)
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as caught:
@@ -152,3 +154,54 @@ def test_load_is_refused_before_anybody_is_asked(
 ) -> None:
     monkeypatch.setattr("forebay.loading.only_model", lambda url: pytest.fail(f"{url} was asked"))
     assert said in refused("load", url, *flags)
+
+
+def main_of(verb: str) -> list[str]:
+    """A command that runs the front door with one verb's work replaced by lines of Python."""
+    return [sys.executable, "-c", f"import sys, threading\nfrom forebay import cli\n{verb}\ncli.main()"]
+
+
+@pytest.mark.parametrize("code", [130, 143])
+def test_who_is_interrupted_does_not_wait_for_threads(code: int) -> None:
+    verb = (
+        "def app(prog_name):\n"
+        "    threading.Thread(target=threading.Event().wait).start()\n"
+        f"    sys.exit({code})\n"
+        "cli.app = app"
+    )
+    ran = subprocess.run(main_of(verb), capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (code, "", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["schema", "scenario"], ["schema", "scenario", "--json"], ["check", "s.yaml"]], ids=" ".join
+)
+def test_who_reads_stdout_may_leave(folder: Path, arguments: list[str]) -> None:
+    edited(folder, lambda text: text[: text.index("expect:")])
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as gone:
+        command = [sys.executable, "-m", "forebay", *arguments]
+        ran = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, check=False, cwd=folder)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["simulate", "--engine", "reference", "--replications", "2"]])
+def test_replicas_that_ask_for_more_cores_than_a_node_has_are_told(folder: Path, arguments: list[str]) -> None:
+    edited(folder, lambda text: text.replace("60s", "100ms").replace("count: 2", "count: 3"))
+    ran = CliRunner().invoke(app, [*arguments, "s.yaml", "--json"])
+    asked = "3 x 1 (count x threads) need 3 cores, but a node of deployment.pools.here has 2"
+    warning = f"s.yaml: deployment.models.digits.replicas: {asked}: fewer replicas or threads, or more cores"
+    assert ran.exit_code in (0, 1), ran.output
+    told = json.loads(ran.stdout)
+    assert warning in (told["files"][0] if arguments == ["check"] else told)["warnings"]
+    if arguments == ["check"]:
+        assert ran.stderr == f"warning: {warning}\n"
+
+
+def test_cores_are_counted_with_what_is_set(folder: Path) -> None:
+    flags = ["--engine", "reference", "--replications", "2"]
+    edited(folder, lambda text: text.replace("60s", "100ms"))
+    assert "need" not in CliRunner().invoke(app, ["simulate", "s.yaml", *flags]).stderr
+    ran = CliRunner().invoke(app, ["simulate", "s.yaml", *flags, "--set", "models.digits.replicas.count=4"])
+    assert "warning: s.yaml: deployment.models.digits.replicas: 4 x 1 (count x threads) need 4 cores" in ran.stderr

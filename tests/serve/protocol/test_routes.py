@@ -181,3 +181,20 @@ def test_the_front_serves_prometheus_its_page(start):
         assert reply.status == 200
         assert b"forebay_replicas_up" in reply.body
         assert b'forebay_http_responses_total{code="200"} 1.0' in client.ask(request("/metrics")).body
+
+
+def test_an_output_that_json_cannot_say_is_an_error_that_says_what_to_ask_for(start):
+    front = start(StubEngine(served_model(), compute=lambda inputs: {"y": inputs["x"] * np.float32("nan")}))
+    header, data = binary_request(np.ones((2, 4), "f4"))
+    with Client(front.port) as client:
+        assert np.isnan(np.frombuffer(client.ask(infer(header, data)).binary, "<f4")).all()
+        reply = client.ask(infer({**header, "parameters": {}}, data))
+    assert reply.status == 400
+    assert reply.json["error"].startswith("output 'y': an element is NaN or infinite")
+
+
+def test_a_number_too_large_for_json_is_told_of_its_input(running):
+    body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1e400, 2, 3]}]}'
+    with Client(running.port) as client:
+        reply = client.ask(infer(body))
+    assert (reply.status, reply.json["error"]) == (400, "input 'x': an element is out of the range of FP32")

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as npst
 from serve.protocol.errors import RequestError
 from serve.protocol.tensors import (
     DATATYPES,
+    NonFinite,
     check_shape,
     datatype_of,
     from_binary,
@@ -154,9 +155,27 @@ def test_an_element_that_the_datatype_cannot_hold_is_refused(name, bad):
 
 
 def test_not_a_number_and_infinity_pass_as_python_writes_them():
-    sent = json.loads("[NaN, Infinity, -Infinity]")
+    sent = json.loads("[NaN, Infinity, -Infinity]", parse_constant=NonFinite)
     back = from_json(DATATYPES["FP32"], (3,), sent, "x")
     np.testing.assert_array_equal(back, np.array([np.nan, np.inf, -np.inf], "<f4"))
+
+
+@pytest.mark.parametrize("name", ["FP32", "FP64"])
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400])
+def test_a_number_that_is_too_large_is_not_taken_for_infinity(name, number):
+    sent = json.loads(f"[1, {number}, NaN]", parse_constant=NonFinite)
+    with pytest.raises(RequestError, match=f"input 'x': an element is out of the range of {name}"):
+        from_json(DATATYPES[name], (3,), sent, "input 'x'")
+
+
+@pytest.mark.parametrize("name", ["FP32", "FP64"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_output_that_json_cannot_say_must_be_asked_for_in_binary_form(name, bad):
+    array = np.array([1, bad], DATATYPES[name].dtype)
+    with pytest.raises(RequestError, match="output 'y': an element is NaN or infinite") as caught:
+        to_json(DATATYPES[name], array, "output 'y'")
+    assert caught.value.status == 400
+    assert len(to_binary(DATATYPES[name], array)) == array.nbytes
 
 
 def test_zero_and_one_stand_for_booleans():
