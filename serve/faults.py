@@ -113,9 +113,9 @@ def _place(detail: ErrorDetails, data: object) -> _Place:
     cursor = data
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
-        if _holds(cursor, part):
+        if step := _steps_to(cursor, part):
             path.append(part)
-            cursor = cursor[part]  # type: ignore[index]
+            (cursor,) = step
         elif last and detail["type"] in ("missing", "extra_forbidden", "invalid_key"):
             path.append(part)
         elif part != "[key]":
@@ -123,10 +123,12 @@ def _place(detail: ErrorDetails, data: object) -> _Place:
     return _Place(tuple(path), tuple(members))
 
 
-def _holds(cursor: object, part: str | int) -> bool:
+def _steps_to(cursor: object, part: str | int) -> list[object]:
+    """What lies at `part` of the data, alone in a list; empty if nothing does. pydantic names a key that is neither
+    text nor a whole number by its text: `null` is 'None'."""
     if isinstance(cursor, Mapping):
-        return part in cursor
-    return isinstance(cursor, list) and isinstance(part, int) and part < len(cursor)
+        return [cursor[part]] if part in cursor else [v for key, v in cursor.items() if str(key) == part][:1]
+    return [cursor[part]] if isinstance(cursor, list) and isinstance(part, int) and part < len(cursor) else []
 
 
 def _wrong_members(placed: Sequence[tuple[_Place, ErrorDetails]]) -> set[tuple[Path, str]]:

@@ -53,7 +53,9 @@ def test_the_faults_shown_are_what_is_printed(tmp_path: Path) -> None:
 )
 def test_the_values_shown_have_their_unit(unit: str, parse) -> None:  # type: ignore[no-untyped-def]
     (row,) = re.findall(rf"^ *\| {unit} \|(.*)\|$", FILES, re.MULTILINE)
-    for text in re.findall(r"`([^`]+)`", row):
+    shown = re.findall(r"`([^`]+)`", row)
+    assert shown
+    for text in shown:
         assert parse(int(text) if text == "0" else text) >= 0
 
 

@@ -187,4 +187,5 @@ def test_no_torn_text_breaks_the_reader(folder: Path, at: int, cut: int, patch: 
     try:
         load_scenario(path)
     except SpecError as error:
+        assert error.faults
         assert all("\n" not in str(fault) for fault in error.faults), str(error)

@@ -219,6 +219,15 @@ def test_a_key_that_cannot_be_printed_stays_on_its_line(tmp_path: Path) -> None:
     assert lines == [r"'a\nb': unknown key; known here: " + ", ".join(Scenario.model_fields)]
 
 
+@pytest.mark.parametrize(("key", "found"), [("null", "nothing"), ("1.5", "1.5"), ("true", "true")])
+def test_a_key_that_is_no_text_is_a_fault_as_is_what_lies_below_it(key: str, found: str, tmp_path: Path) -> None:
+    text = SCENARIO_TEXT.replace("    nightly:", f"    {key}: {{arrivals: {{}}}}\n    nightly:")
+    assert text != SCENARIO_TEXT
+    above, below = faults_of(written(tmp_path, text))
+    assert above.endswith(f": must be text, got {found}")
+    assert "arrivals: must name exactly one of" in below
+
+
 @pytest.mark.parametrize("deployment", ["7", "[a]", "", "true"])
 def test_the_wrong_kind_of_deployment_is_one_fault_that_names_both_right_kinds(deployment: str, tmp_path: Path) -> None:
     head = SCENARIO_TEXT[: SCENARIO_TEXT.index("deployment:")]
