@@ -14,7 +14,7 @@ from statistics import median
 from planner.report import BATCH_TV_TOLERANCE, TOLERANCE, BoundCheck, Comparison, ReportVerdict, Run
 from planner.slo import Bound, show
 from serve.vocabulary import METRICS
-from sim.measures import total_variation
+from sim.measures import DELAYS, total_variation
 from sim.result import Result
 
 SHOWN = (
@@ -33,12 +33,7 @@ SHOWN = (
     "expired",
     "cancelled",
     "failed",
-    "front_delay",
-    "queue_delay",
-    "slot_delay",
-    "compute",
-    "answer_delay",
-    "client_delay",
+    *DELAYS,
 )
 """Metrics of a Report's table, in its order."""
 
