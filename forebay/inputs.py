@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from serve.deployment import Deployment
-from serve.errors import Fault, SpecError
+from serve.errors import Fault, ProfileError, SpecError
 from serve.faults import near_miss
 from serve.files import load, read, resolve, sha256
 from serve.profile import Profile
 from sim.expect import bounds_of, claims_of
 from sim.paths import apply
+from sim.samples import read_columns
 from sim.scenario import RequestClass, Scenario, Workload
 from sim.workload import rate_rps
 
@@ -159,13 +160,19 @@ def profile_faults(path: Path, deployment: Deployment, prefix: str = "") -> list
 
 
 def sample_faults(path: Path, profile: Profile) -> list[Fault]:
-    """Raw samples that are not there, or are not those that the profile was made from."""
+    """Raw samples that are not there, are not those that the profile was made from, or cannot be read."""
     if profile.samples.rows == 0:
         return []
     missing = _missing(path, [("samples.file", profile.samples.file)])
-    if missing or sha256(resolve(path, profile.samples.file)) == profile.samples.sha256:
+    if missing:
         return missing
-    return [Fault(str(path), "samples.sha256", f"{profile.samples.file} has changed; calibrate again")]
+    if sha256(resolve(path, profile.samples.file)) != profile.samples.sha256:
+        return [Fault(str(path), "samples.sha256", f"{profile.samples.file} has changed; calibrate again")]
+    try:
+        read_columns(resolve(path, profile.samples.file))
+    except ProfileError as error:
+        return [Fault(str(path), "samples.file", str(error))]
+    return []
 
 
 def core_warnings(path: Path, deployment: Deployment, prefix: str = "") -> list[str]:

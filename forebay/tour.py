@@ -66,13 +66,13 @@ def tour(folder: Path, *, model: Path | None = None, seed: int = 0, progress: Pr
 
     Raises
     ------
-    SpecError, EngineError : the user's model cannot be used, or the engine does not run here.
+    SpecError, EngineError : the folder or the user's model cannot be used, or the engine does not run here.
     """
     from planner.export import write
     from planner.plots import plot
     from planner.verify import verify
 
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     notes: list[str] = []
     accuracy = _model(folder, model, progress)
     profile, remeasured = _profile(folder, seed, progress)
@@ -91,6 +91,15 @@ def tour(folder: Path, *, model: Path | None = None, seed: int = 0, progress: Pr
     return Tour(
         folder, accuracy, remeasured, profile, scenario, share, capacity_rps, found, found.result, report, notes
     )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError.of(
+            "--output", "", f"must be a folder, or a place for one: {folder}: {error.strerror}"
+        ) from None
 
 
 def _required(result: Result | None) -> Result:

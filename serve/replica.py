@@ -22,6 +22,7 @@ from serve.backends.contract import Array, Backend, Facts, LoadError, Settings
 from serve.channel import DoneHead, Place, Region, RunHead
 from serve.clock import die_with_parent, set_timer_slack
 from serve.datatypes import NUMPY_OF_DATATYPE
+from serve.errors import ForebayError
 
 WARM_ALL_UP_TO = 64
 """Every number of rows up to this is warmed; above, the powers of two and the points half-way."""
@@ -227,7 +228,7 @@ def main(fd: int) -> None:
         os.sched_setaffinity(0, settings.cores)  # before the backend starts threads, which inherit it
     try:
         backend, ready = _load(settings)
-    except LoadError as error:
+    except ForebayError as error:
         channel.send(end, channel.pack_json({"error": str(error)}))
         return
     if hasattr(backend, "late_ns"):

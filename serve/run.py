@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -60,6 +61,7 @@ async def _serve(
     deployment: Deployment, folder: Path, host: str, http_port: int, log_dir: Path | None, while_stdin: bool
 ) -> int:
     began_ns = time.monotonic_ns()
+    check_address(host, http_port)
     engine = Engine(deployment, folder, log_dir)
     affinity.keep_to(os.getpid(), engine.front_cores)
     clock.wake_promptly()
@@ -73,7 +75,7 @@ async def _serve(
         try:
             await front.start(host, http_port)
         except OSError as error:
-            raise EngineError(f"cannot listen on {host}:{http_port}: {error.strerror or error}") from error
+            raise _cannot_listen(host, http_port, error) from error
         _quiet_collector()
         url = f"http://[{host}]:{front.port}" if ":" in host else f"http://{host}:{front.port}"
         print(json.dumps(_ready_line(engine, url, (time.monotonic_ns() - began_ns) / 1e9)), flush=True)
@@ -83,6 +85,30 @@ async def _serve(
         return EXIT_OK
     finally:
         await engine.close()
+
+
+def check_address(host: str, http_port: int) -> None:
+    """EngineError if nothing can listen there, found out before models are loaded."""
+    if not host:
+        raise EngineError("cannot listen on no address: name one, such as 127.0.0.1, or 0.0.0.0 for all")
+    failed: list[OSError] = []
+    try:
+        found = socket.getaddrinfo(host, http_port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen(host, http_port, error) from None
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(address)
+        except OSError as error:
+            failed.append(error)
+    if len(failed) == len(found):
+        raise _cannot_listen(host, http_port, failed[0])
+
+
+def _cannot_listen(host: str, http_port: int, error: Exception) -> EngineError:
+    return EngineError(f"cannot listen on {host}:{http_port}: {getattr(error, 'strerror', None) or error}")
 
 
 class _Stop:

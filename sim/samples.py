@@ -69,8 +69,16 @@ READ = ("threads", "busy", "rows", "at_s", "service_ns", "met", "idle_ns")
 
 
 def read_columns(file: Path) -> dict[str, Floats]:
-    """The columns of a samples' file that service times need, one row a batch."""
+    """The columns of a samples' file that service times need, one row a batch; ProfileError if it cannot be used."""
+    try:
+        return _read_columns(file)
+    except (OSError, TypeError, ValueError) as error:  # pyarrow's own errors are these too
+        raise ProfileError(f"{file}: cannot be read as samples: {error}; calibrate again") from None
+
+
+def _read_columns(file: Path) -> dict[str, Floats]:
     from pyarrow import parquet  # slow to import, and synthetic profiles do without
+    from pyarrow.types import is_floating, is_integer
 
     # `read_table` and `to_numpy` would import pandas, a quarter of a second that every simulation would pay.
     opened = parquet.ParquetFile(file)
@@ -78,6 +86,11 @@ def read_columns(file: Path) -> dict[str, Floats]:
         raise ProfileError(
             f"{file}: must have the columns {', '.join(READ)}, lacks {', '.join(missing)}; calibrate again"
         )
+    fields = {name: opened.schema_arrow.field(name).type for name in READ}
+    if wrong := [f"{name} ({kind})" for name, kind in fields.items() if not (is_integer(kind) or is_floating(kind))]:
+        raise ProfileError(f"{file}: must have numbers in its columns, not {', '.join(wrong)}; calibrate again")
+    if opened.metadata.num_rows == 0:
+        raise ProfileError(f"{file}: holds no samples; calibrate again")
     table = opened.read(columns=list(READ), use_threads=False)
     return {
         name: np.concatenate([np.from_dlpack(chunk) for chunk in table[name].chunks]).astype(np.float64)

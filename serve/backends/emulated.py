@@ -123,8 +123,11 @@ def load(settings: Settings) -> Emulated:
         )
     if profile.samples.rows == 0:
         raise LoadError(f"{path}: has no samples to draw service times from; calibrate the model here")
+    file = resolve(path, profile.samples.file)
     try:
-        times = ServiceTimes(load_samples(resolve(path, profile.samples.file)), settings.threads)
+        if sha256(file) != profile.samples.sha256:
+            raise ValueError(f"samples.sha256: {file.name} is not the file that was measured with this profile")
+        times = ServiceTimes(load_samples(file), settings.threads)
     except (OSError, ValueError) as error:
         raise LoadError(f"{path}: {error}") from error
     facts = Facts(

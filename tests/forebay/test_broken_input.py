@@ -205,3 +205,8 @@ def test_cores_are_counted_with_what_is_set(folder: Path) -> None:
     assert "need" not in CliRunner().invoke(app, ["simulate", "s.yaml", *flags]).stderr
     ran = CliRunner().invoke(app, ["simulate", "s.yaml", *flags, "--set", "models.digits.replicas.count=4"])
     assert "warning: s.yaml: deployment.models.digits.replicas: 4 x 1 (count x threads) need 4 cores" in ran.stderr
+
+
+@pytest.mark.parametrize("output", ["s.yaml", "s.yaml/inside", "/proc/inside"])
+def test_a_tour_needs_a_folder(folder: Path, output: str) -> None:
+    assert refused("tour", "-o", output).startswith(f"--output: must be a folder, or a place for one: {output}: ")

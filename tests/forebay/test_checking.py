@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner, Result
 
 from forebay.checking import check_file, exit_code, files_of
 from forebay.cli import app
 from serve import files
+from serve.errors import ProfileError
 from sim.expect import claims_of, estimate_of, judge
 from sim.scenario import Scenario
+from sim.service import Measured
 from sim.simulate import simulate
 from tests.examples import SCENARIO_TEXT, example
 from tests.profiles import Synthetic, write_profile
@@ -163,6 +168,29 @@ def test_a_profile_needs_the_samples_that_it_was_made_from(tmp_path: Path, damag
     done = run(path)
     field = "samples.file: there is no such file" if damage == "gone" else "samples.sha256: sampled.parquet has changed"
     assert done.exit_code == 2 and field in done.stderr
+
+
+@pytest.mark.parametrize("broken", ["half", "empty", "columns", "text", "rows"])
+def test_samples_that_cannot_be_read_are_told_even_if_their_hash_is_right(tmp_path: Path, broken: str) -> None:
+    path = write_profile(tmp_path, Synthetic(), name="sampled")
+    samples = tmp_path / "sampled.parquet"
+    before, table = samples.read_bytes(), parquet.read_table(samples)
+    if broken in ("half", "empty"):
+        samples.write_bytes(before[: len(before) // 2] if broken == "half" else b"")
+    else:
+        other = {
+            "columns": table.drop_columns(["rows"]),
+            "text": table.set_column(0, table.column_names[0], pa.array(["x"] * len(table))),
+            "rows": table.slice(0, 0),
+        }
+        parquet.write_table(other[broken], samples)
+    hashes = [hashlib.sha256(content).hexdigest() for content in (before, samples.read_bytes())]
+    path.write_text(path.read_text().replace(*hashes))
+    done = run(path)
+    assert done.exit_code == 2, done.output
+    assert done.stderr.startswith(f"{path}: samples.file: {samples}: ") and "calibrate again" in done.stderr
+    with pytest.raises(ProfileError, match="calibrate again"):
+        Measured.load(path)
 
 
 def test_same_file_and_seed_same_verdict_and_bytes(folder: Path) -> None:

@@ -212,6 +212,14 @@ def test_a_profile_that_does_not_cover_the_deployment_is_refused(tmp_path: Path)
         backends.load(of(tmp_path, backend="emulated", profile=str(tmp_path / "empty.yaml")))
 
 
+def test_samples_of_another_profile_are_refused(tmp_path: Path) -> None:
+    write_profile(tmp_path, Synthetic())
+    write_profile(tmp_path, Synthetic(seed=1, noise_cv=0.1), name="other")
+    (tmp_path / "toy.parquet").write_bytes((tmp_path / "other.parquet").read_bytes())
+    with pytest.raises(LoadError, match=r"samples\.sha256: toy\.parquet is not the file that was measured"):
+        backends.load(of(tmp_path, backend="emulated"))
+
+
 def test_another_profile_than_the_planned_one_is_noted(tmp_path: Path) -> None:
     path = write_profile(tmp_path, Synthetic())
     assert backends.load(of(tmp_path, backend="emulated", profile_sha256=sha256(path))).facts.notes == []

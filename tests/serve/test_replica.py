@@ -101,6 +101,13 @@ def test_it_says_why_it_cannot_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.live
+def test_a_profile_that_cannot_be_read_is_told_not_raised(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("a: {")
+    with replica(settings_of(tmp_path, backend="emulated", profile=str(tmp_path / "broken.yaml"))) as driver:
+        assert "broken.yaml: line 2" in driver.told()["error"]
+
+
+@pytest.mark.live
 def test_unlike_requests_that_one_message_cannot_describe_are_refused_at_the_start(tmp_path: Path) -> None:
     with replica(settings_of(models.any_width(tmp_path / "model.onnx"), max_batch=10_000)) as driver:
         assert "lower batching.max_batch" in driver.told()["error"]
