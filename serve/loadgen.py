@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -156,7 +157,7 @@ class LoadGenerator:
                 if progress is not None:
                     progress(answer[1] / 1e9)
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            raise LoadError(f"the load generator ended with exit status {self._process.wait(5)}") from error
+            raise LoadError(f"the load generator {_ended(self._process.wait(5))}") from error
         if answer[0] == "error":
             raise LoadError(f"http://{self.host}:{self.port}: {answer[1]}")
         done: Done = answer[1]
@@ -295,6 +296,13 @@ def _get_json(url: str) -> dict[str, Any]:
         raise LoadError(f"{url}: {error.code} {error.read(200).decode(errors='replace')}") from error
     except (OSError, ValueError) as error:
         raise LoadError(f"{url}: {error}") from error
+
+
+def _ended(status: int) -> str:
+    """What an exit status of a child says: negative is the signal that killed it."""
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with exit status {status}"
 
 
 def _has_fd(stream: Any) -> bool:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from forebay import cli
 from forebay.cli import app
-from tests.examples import SCENARIO_TEXT
+from forebay.loading import Loaded
+from tests.examples import SCENARIO_TEXT, example
 from tests.profiles import Synthetic, write_profile
 
 
@@ -205,6 +206,26 @@ def test_cores_are_counted_with_what_is_set(folder: Path) -> None:
     assert "need" not in CliRunner().invoke(app, ["simulate", "s.yaml", *flags]).stderr
     ran = CliRunner().invoke(app, ["simulate", "s.yaml", *flags, "--set", "models.digits.replicas.count=4"])
     assert "warning: s.yaml: deployment.models.digits.replicas: 4 x 1 (count x threads) need 4 cores" in ran.stderr
+
+
+@pytest.mark.parametrize(("answered", "code"), [(0, 1), (1, 0)])
+def test_load_exits_1_if_nothing_was_answered(answered: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = example("report").runs[0].model_copy(update={"answered": answered})
+    monkeypatch.setattr("forebay.loading.send", lambda *_: Loaded("m", ran, []))
+    assert CliRunner().invoke(app, ["load", "http://127.0.0.1:1", "--rate", "5/s"]).exit_code == code
+
+
+@pytest.mark.parametrize("expect", [True, False])
+def test_check_reads_the_traces_of_a_scenario(folder: Path, expect: bool) -> None:
+    (folder / "t.csv").write_text("arrival_s,rows\n0.5,1\nsoon,1\n1.5,none\n")
+    edited(folder, lambda text: text.replace("{poisson: 400/s}, rows: {1: 0.8, 4: 0.2}", "{trace: {file: t.csv}}"))
+    if not expect:
+        text = (folder / "s.yaml").read_text()
+        (folder / "s.yaml").write_text(text[: text.index("expect:")])
+    assert [line.partition(": ")[2] for line in refused("check", "s.yaml").splitlines()] == [
+        "line 3, arrival_s: must be a number, got 'soon'",
+        "line 4, rows: must be a number, got 'none'",
+    ]
 
 
 @pytest.mark.parametrize("output", ["s.yaml", "s.yaml/inside", "/proc/inside"])

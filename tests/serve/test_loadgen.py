@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -256,6 +258,23 @@ def test_a_server_of_another_protocol_or_without_keep_alive_is_an_error_and_the_
         generator.replay(open_plan([0]))
     server.warm_answer = None
     assert len(generator.replay(open_plan([0]))) == 1
+
+
+def test_ctrl_c_is_the_parents_to_hear(server, generator):
+    def interrupt(peer, number):
+        os.kill(generator.pid, signal.SIGINT)
+        server.later(0.05, lambda: peer.answer(200))
+
+    server.behave = interrupt
+    assert generator.replay(open_plan([0, 20])).status.tolist() == [200, 200]
+
+
+def test_a_generator_that_is_killed_is_an_error_that_names_the_signal(server, generator):
+    server.behave = lambda peer, number: os.kill(generator.pid, signal.SIGKILL)
+    with pytest.raises(LoadError, match="the load generator was killed by SIGKILL"):
+        generator.replay(open_plan([0]))
+    with pytest.raises(LoadError, match="the load generator was killed by SIGKILL"):
+        generator.replay(open_plan([0]))
 
 
 def test_the_generator_dies_with_its_parent(server):
