@@ -133,7 +133,7 @@ def service_table(profile: Profile) -> Table:
     for cell in profile.service:
         times = [f"{time_ms:.3g}ms" for time_ms in (cell.mean_ms, cell.p50_ms, cell.p99_ms)]
         pooled = "*" if cell.p99_pooled else ""
-        rate = f"{cell.rows / cell.mean_ms * 1e3:.0f}"
+        rate = f"{cell.rows / cell.busy_ms * 1e3:.0f}"
         counts = (str(cell.threads), str(cell.busy), str(cell.rows), str(cell.samples))
         table.add_row(*counts, *times[:2], times[2] + pooled, rate)
     table.caption = "* tail pooled over batch sizes: fewer than 500 samples of its own"

@@ -18,6 +18,7 @@ from serve.records import CLASS, REQUEST, Rows
 from sim.drawing import closed_chunks, closed_clients, open_chunks
 from sim.plane import Closed, Ints, Requests
 from sim.scenario import Workload
+from sim.service import BITS
 from sim.workload import Given, Load, build
 
 CLOSED_REQUESTS_MAX = 300_000
@@ -56,9 +57,11 @@ class Arrivals:
         return out
 
     def emulated_draws(self) -> Ints:
-        """What emulated replicas draw for batches that begin with each of the open requests, over [0, 2**63)."""
+        """What emulated replicas draw for batches that begin with each of the open requests: entries of the tables that
+        the simulator makes of their samples."""
         shares = [draw_of_batch(DEFAULT_SEED, request) for request in range(len(self))]
-        return (np.array(shares, np.float64) * 2.0**63).astype(np.int64)
+        entries: Ints = (np.array(shares, np.float64) * 2**BITS).astype(np.int64)
+        return entries
 
     def classes_of(self, request: Ints) -> Ints:
         """Class index of each wire id; 0 for ids that are not ours."""

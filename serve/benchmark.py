@@ -281,15 +281,15 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
     check_answered(asked.model_path, parts)
     samples = merge([samples_of(logs, seed=asked.seed) for logs in parts])
     ones = where(samples, fit.single(samples))
-    cells = fit.service_cells(ones)
+    lone = where(samples, fit.lone(samples))
+    cold_us = fit.cold_us(lone)
+    cells = fit.service_cells(ones, cold_us)
     if not any(c.rows == 1 and c.busy == 0 for c in cells):
         raise EngineError(
             f"{asked.model_path}: {asked.budget_s:g} s were too short for {fit.CELL_SAMPLES_MIN} samples of a lone "
             "row; give a larger budget"
         )
     kept = where(ones, fit.in_cells(ones, cells))
-    lone = where(samples, fit.lone(samples))
-    cold_us = fit.cold_us(lone)
     undisturbed = fit.warmed(where(kept, fit.unmet(kept)), cold_us)
     level = fit.level(undisturbed["at_s"], fit.ratios(undisturbed))
     disturbed = disturbances(level, fit.stalls(kept), strangers)

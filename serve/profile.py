@@ -53,10 +53,18 @@ class ServiceCell(Spec):
     rows: int = Field(ge=1)
     samples: int
     mean_ms: float
+    warm_ms: float | None = Field(
+        None, description="the mean less what idleness of the replica added (cold_us); none: as the mean"
+    )
     p50_ms: float
     p99_ms: float
     p99_pooled: bool = Field(description="true: fewer than 500 samples of its own, tail pooled over batch sizes")
     origin: Origin = "measured"
+
+    @property
+    def busy_ms(self) -> float:
+        """Mean service time of a replica that is never idle."""
+        return self.mean_ms if self.warm_ms is None else self.warm_ms
 
 
 class FrontCosts(Spec):

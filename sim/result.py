@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import Field
@@ -19,16 +18,11 @@ class Estimate(Spec):
     value: float | None = Field(description="none: undefined here, such as a percentile of an unstable queue")
     ci: Interval | None = Field(description="confidence interval of the expected value")
     pi: Interval | None = Field(description="prediction interval of one run of this length")
-
-    @property
-    def typical(self) -> float | None:
-        """What one run of this length typically shows: the centre of `pi` on the log scale that it was made on.
-
-        Where runs are skewed, as near saturation, the expected value lies above it: a few runs are very slow.
-        """
-        if self.value is None or self.pi is None or self.pi[0] <= 0:
-            return self.value
-        return math.sqrt(self.pi[0] * self.pi[1])
+    typical: float | None = Field(
+        None,
+        description="what one run typically shows: the median of the replications. Where runs are skewed, as near "
+        "saturation, the expected value lies above it",
+    )
 
 
 class ClassResult(Spec):

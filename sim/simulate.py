@@ -268,7 +268,12 @@ def _estimate(name: str, values: Sequence[float], shifts: Shifts) -> Estimate:
     sample = np.array([values[i] for i in defined])
     own = Shifts(shifts.calibration[defined], shifts.level[defined])
     bounds = (0.0, 1.0) if METRICS[name].unit == "share" else (0.0, math.inf)
-    return Estimate(value=float(sample.mean()), ci=ci(sample, own, bounds), pi=pi(sample, bounds))
+    return Estimate(
+        value=float(sample.mean()),
+        ci=ci(sample, own, bounds),
+        pi=pi(sample, bounds),
+        typical=float(np.median(sample)),
+    )
 
 
 def _warnings(setup: Setup, judged: Judged, replications: int) -> list[str]:

@@ -55,8 +55,8 @@ class Source:
 class Given:
     """The instants (ns from the start of the run, ascending) and rows that one class met in a live run.
 
-    `draw` is what a batch's service time is looked up by if the request is its first, uniform over [0, 2**63);
-    none: each replication draws its own.
+    `draw` is what a batch's service time is looked up by (`serve.policy.service`) if the request is its first; none:
+    each replication draws its own.
     """
 
     arrival_ns: Ints

@@ -50,19 +50,23 @@ def cell_keys(samples: Columns) -> Ints:
     return np.stack([samples[name].astype(np.int64) for name in ("threads", "busy", "rows")], axis=1)
 
 
-def service_cells(samples: Columns, samples_min: int = CELL_SAMPLES_MIN) -> list[ServiceCell]:
+def service_cells(
+    samples: Columns, curve_us: Sequence[float] = (), samples_min: int = CELL_SAMPLES_MIN
+) -> list[ServiceCell]:
     """Every (threads, busy, rows) that has at least `samples_min` samples, of which those that met no further
-    neighbour are summed up (all, if they are fewer than that)."""
+    neighbour are summed up (all, if they are fewer than that). `curve_us` is what idleness adds (`cold_us`)."""
     keys, index, counts = np.unique(cell_keys(samples), axis=0, return_inverse=True, return_counts=True)
     times_ms = samples["service_ns"].astype(np.float64) / 1e6
+    warm_ms = times_ms - cold_ns(samples["idle_ns"], curve_us) / 1e6
     clean = unmet(samples)
     cells = []
     for number, ((threads, busy, rows), count) in enumerate(zip(keys.tolist(), counts.tolist(), strict=True)):
         if count < samples_min:
             continue
-        own = times_ms[(index.reshape(-1) == number) & clean]
-        if len(own) < samples_min:
-            own = times_ms[index.reshape(-1) == number]
+        chosen = (index.reshape(-1) == number) & clean
+        if np.count_nonzero(chosen) < samples_min:
+            chosen = index.reshape(-1) == number
+        own = times_ms[chosen]
         cells.append(
             ServiceCell(
                 threads=threads,
@@ -70,6 +74,7 @@ def service_cells(samples: Columns, samples_min: int = CELL_SAMPLES_MIN) -> list
                 rows=rows,
                 samples=len(own),
                 mean_ms=rounded(own.mean()),
+                warm_ms=rounded(max(0.0, warm_ms[chosen].mean())),
                 p50_ms=rounded(np.quantile(own, 0.5)),
                 p99_ms=rounded(np.quantile(own, 0.99)),
                 p99_pooled=len(own) < OWN_TAIL_SAMPLES,

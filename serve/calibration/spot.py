@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from serve.calibration.subject import Subject, inspect
 from serve.files import load, resolve
 from serve.load_plan import Target
 from serve.profile import Profile, ServiceCell
-from serve.profile_samples import load_samples
 from serve.scratch import scratch
 
 TOLERANCE = 0.05
@@ -61,8 +60,9 @@ def spot_check(path: Path, seconds: float = 5.0, seed: int = 0, model: Path | No
     with scratch() as folder:
         logs, measured_s = _measure(profile, subject, folder, time.monotonic() + seconds, seed)
     samples = samples_of(logs, seed=seed)
-    found = warm_times(where(samples, fit.single(samples)), profile)
-    level, agrees, why = compare(profile.noise.repeat_cv, known_times(profile, path), found)
+    found = warm_times(where(samples, fit.single(samples)), profile.cold_us)
+    known_ms = {c.rows: c.busy_ms for c in known_cells(profile)}
+    level, agrees, why = compare(profile.noise.repeat_cv, known_ms, found)
     return SpotCheck(level, measured_s, agrees, why)
 
 
@@ -118,15 +118,14 @@ class WarmTime:
     samples: int
 
 
-def warm_times(samples: Columns, profile: Profile) -> dict[int, WarmTime]:
-    """By rows, at the fewest threads; of batches that met no neighbour.
+def warm_times(samples: Columns, curve_us: Sequence[float]) -> dict[int, WarmTime]:
+    """By rows; of batches that met no neighbour.
 
     What idleness adds is taken out by the profile's own curve: how long a replica waited differs from one short look
     to the next, and on some machines a wait of 0.3 ms makes a batch a quarter slower.
     """
-    threads = known_cells(profile)[0].threads
-    alone = (samples["threads"] == threads) & (samples["busy"] == 0) & (samples["met"] == 0)
-    warm = fit.warmed(where(samples, alone), profile.cold_us)
+    alone = (samples["busy"] == 0) & (samples["met"] == 0)
+    warm = fit.warmed(where(samples, alone), curve_us)
     rows, times_ms = warm["rows"], warm["service_ns"] / 1e6
     values, counts = np.unique(rows, return_counts=True)
     return {
@@ -139,26 +138,19 @@ def warm_times(samples: Columns, profile: Profile) -> dict[int, WarmTime]:
 SAMPLES_MIN = 5
 
 
-def known_times(profile: Profile, path: Path) -> dict[int, WarmTime]:
-    """The same of the profile that was read from `path`; of one without samples, what it says of its cells."""
-    if not profile.samples.rows:
-        return {c.rows: WarmTime(c.mean_ms, c.samples) for c in known_cells(profile)}
-    return warm_times(load_samples(resolve(path, profile.samples.file)), profile)
-
-
 def compare(
-    repeat_cv: float, known: Mapping[int, WarmTime], found: Mapping[int, WarmTime]
+    repeat_cv: float, known_ms: Mapping[int, float], found: Mapping[int, WarmTime]
 ) -> tuple[float | None, bool, str]:
     """What was found against what is known, both by rows: level, agrees, why.
 
     The level is the geometric mean of the ratios, each weighted by its samples.
     """
-    both = sorted(known.keys() & found.keys())
+    both = sorted(known_ms.keys() & found.keys())
     if not both:
         return None, False, "no batch size of the profile could be measured again in the time given"
-    ratios = [math.log(found[r].mean_ms / known[r].mean_ms) for r in both]
+    ratios = [math.log(found[r].mean_ms / known_ms[r]) for r in both]
     level = math.exp(np.average(ratios, weights=[found[r].samples for r in both]))
     allowed = min(TOLERANCE + LEVELS_TOLERATED * repeat_cv, TOLERANCE_MAX)
-    shown = ", ".join(f"{r} rows {found[r].mean_ms:.3g} ms, was {known[r].mean_ms:.3g}" for r in both)
+    shown = ", ".join(f"{r} rows {found[r].mean_ms:.3g} ms, was {known_ms[r]:.3g}" for r in both)
     verdict = f"service takes {level - 1:+.1%} of what was measured ({shown}); {allowed:.1%} is this machine's noise"
     return level, abs(level - 1) <= allowed, verdict

@@ -13,6 +13,7 @@ from serve.deployment import Deployment
 from serve.load_plan import CLOSED_FIRST_ID, faults
 from serve.records import CLASS, REQUEST, empty_rows
 from sim.scenario import Scenario
+from sim.service import BITS
 from tests.planner.worlds import scenario
 
 TWO = {
@@ -53,7 +54,7 @@ def test_the_simulator_can_be_given_what_emulated_replicas_will_draw() -> None:
     draws = arrivals.emulated_draws()
     assert arrivals.open is not None and len(draws) == len(arrivals.open)
     shares = [emulated.draw(DEFAULT_SEED, request) for request in range(len(draws))]
-    assert np.allclose(draws / 2.0**63, shares, atol=1e-12) and (draws >= 0).all()
+    assert draws.tolist() == np.floor(np.array(shares) * 2**BITS).tolist()
     given = arrivals.given(draws)
     fast = arrivals.open.class_ == arrivals.names.index("fast")
     assert given["fast"].draw is not None

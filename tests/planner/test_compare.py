@@ -52,6 +52,16 @@ def test_a_p99_is_accepted_if_covered_or_within_tolerance_or_noise(
     assert row.ok is ok
 
 
+def test_a_latency_is_predicted_for_one_run_and_a_rehearsal_knows_that_run() -> None:
+    skewed = predicted(mean=estimate(0.030, 0.5) | {"typical": 0.010}, busy=estimate(0.5) | {"typical": 0.4})
+    runs = [run(mean=0.011, busy=0.5)]
+    assert compare.comparison("mean", skewed, runs).predicted == 0.010
+    assert compare.comparison("busy", skewed, runs).predicted == 0.5
+    row = compare.comparison("mean", skewed, runs, predicted(mean=estimate(0.0111)))
+    assert row.predicted == 0.0111
+    assert row.interval == skewed.total.metrics["mean"].pi, "the interval does not know the draws"
+
+
 def test_errors_are_relative_to_the_median_of_the_runs() -> None:
     runs = [run(mean=v) for v in (0.010, 0.012, 0.050)]
     row = compare.comparison("mean", predicted(mean=estimate(0.009)), runs)

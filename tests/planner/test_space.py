@@ -107,6 +107,18 @@ def test_capacity_rules_out_only_what_cannot_be_served(rate: float, outside: boo
     assert (ruling.capacity_outside(candidate, PROFILE, load, bounds) is not None) == outside
 
 
+def test_what_idleness_added_bounds_neither_capacity_nor_latency() -> None:
+    """Near saturation no replica is idle; a bound that holds for idle ones would rule out what can be done."""
+    cold = [c.model_copy(update={"warm_ms": c.mean_ms, "mean_ms": c.mean_ms + 1.0}) for c in PROFILE.service]
+    profile = PROFILE.model_copy(update={"service": [c.model_copy(update={"p99_ms": c.p99_ms + 1.0}) for c in cold]})
+    (candidate, *_) = built(scenario())
+    for metric in ("mean", "p99"):
+        floor_s = fastest.latency_floor_s(candidate.deployment, profile, metric)
+        assert floor_s == pytest.approx(fastest.latency_floor_s(candidate.deployment, PROFILE, metric))
+    capacity = fastest.capacity_rows_per_s(candidate.deployment, profile)
+    assert capacity == pytest.approx(fastest.capacity_rows_per_s(candidate.deployment, PROFILE))
+
+
 def test_the_latency_floor_is_the_fastest_batch_of_that_many_threads() -> None:
     one, two = built(scenario(choices={"models.m.replicas.threads": [1, 2]}))
     assert fastest.latency_floor_s(one.deployment, PROFILE, "p99") == pytest.approx(1.2 * tau_ms(1, 1) / 1e3)

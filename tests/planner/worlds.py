@@ -119,6 +119,7 @@ def estimate(value: float | None, width: float = 0.0) -> dict[str, Any]:
         "value": value,
         "ci": (value * (1 - width / 3), value * (1 + width / 3)),
         "pi": (value * (1 - width), value * (1 + width)),
+        "typical": value,
     }
 
 

@@ -382,7 +382,7 @@ def test_given_instants_leave_only_service_and_level_to_chance(folder: Path) -> 
 def test_given_draws_leave_an_emulated_run_nothing_but_its_front_and_clients(folder: Path) -> None:
     question = paths.apply(scenario(duration="2s"), {"models.m.backend": "emulated"})
     met = given_of(folder, question)
-    draw = np.arange(len(met["a"].rows), dtype=np.int64) << 48
+    draw = np.arange(len(met["a"].rows), dtype=np.int64)
     widths = {}
     for name, given in {"known": {"a": replace(met["a"], draw=draw)}, "drawn": met}.items():
         result = predict(question.deployment, question.workload, base=folder, seed=3, replications=20, given=given)  # type: ignore[arg-type]

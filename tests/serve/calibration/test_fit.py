@@ -35,8 +35,17 @@ def test_slow_samples_are_kept():
     assert cell.p99_ms > 1
 
 
+def test_a_cell_says_what_a_replica_that_is_never_idle_takes():
+    curve_us = [1000.0] * len(cold_knots_ns())
+    (cell,) = fit.service_cells(samples(100, service_ns=3_000_000, idle_ns=np.tile([0, 10**9], 50)), curve_us)
+    assert (cell.mean_ms, cell.warm_ms, cell.busy_ms) == (3.0, 2.5, 2.5)
+    assert cell.model_copy(update={"warm_ms": None}).busy_ms == 3.0, "where it is not known"
+
+
 def test_cells_are_told_apart_by_threads_and_neighbours():
-    found = fit.service_cells(samples(60, threads=np.repeat([1, 2], 30), busy=np.tile([0, 1], 30), service_ns=1), 15)
+    found = fit.service_cells(
+        samples(60, threads=np.repeat([1, 2], 30), busy=np.tile([0, 1], 30), service_ns=1), samples_min=15
+    )
     assert [(c.threads, c.busy) for c in found] == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 

@@ -23,40 +23,39 @@ def test_batches_without_neighbours_are_measured_again(steady):
     assert [(c.busy, c.rows) for c in known_cells(steady)] == [(0, 1), (0, 2), (0, 4), (0, 8)]
 
 
-KNOWN = {1: WarmTime(2.5, 50), 4: WarmTime(4.0, 50), 8: WarmTime(6.0, 50)}
+KNOWN_MS = {1: 2.5, 4: 4.0, 8: 6.0}
 
 
 def times(factor: float) -> dict[int, WarmTime]:
-    return {r: WarmTime(t.mean_ms * factor, t.samples) for r, t in KNOWN.items()}
+    return {r: WarmTime(time_ms * factor, 50) for r, time_ms in KNOWN_MS.items()}
 
 
 def test_small_differences_agree_and_large_ones_do_not():
-    assert compare(0.01, KNOWN, times(1.03))[:2] == (pytest.approx(1.03), True)
-    assert compare(0.01, KNOWN, times(0.97))[:2] == (pytest.approx(0.97), True)
-    level, agrees, why = compare(0.01, KNOWN, times(1.3))
+    assert compare(0.01, KNOWN_MS, times(1.03))[:2] == (pytest.approx(1.03), True)
+    assert compare(0.01, KNOWN_MS, times(0.97))[:2] == (pytest.approx(0.97), True)
+    level, agrees, why = compare(0.01, KNOWN_MS, times(1.3))
     assert (level, agrees) == (pytest.approx(1.3), False)
     assert "+30.0%" in why and "8 rows 7.8 ms, was 6" in why
 
 
 def test_a_noisy_machine_is_allowed_more():
-    assert not compare(0.01, KNOWN, times(1.15))[1]
-    assert compare(0.06, KNOWN, times(1.15))[1]
-    assert not compare(1.0, KNOWN, times(1.3))[1], "but not anything"
+    assert not compare(0.01, KNOWN_MS, times(1.15))[1]
+    assert compare(0.06, KNOWN_MS, times(1.15))[1]
+    assert not compare(1.0, KNOWN_MS, times(1.3))[1], "but not anything"
 
 
 def test_sizes_count_by_their_samples():
     found = {1: WarmTime(2.5, 900), 8: WarmTime(12.0, 100)}
-    assert compare(0.01, KNOWN, found)[0] == pytest.approx(2**0.1)
+    assert compare(0.01, KNOWN_MS, found)[0] == pytest.approx(2**0.1)
 
 
 def test_nothing_measured_is_no_agreement():
-    assert compare(0.01, KNOWN, {})[:2] == (None, False)
+    assert compare(0.01, KNOWN_MS, {})[:2] == (None, False)
 
 
-def test_how_long_replicas_had_been_idle_does_not_look_like_another_machine(tmp_path):
+def test_how_long_replicas_had_been_idle_does_not_look_like_another_machine():
     """The same machine, looked at while its replicas rest, is the same machine."""
-    profile = load(write_profile(tmp_path, STEADY), Profile)
-    profile = profile.model_copy(update={"cold_us": [1000.0] * COLD_KNOTS})
+    curve_us = [1000.0] * COLD_KNOTS
     count = 100
 
     def samples(idle_ns: int) -> Columns:
@@ -65,7 +64,7 @@ def test_how_long_replicas_had_been_idle_does_not_look_like_another_machine(tmp_
         ones = np.ones(count, np.int64)
         return {**columns, "threads": ones, "rows": ones, "service_ns": service_ns, "idle_ns": ones * idle_ns}
 
-    assert warm_times(samples(0), profile) == warm_times(samples(50_000_000), profile) == {1: WarmTime(2.5, count)}
+    assert warm_times(samples(0), curve_us) == warm_times(samples(50_000_000), curve_us) == {1: WarmTime(2.5, count)}
 
 
 @pytest.mark.live
