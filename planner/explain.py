@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from planner import fastest, headroom
+from planner import cost, fastest, headroom
 from planner.plan import Considered, Headroom, Limit, LimitName, Plan, RunnerUp
 from planner.race import Entry, Race, latency_step
 from planner.slo import LATENCIES, LOSSES, latency_metric
@@ -128,14 +128,18 @@ def _capacity(race: Race, entry: Entry) -> float:
 
 
 def _ruled_out_limit(entries: Sequence[Entry]) -> Limit:
-    """Every candidate is ruled out by its rows or the cores; the one of the fewest cores speaks for all."""
+    """Every candidate is ruled out by its rows or the cores; the one that comes nearest speaks for all."""
     for name in ("cores", "rows"):
         found = [e for e in entries if e.outside is not None and e.outside.limit == name]
         if found:
-            entry = min(found, key=lambda e: (e.floor_step, e.candidate.index))
+            entry = min(found, key=lambda e: (-_max_batch(e) if name == "rows" else e.floor_step, e.candidate.index))
             reason = f"{entry.candidate}: {entry.outside.reason}" if entry.outside is not None else ""
             return Limit(limit=name, reason=reason, best_settings=None, best_latency_s=None, holds_rate_rps=None)
     raise AssertionError("no candidate was ruled out, and none was simulated")
+
+
+def _max_batch(entry: Entry) -> int:
+    return cost.only_model(entry.candidate.deployment)[1].batching.max_batch
 
 
 def _limit(race: Race, entries: Sequence[Entry], nearest: Entry) -> Limit:

@@ -228,6 +228,17 @@ def test_check_reads_the_traces_of_a_scenario(folder: Path, expect: bool) -> Non
     ]
 
 
+@pytest.mark.parametrize("rows", ["32", "{1: 0.8, 32: 0.2}"])
+def test_plan_tells_of_rows_that_no_chosen_batch_takes(folder: Path, rows: str) -> None:
+    choices = "choices:\n  models.digits.batching.max_batch: [1, 16]\n"
+    until_claims = SCENARIO_TEXT[: SCENARIO_TEXT.index("expect:")]
+    edited(folder, lambda _: until_claims.replace("{1: 0.8, 4: 0.2}", rows) + choices)
+    ran = CliRunner().invoke(app, ["plan", "s.yaml", "-o", "d.yaml"])
+    assert ran.exit_code == 1, ran.output
+    assert "The limit is rows: max_batch 16: requests have up to 32 rows, max_batch is 16" in ran.stdout
+    assert not (folder / "d.yaml").exists()
+
+
 @pytest.mark.parametrize("output", ["s.yaml", "s.yaml/inside", "/proc/inside"])
 def test_a_tour_needs_a_folder(folder: Path, output: str) -> None:
     assert refused("tour", "-o", output).startswith(f"--output: must be a folder, or a place for one: {output}: ")
