@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PREDICTED, MEASURED = "tab:blue", "tab:orange"
-TAIL_MIN = 1e-3
+TAIL_MIN = 5e-3
 """Exceedance below which the distribution's plot ends: what is rarer is not in its 201 quantiles."""
 
 
