@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -31,7 +32,7 @@ from planner.compare import compare
 from planner.report import Report, Run
 from planner.subject import Subject, read_subject
 from planner.verify import SPOT_CHECK_S, now_text, present_level, verify
-from serve import files, machine
+from serve import affinity, files, machine
 from serve.benchmark import calibrate
 from serve.deployment import Deployment
 from serve.launch import launch
@@ -177,14 +178,14 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[
     path = CACHE / "cells" / f"{fleet.name}-saturation.yaml"
     anything = Cell(fleet, 1.0, "poisson").planned_for(1.0, 1.0)
     files.save(path, fleet.deployment(profile, fleet.model.fetch(), anything))
-    predicted = predicted_capacity_rps(read_subject(path, SEED))
+    subject = read_subject(path, SEED)
+    predicted = predicted_capacity_rps(subject)
+    cpus = affinity.generator_of(subject.deployment, sorted(os.sched_getaffinity(0)))
     clients = 4 * fleet.model.max_batch * fleet.replicas
     found = []
     with launch(path) as live:
         for _ in range(2):
-            rows = closed_loop(
-                live.url, fleet.model.name, inputs, clients=clients, duration_s=seconds, cpus=live.front_cores
-            )
+            rows = closed_loop(live.url, fleet.model.name, inputs, clients=clients, duration_s=seconds, cpus=cpus)
             found.append(_steady_rps(rows.received_ns[rows.status == 200] - rows.start_ns, seconds))
     return predicted, found
 

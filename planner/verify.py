@@ -8,6 +8,7 @@ both sides.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from planner.live_run import Replayed, measured_run
 from planner.report import Prediction, Report, Run
 from planner.slo import parse_slo
 from planner.subject import Subject, read_subject
-from serve import files, machine
+from serve import affinity, files, machine
 from serve.launch import Live, launch
 from serve.load_plan import LoadPlan
 from serve.loadgen import LoadGenerator
@@ -163,7 +164,8 @@ def _replays(
 ) -> list[Replayed]:
     plan = arrivals.plan(subject.name, subject.inputs())
     pid = None if live is None else live.pid
-    with LoadGenerator(url, cpus=None if live is None else live.front_cores) as generator:
+    cpus = None if live is None else affinity.generator_of(subject.deployment, sorted(os.sched_getaffinity(0)))
+    with LoadGenerator(url, cpus=cpus) as generator:
         generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
         return [
             _replay(generator, plan, url, subject.name, pid, _live_progress(tell, number, repeats, arrivals))

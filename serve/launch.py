@@ -34,7 +34,7 @@ class Live:
 
     @property
     def front_cores(self) -> list[int]:
-        """Cores that its front keeps to, off its replicas; a load generator on this machine belongs there too."""
+        """Cores that its front keeps to, off its replicas."""
         return sorted(os.sched_getaffinity(self.pid))
 
 

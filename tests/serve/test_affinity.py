@@ -9,7 +9,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.affinity import keep_to, layout, layout_of
+from serve.affinity import generator_of, keep_to, layout, layout_of
 from serve.deployment import Deployment
 
 
@@ -44,6 +44,14 @@ def test_emulated_replicas_alone_leave_all_cores_but_one_to_the_front() -> None:
     only = only.model_copy(update={"models": {"thought": only.models["thought"]}})
     assert layout_of(only, [0, 1, 2]) == ({"thought": [[2]] * 8}, [0, 1])
     assert layout_of(only, [0]) == ({"thought": [[0]] * 8}, [0])
+
+
+def test_a_load_generator_keeps_off_replicas_that_compute_and_off_the_front_beside_emulated_ones() -> None:
+    assert generator_of(deployment(count=1, threads=2), [0, 1, 2, 3]) == [0, 1]
+    only = deployment()
+    only = only.model_copy(update={"models": {"thought": only.models["thought"]}})
+    assert generator_of(only, [0, 1]) == [1]
+    assert generator_of(only, [0]) == [0]
 
 
 def test_affinity_none_confines_nobody() -> None:
