@@ -47,7 +47,7 @@ def numeric_tensors(draw):
 def test_json_form_round_trips_through_real_json_flat_and_nested(tensor, nest):
     datatype, array = tensor
     if not np.isfinite(array).all():
-        with pytest.raises(RequestError, match="x: .*ask for it as binary data"):
+        with pytest.raises(RequestError, match=r"x: .*ask for it as binary data"):
             to_json(datatype, array, "x")
         return
     data = to_json(datatype, array, "x")
