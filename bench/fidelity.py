@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -180,7 +179,7 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[
     files.save(path, fleet.deployment(profile, fleet.model.fetch(), anything))
     subject = read_subject(path, SEED)
     predicted = predicted_capacity_rps(subject)
-    cpus = affinity.generator_of(subject.deployment, sorted(os.sched_getaffinity(0)))
+    cpus = affinity.generator_of(subject.deployment, affinity.here())
     clients = 4 * fleet.model.max_batch * fleet.replicas
     found = []
     with launch(path) as live:

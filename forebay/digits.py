@@ -152,13 +152,11 @@ def _nodes(reservoir: Reservoir) -> list[NodeProto]:
         helper.make_node("Unsqueeze", ["columns", "last"], ["readings"]),  # (pixels, rows, 1)
     ]
     orders = range(len(scan_orders()))
+    step = _step(reservoir)
     for k in orders:
         nodes.append(helper.make_node("Gather", ["readings", f"order{k}"], [f"view{k}"], axis=0))
-        nodes.append(
-            helper.make_node(
-                "Scan", ["start", f"view{k}"], [f"state{k}"], body=_step(reservoir), num_scan_inputs=1, name=f"scan{k}"
-            )
-        )
+        inputs, outputs = ["start", f"view{k}"], [f"state{k}"]
+        nodes.append(helper.make_node("Scan", inputs, outputs, body=step, num_scan_inputs=1, name=f"scan{k}"))
     nodes.append(helper.make_node("Concat", [f"state{k}" for k in orders], ["features"], axis=1))
     nodes.append(helper.make_node("Gemm", ["features", "weights", "intercept"], ["scores"]))
     return nodes
@@ -181,12 +179,5 @@ def _step(reservoir: Reservoir) -> GraphProto:
         "step",
         [state, reading],
         [after],
-        [
-            numpy_helper.from_array(value, name)
-            for name, value in (
-                ("inputs", reservoir.inputs),
-                ("recurrent", reservoir.recurrent),
-                ("bias", reservoir.bias),
-            )
-        ],
+        [numpy_helper.from_array(getattr(reservoir, name), name) for name in ("inputs", "recurrent", "bias")],
     )

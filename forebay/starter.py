@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from planner.space import powers_to
 from serve.deployment import Batching, Deployment, Model, Pool, Queue, Replicas
 from serve.errors import Fault, SpecError
 from serve.files import resolve
@@ -65,7 +66,7 @@ def starter(
         slo=dict(slo),
         choices={
             f"{name}.batching.window": ["0ms", "1ms", "2ms", "5ms", "10ms"],
-            f"{name}.batching.max_batch": _powers(model.max_batch),
+            f"{name}.batching.max_batch": powers_to(model.max_batch),
             f"{name}.replicas.count": f"1..{profile.machine.cores}",
             f"{name}.replicas.threads": list(threads),
             f"{name}.replicas.slots": [1, 2],
@@ -107,11 +108,6 @@ def _bound(text: str) -> tuple[str, str]:
     if operator.startswith(">") is not least:
         raise ValueError(f"{name} is bounded from {'below (>)' if least else 'above (<)'}, got {text.strip()!r}")
     return name, value
-
-
-def _powers(most: int) -> list[int]:
-    """1, 2, 4, ... up to and with `most`."""
-    return sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | {most})
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -14,12 +14,12 @@ from planner.slo import show as show_value
 from serve.profile import Profile
 from serve.vocabulary import METRICS
 from sim.expect import Judgement
+from sim.measures import DELAYS
 from sim.result import Estimate, Interval, Result
 
 LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p99.9")
 RATES = ("arrival_rate", "throughput", "goodput", "refused", "expired", "cancelled", "failed")
 NODE = ("batch_mean", "busy", "front_busy", "in_system", "cost_usd_per_h", "cost_usd_per_1k")
-PARTS = ("front_delay", "queue_delay", "slot_delay", "compute", "answer_delay", "client_delay")
 
 CLASSES_SHOWN = 8
 """Classes that a table has; --json and files have all."""
@@ -61,7 +61,7 @@ def result_table(result: Result) -> Table:
 def breakdown_table(result: Result) -> Table:
     """Where the mean latency goes."""
     table = Table("part of the mean latency", _right("mean"), "meaning")
-    for metric in PARTS:
+    for metric in DELAYS:
         estimate = result.total.metrics.get(metric)
         if estimate is not None:
             table.add_row(metric, value(metric, estimate.value), METRICS[metric].meaning)

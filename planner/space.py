@@ -90,14 +90,15 @@ def default_choices(deployment: Deployment, profile: Profile, bounds: list[Bound
     cores = cost.only_pool(deployment).cores
     return {
         f"models.{name}.batching.window": [format_duration(w) for w in windows],
-        f"models.{name}.batching.max_batch": _powers(profile.model.max_batch),
+        f"models.{name}.batching.max_batch": powers_to(profile.model.max_batch),
         f"models.{name}.replicas.count": list(range(1, min(REPLICAS_MAX, max(1, cores // threads[0])) + 1)),
         f"models.{name}.replicas.threads": threads,
         f"models.{name}.replicas.slots": [1, 2],
     }
 
 
-def _powers(most: int) -> list[int]:
+def powers_to(most: int) -> list[int]:
+    """1, 2, 4, ... up to and with `most`."""
     powers = [1 << i for i in range(most.bit_length())]
     return powers if powers[-1] == most else [*powers, most]
 

@@ -8,7 +8,6 @@ both sides.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,8 +30,8 @@ from serve.records import Rows
 from serve.scratch import scratch
 
 if TYPE_CHECKING:
+    from sim.level import Level
     from sim.result import Result
-    from sim.service import Level
     from sim.workload import Given
 
 Progress = Callable[[str, float], None]
@@ -101,7 +100,7 @@ def present_level(subject: Subject, seconds: float) -> Level | None:
     if not subject.replica_cores:
         return None
     from serve.benchmark import spot_check
-    from sim.service import Level
+    from sim.level import Level
 
     model = subject.deployment.models[subject.name]
     file = None if model.file is None else files.resolve(subject.path, model.file)
@@ -131,7 +130,9 @@ def predict_first(
         )
 
     result = simulated(arrivals.given())
-    emulated = subject.deployment.models[subject.name].backend == "emulated"
+    rehearsed = None
+    if not subject.replica_cores:
+        rehearsed = simulated(arrivals.given(arrivals.emulated_draws()), result.warmup_s)
     prediction = Prediction(
         deployment_sha256=files.sha256(subject.path),
         date=now_text(),
@@ -139,7 +140,7 @@ def predict_first(
         arrivals_sha256=arrivals.sha256,
         level=None if level is None else level.value,
         result=result,
-        rehearsed=simulated(arrivals.given(arrivals.emulated_draws()), result.warmup_s) if emulated else None,
+        rehearsed=rehearsed,
     )
     files.save(path or subject.path.with_name(f"{subject.path.stem}.prediction.yaml"), prediction)
     return prediction
@@ -164,7 +165,7 @@ def _replays(
 ) -> list[Replayed]:
     plan = arrivals.plan(subject.name, subject.inputs())
     pid = None if live is None else live.pid
-    cpus = None if live is None else affinity.generator_of(subject.deployment, sorted(os.sched_getaffinity(0)))
+    cpus = None if live is None else affinity.generator_of(subject.deployment, affinity.here())
     with LoadGenerator(url, cpus=cpus) as generator:
         generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
         return [

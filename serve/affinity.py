@@ -72,6 +72,11 @@ def generator_of(deployment: Deployment, cores: Sequence[int]) -> list[int]:
     return sorted(set(cores) - set(front)) or front
 
 
+def here() -> list[int]:
+    """Cores that this process may use, ascending."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def keep_to(pid: int, cores: Sequence[int]) -> None:
     """Let every thread of a process run on `cores` only; nothing happens if the process has gone."""
     for task in sorted(Path(f"/proc/{pid}/task").glob("[0-9]*")):

@@ -184,7 +184,7 @@ class Engine:
         self._iteration_ns = 0
         self._rested_ns = 0  # when the loop last had done all that there was to do
         self._next_id = OWN_IDS
-        cores, self.front_cores = affinity.layout_of(deployment, sorted(os.sched_getaffinity(0)))
+        cores, self.front_cores = affinity.layout_of(deployment, affinity.here())
         self._engines = {
             name: ModelEngine(self, name, config, queue, cores[name])
             for queue, (name, config) in enumerate(deployment.models.items())

@@ -32,11 +32,6 @@ class Live:
     log_dir: Path | None
     process: subprocess.Popen[bytes]
 
-    @property
-    def front_cores(self) -> list[int]:
-        """Cores that its front keeps to, off its replicas."""
-        return sorted(os.sched_getaffinity(self.pid))
-
 
 @contextlib.contextmanager
 def launch(

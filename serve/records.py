@@ -2,7 +2,7 @@
 
 A set of rows is an int64 array of shape (n, ROW_WIDTH) whose columns are the constants below;
 instants are ns, -1 where the thing never happened; `answered_ns` of a request that gets no answer
-(cancelled) is when it was dropped. What is computed from rows is in `sim.measures`.
+(cancelled) is when it was dropped. What is computed from live rows is in `sim.measured`.
 """
 
 from enum import IntEnum

@@ -23,6 +23,7 @@ from serve.policy import front
 from serve.policy.service import COLD_KNOTS
 from serve.profile import ClientCosts, FrontCosts, Noise, Profile
 from serve.spec import Origin
+from sim.level import Level, calibration_level, run_levels
 from sim.plane import Ints, Service
 from sim.rng import uniform_bits
 from sim.samples import Cells, load_cells
@@ -41,15 +42,6 @@ TAIL_SHARE = 0.1
 
 ORIGINS: tuple[Origin, ...] = ("measured", "imported", "projected", "assumed")
 """From the strongest to the weakest."""
-
-START_WINDOWS = 3
-"""Windows of the level between a spot check and the run that follows it: the engine starts, a primer is sent."""
-
-DRIFT_QUARTERS = 4
-DRIFT_AFTER_LOOK, DRIFT_LATER = 2.0, 4.0
-"""How far the machine strays, in deviations between quarters of its series: within seconds of a look at its level, and
-at any time after calibration. With these, series of 55 s covered 94 % of what followed in seven minutes, both ways
-(a noisy host; docs/calibration.md)."""
 
 _TAIL = round(TAIL_SHARE * 2**BITS)
 
@@ -108,14 +100,6 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """The machine's level just before a run, as a spot check found it: service times relative to the profile's."""
-
-    value: float
-    measured_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Law:
     """Service times of one deployment's replicas.
 
@@ -143,13 +127,12 @@ class Law:
         """Samples drawn again with replacement, and one path of the machine's level as calibration saw it."""
         noise = self.measured.profile.noise
         if self.exact:
-            return replace(self.expected(), front_level=mean_level(noise, duration_ns, rng))
+            return replace(self.expected(), front_level=_front_level(noise, duration_ns, rng))
         cells = {key: resampled(own, rng) for key, own in sorted(self._own().items())}
         calibration = calibration_level(noise, rng) if self.level is None else 1.0
-        levels, bin_ns = level_path(noise, duration_ns, rng, self.level)
-        levels = levels * drift(noise, rng, looked=self.level is not None)
+        levels, bin_ns = run_levels(noise, duration_ns, rng, self.level)
         drawn = self._service(cells, calibration, levels, bin_ns)
-        return Drawn(drawn, math.log(float(levels.mean())), mean_level(noise, duration_ns, rng))
+        return Drawn(drawn, math.log(float(levels.mean())), _front_level(noise, duration_ns, rng))
 
     def _own(self) -> Cells:
         measured = self.measured
@@ -330,67 +313,9 @@ def resampled(ordered: Floats, rng: np.random.Generator) -> Floats:
     return np.sort(ordered[rng.integers(0, len(ordered), len(ordered))])
 
 
-def calibration_level(noise: Noise, rng: np.random.Generator) -> float:
-    """Mean level of a calibration made again, relative to the one that was made.
-
-    Its windows are drawn with replacement in blocks, since the level of one resembles the next's
-    (circular block bootstrap; blocks of the square root of their number).
-    """
-    series = np.array(noise.level_series or [1.0])
-    count = len(series)
-    length = math.ceil(math.sqrt(count))
-    starts = rng.integers(0, count, -(-count // length))
-    drawn = (starts[:, np.newaxis] + np.arange(length)).reshape(-1)[:count] % count
-    return float(series[drawn].mean() / series.mean())
-
-
-def level_path(
-    noise: Noise, duration_ns: int, rng: np.random.Generator, level: Level | None = None
-) -> tuple[Floats, int]:
-    """The machine's level in successive windows of a run, and their length.
-
-    Stretches of the measured series, half of it long, each from a random window on and turning round
-    at the ends. The level of one second resembles that of the second before; a run shorter than a
-    stretch gets one that really happened, and the mean of a longer one is still not certain.
-
-    If the `level` just before the run is known, the path goes on from there as the series did from a
-    random place on: relative to its mean over as many windows as that level was measured in.
-    """
-    series = np.array(noise.level_series or [1.0])
-    bin_ns = max(1, round(noise.level_bin_s * 1e9))
-    windows = min(duration_ns // bin_ns + 2, 2**20)
-    there_and_back = np.concatenate([series, series[::-1]])
-    if level is not None:
-        before = max(1, round(level.measured_s / noise.level_bin_s))
-        seen = rng.integers(0, len(there_and_back)) + np.arange(before + START_WINDOWS + windows)
-        path = there_and_back[seen % len(there_and_back)]
-        return level.value * path[before + START_WINDOWS :] / path[:before].mean(), bin_ns
-    length = math.ceil(len(series) / 2)
-    starts = rng.integers(0, len(there_and_back), -(-windows // length))
-    path = (starts[:, np.newaxis] + np.arange(length)).reshape(-1)[:windows]
-    return there_and_back[path % len(there_and_back)], bin_ns
-
-
-def drift(noise: Noise, rng: np.random.Generator, looked: bool) -> float:
-    """Factor by which the machine strays beyond what so short a series shows; lognormal about 1.
-
-    What quarters of the series differ by, beyond what the scatter of their windows explains, goes on: noise of
-    this kind has no scale of its own, and the longer one waits, the further it goes. `looked`: the level was
-    measured seconds before.
-    """
-    series = np.log(np.array(noise.level_series))
-    if len(series) < 2 * DRIFT_QUARTERS:
-        return 1.0
-    quarters = np.array_split(series, DRIFT_QUARTERS)
-    scatter = float(np.mean([quarter.var(ddof=1) / len(quarter) for quarter in quarters]))
-    beyond = max(0.0, float(np.var([quarter.mean() for quarter in quarters], ddof=1)) - scatter)
-    deviations = DRIFT_AFTER_LOOK if looked else DRIFT_LATER
-    return math.exp(deviations * math.sqrt(beyond) * rng.standard_normal())
-
-
-def mean_level(noise: Noise, duration_ns: int, rng: np.random.Generator) -> float:
-    """Mean level of a core in a run at any time after calibration."""
-    return float(level_path(noise, duration_ns, rng)[0].mean()) * drift(noise, rng, looked=False)
+def _front_level(noise: Noise, duration_ns: int, rng: np.random.Generator) -> float:
+    """Mean level of the front's core, which no spot check looks at."""
+    return float(run_levels(noise, duration_ns, rng)[0].mean())
 
 
 # -- front and client ----------------------------------------------------------------------------------

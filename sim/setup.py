@@ -13,10 +13,11 @@ from serve.errors import Fault, SpecError
 from serve.files import resolve, sha256
 from serve.scheduler import SchedulerSpec
 from sim.drawing import closed_clients
+from sim.level import Level
 from sim.plane import Closed, Ints, Node
 from sim.rng import stream
 from sim.scenario import Slo, Workload
-from sim.service import Drawn, Law, Level, Measured, client_draw, front_at, front_vector
+from sim.service import Drawn, Law, Measured, client_draw, front_at, front_vector
 from sim.slo import bounds, limits_ns
 from sim.workload import Given, Load, build
 

@@ -26,6 +26,7 @@ from sim import paths
 from sim.capacity import capacity_rps
 from sim.cost import usd_per_h
 from sim.intervals import Shifts, ci, pi
+from sim.level import Level
 from sim.measures import (
     LATENCIES,
     Run,
@@ -40,7 +41,7 @@ from sim.measures import (
 from sim.replication import TIME_BINS, Replication, run
 from sim.result import ClassResult, Estimate, Result
 from sim.scenario import Engine, Scenario, Slo, Workload
-from sim.service import Level, origin
+from sim.service import origin
 from sim.setup import Setup, prepare
 from sim.tally import Ints
 from sim.verdict import Judged, judge, stationary

@@ -88,7 +88,7 @@ class Rig:
         """Put the processes on the cores that a deployment of one replica, or of all of them, would have."""
         models = self.live.started["models"]
         running = [r["pid"] for n in ((SOLO, CROWD) if neighbours else (SOLO,)) for r in models[n]["replicas"]]
-        shares = affinity.layout(sorted(os.sched_getaffinity(0)), [self.logs.threads] * len(running))
+        shares = affinity.layout(affinity.here(), [self.logs.threads] * len(running))
         for pid, cores in zip(running, shares.replicas, strict=True):
             affinity.keep_to(pid, cores)
         for replica in models[NULL]["replicas"]:
@@ -111,7 +111,7 @@ def rig(folder: Path, deployment: Deployment, threads: int) -> Iterator[Rig]:
     with launch(path, log_dir=log_dir, timeout_s=LAUNCH_TIMEOUT_S) as live:
         subject = live.started["models"][SOLO]["replicas"][0]
         logs = Logs(threads, live.started, machine.memory_mib(subject["pid"]) or subject["memory_mib"])
-        with LoadGenerator(live.url, cpus=live.front_cores) as generator:
+        with LoadGenerator(live.url, cpus=affinity.generator_of(deployment, affinity.here())) as generator:
             yield Rig(live, generator, logs)
     logs.requests, logs.batches = read_requests(log_dir), read_batches(log_dir)
 

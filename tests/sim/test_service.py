@@ -15,21 +15,16 @@ from serve.errors import ProfileError, SpecError
 from serve.policy import front
 from serve.policy.service import service_ns
 from serve.profile_samples import ServiceTimes, load_samples
+from sim.level import DRIFT_AFTER_LOOK, DRIFT_LATER, Level, calibration_level, drift, level_path
 from sim.rng import stream, uniform_bits
 from sim.service import (
     BITS,
-    DRIFT_AFTER_LOOK,
-    DRIFT_LATER,
-    Level,
     Measured,
     PooledTail,
-    calibration_level,
     cell_law,
     client_draw,
-    drift,
     front_at,
     front_vector,
-    level_path,
     strata,
 )
 from tests.profiles import Synthetic, write_profile
