@@ -113,7 +113,7 @@ def _measured(tau_ns: Ints) -> Service:
 def _front() -> Ints:
     """A front that is busy for about a third of the time."""
     front = np.zeros(FRONT_PARAM_COUNT, np.int64)
-    front[:] = [10_000, 100, 10_000, 5_000, 100, 5_000, 0, 1024, 256, 50_000, 5_000, 0]
+    front[:] = [10_000, 100, 10_000, 5_000, 100, 5_000, 0, 1024, 256, 50_000, 5_000, 0, 1_000]
     front[FRONT_BUDGET_NS] = 10 * MS
     return front
 

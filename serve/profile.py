@@ -78,6 +78,7 @@ class FrontCosts(Spec):
     refuse_us: float
     dispatch_us: float = Field(0.0, description="handing a batch over to its replica")
     dispatch_us_per_kib: float = 0.0
+    dispatch_us_per_request: float = Field(0.0, description="what each further request of the batch adds to it")
     bytes_in_per_row: int
     bytes_out_per_row: int
     unstamped_us_per_request: float = Field(

@@ -16,7 +16,7 @@ from serve.policy.codes import (
     REASON_NONE,
     REASON_QUEUE,
 )
-from serve.policy.front import FRONT_DISPATCH_NS, FRONT_DISPATCH_NS_PER_KIB
+from serve.policy.front import FRONT_DISPATCH_NS, FRONT_DISPATCH_NS_PER_KIB, FRONT_DISPATCH_NS_PER_REQUEST
 from serve.policy.service import COLD_KNOTS
 from sim import layout as ly
 from sim.compiled import helper, inlined
@@ -79,8 +79,8 @@ def choose(s, reason):
 
 @inlined
 def take_prefix(s, pool, q, batch, rows_max):
-    """Rule 2: the longest prefix of (priority, enqueue number) whose rows fit joins the batch."""
-    rows, last = 0, ly.NOWHERE
+    """Rule 2: the longest prefix of (priority, enqueue number) whose rows fit joins the batch; how many requests."""
+    rows, requests, last = 0, 0, ly.NOWHERE
     for level in range(s[ly.LEVELS]):
         block = ly.LEVEL + ly.LEVEL_WIDTH * level
         while s[block + ly.LEVEL_HEAD] < s[block + ly.LEVEL_TAIL]:
@@ -88,8 +88,9 @@ def take_prefix(s, pool, q, batch, rows_max):
             more = pool[row_of(slot) + ly.ROWS]
             if fits(rows, more, rows_max) == 0:
                 q[batch + ly.B_ROWS] = rows
-                return
+                return requests
             rows += more
+            requests += 1
             s[block + ly.LEVEL_HEAD] += 1
             skip_holes(s, q, level)
             count_out(s, pool, slot)
@@ -100,6 +101,7 @@ def take_prefix(s, pool, q, batch, rows_max):
                 pool[row_of(last) + ly.NEXT] = slot
             last = slot
     q[batch + ly.B_ROWS] = rows
+    return requests
 
 
 @inlined
@@ -108,7 +110,7 @@ def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
     s[ly.BATCHES_FREE] -= 1
     b = q[s[ly.AT_BATCHES_FREE] + s[ly.BATCHES_FREE]]
     batch = batch_of(s, b)
-    take_prefix(s, pool, q, batch, rows_max)
+    requests = take_prefix(s, pool, q, batch, rows_max)
     q[batch + ly.B_ID], q[batch + ly.B_REASON], q[batch + ly.B_REPLICA] = s[ly.BATCH_IDS], reason, replica
     s[ly.BATCH_IDS] += 1
     q[batch + ly.B_INCARNATION] = s[replica_at(s, ly.R_INCARNATION, replica)]
@@ -116,8 +118,9 @@ def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
     q[batch + ly.B_START_NS], q[batch + ly.B_DONE_NS] = -1, -1
     s[replica_at(s, ly.R_OCCUPIED, replica)] += 1
     s[ly.FREE_SLOTS] -= 1
-    if s[ly.FRONT + FRONT_DISPATCH_NS] + s[ly.FRONT + FRONT_DISPATCH_NS_PER_KIB] > 0:
-        s[ly.HANDING_OVER_NS] += dispatch_ns(front_of(s), q[batch + ly.B_ROWS])
+    f = ly.FRONT
+    if s[f + FRONT_DISPATCH_NS] + s[f + FRONT_DISPATCH_NS_PER_KIB] + s[f + FRONT_DISPATCH_NS_PER_REQUEST] > 0:
+        s[ly.HANDING_OVER_NS] += dispatch_ns(front_of(s), q[batch + ly.B_ROWS], requests)
     if s[replica_at(s, ly.R_RUNNING, replica)] == ly.NOWHERE:
         start(s, pool, q, t, table, levels, b, replica)
     else:
@@ -129,7 +132,7 @@ def front_of(s):
     """The front's vector of costs, as its leaves take it."""
     f = ly.FRONT
     first = (s[f], s[f + 1], s[f + 2], s[f + 3], s[f + 4], s[f + 5])
-    return (*first, s[f + 6], s[f + 7], s[f + 8], s[f + 9], s[f + 10], s[f + 11])
+    return (*first, s[f + 6], s[f + 7], s[f + 8], s[f + 9], s[f + 10], s[f + 11], s[f + 12])
 
 
 @inlined

@@ -106,17 +106,17 @@ POOL_SIZE = 81
 
 FRONT = 82  # vector of the front's costs, FRONT_PARAM_COUNT long
 
-COLD = 94  # curve of what idle replicas take longer, COLD_KNOTS long
+COLD = 95  # curve of what idle replicas take longer, COLD_KNOTS long
 
 # Heaps of (instant, request id, slot or client). Those of timers have a buffer of (id, slot) in front,
 # because most timers are forgotten before anybody asks for them; DUE is a lower bound over both.
-HEAPS = 104  # HEAP_WIDTH numbers a heap
+HEAPS = 105  # HEAP_WIDTH numbers a heap
 DEADLINES, CANCELS, CLIENTS, HEAP_COUNT = range(4)
 HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
-LEVEL = 120  # LEVEL_WIDTH numbers a level
+LEVEL = 124  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64

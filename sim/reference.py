@@ -334,7 +334,7 @@ class Reference:
             if batch.start_ns >= 0:
                 self._start(batch, running)
                 running += 1
-        return sum(front_leaf.dispatch_ns(self._front, batch.rows) for batch in decision.batches)
+        return sum(front_leaf.dispatch_ns(self._front, batch.rows, len(batch.requests)) for batch in decision.batches)
 
     def _start(self, batch: Batch, busy: int) -> None:
         """Rules 5 and 11: the batch starts beside `busy` other running replicas; its end is now known."""

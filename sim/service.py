@@ -331,6 +331,7 @@ def front_vector(costs: FrontCosts, noise: Noise, budget_ns: int) -> Ints:
     vector[front.FRONT_FINISH_NS_PER_KIB] = _ns(costs.finish_us_per_kib)
     vector[front.FRONT_DISPATCH_NS] = _ns(costs.dispatch_us)
     vector[front.FRONT_DISPATCH_NS_PER_KIB] = _ns(costs.dispatch_us_per_kib)
+    vector[front.FRONT_DISPATCH_NS_PER_REQUEST] = _ns(costs.dispatch_us_per_request)
     vector[front.FRONT_REFUSE_NS] = _ns(costs.refuse_us)
     vector[front.FRONT_BUDGET_NS] = budget_ns
     vector[front.FRONT_BYTES_IN_PER_ROW] = costs.bytes_in_per_row
@@ -347,6 +348,7 @@ FRONT_COSTS = (
     front.FRONT_FINISH_NS_PER_KIB,
     front.FRONT_DISPATCH_NS,
     front.FRONT_DISPATCH_NS_PER_KIB,
+    front.FRONT_DISPATCH_NS_PER_REQUEST,
     front.FRONT_REFUSE_NS,
 )
 """What of a front's vector takes CPU time."""

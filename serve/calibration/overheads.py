@@ -122,7 +122,8 @@ def following_parses(logs: Logs) -> tuple[Ints, Ints]:
 @dataclass(frozen=True, slots=True)
 class Answers:
     """Every answer that left: its row, its place in its batch, the batch's size, when the front saw the batch
-    completed, when its slot was free, and how many batches, of how many rows together, left at that instant."""
+    completed, when its slot was free, and how many batches, of how many rows and requests together, left at that
+    instant."""
 
     requests: Rows
     place: Ints
@@ -131,6 +132,7 @@ class Answers:
     finished_ns: Ints
     dispatched: Ints
     dispatched_rows: Ints
+    dispatched_requests: Ints
 
     def lone(self) -> tuple[Ints, Ints]:
         """(rows, slot free to answered) of batches of one request."""
@@ -143,20 +145,22 @@ class Answers:
         gaps_ns: Ints = np.diff(self.requests[:, records.ANSWERED_NS])
         return self.requests[later, records.ROWS], gaps_ns[later - 1]
 
-    def beginning(self, line: Line) -> tuple[Ints, Ints, Floats]:
-        """(batches dispatched, their rows, time from the slot's being free until the first answer was begun), by
-        batch."""
+    def beginning(self, line: Line) -> tuple[Ints, Ints, Ints, Floats]:
+        """(batches dispatched, their rows, their requests, time from the slot's being free until the first answer was
+        begun), by batch."""
         first = self.place == 0
         begun_ns = self.requests[:, records.ANSWERED_NS] - line.at(self.requests[:, records.ROWS])
-        return self.dispatched[first], self.dispatched_rows[first], (begun_ns - self.finished_ns)[first]
+        left = self.dispatched[first], self.dispatched_rows[first], self.dispatched_requests[first]
+        return *left, (begun_ns - self.finished_ns)[first]
 
     def modelled_ns(self, lines: FrontLines) -> Ints:
         """When a front of those costs would have answered."""
         costs = lines.answer.at(self.requests[:, records.ROWS])
         total = np.cumsum(costs)
         before = (total - costs)[np.arange(len(costs)) - self.place]
+        further = self.dispatched_requests - self.dispatched
         dispatch_ns = self.dispatched * lines.dispatch.base + self.dispatched_rows * lines.dispatch.slope
-        begun_ns = self.seen_ns + lines.finish_batch_ns + dispatch_ns
+        begun_ns = self.seen_ns + lines.finish_batch_ns + dispatch_ns + further * lines.dispatch_request_ns
         modelled: Ints = np.rint(begun_ns + total - before).astype(np.int64)
         return modelled
 
@@ -173,12 +177,14 @@ def answers_of(logs: Logs) -> Answers:
     order = np.argsort(batch_keys)
     batch = order[np.searchsorted(batch_keys[order], keys)]
     seen_ns, finished_ns = column(logs.batches, "seen_ns")[batch], column(logs.batches, "finished_ns")[batch]
-    order = np.argsort(column(logs.batches, "dispatch_ns"))
-    dispatches_ns = column(logs.batches, "dispatch_ns")[order]
-    rows = np.concatenate([[0], np.cumsum(column(logs.batches, "rows")[order])])
+    rows, dispatches_ns = column(logs.batches, "rows"), column(logs.batches, "dispatch_ns")
+    order = np.argsort(dispatches_ns)
+    dispatches_ns = dispatches_ns[order]
     first_left, end_left = (np.searchsorted(dispatches_ns, finished_ns, side) for side in ("left", "right"))
-    left, left_rows = end_left - first_left, rows[end_left] - rows[first_left]
-    return Answers(ok, place, np.bincount(group, minlength=1)[group], seen_ns, finished_ns, left, left_rows)
+    requests = np.bincount(batch[first], weights=np.bincount(group), minlength=len(batch_keys)).astype(np.int64)
+    totals = (np.concatenate([[0], np.cumsum(c[order])]) for c in (np.ones_like(requests), rows, requests))
+    left = (total[end_left] - total[first_left] for total in totals)
+    return Answers(ok, place, np.bincount(group)[group], seen_ns, finished_ns, *left)
 
 
 def refuse_ns(requests: Rows) -> Ints:
@@ -232,6 +238,7 @@ def unstamped_us(works: Sequence[Work], costs: FrontCosts) -> tuple[float, float
             work.requests * costs.parse_us
             + work.rows_in * kib_in * (costs.parse_us_per_kib + costs.dispatch_us_per_kib)
             + work.batches * (costs.finish_batch_us + costs.dispatch_us)
+            + max(0, work.answers - work.batches) * costs.dispatch_us_per_request
             + work.answers * costs.finish_request_us
             + work.rows_out * kib_out * costs.finish_us_per_kib
             + work.refused * costs.refuse_us
@@ -246,7 +253,8 @@ def unstamped_us(works: Sequence[Work], costs: FrontCosts) -> tuple[float, float
 
 @dataclass(frozen=True, slots=True)
 class FrontLines:
-    """Marginal cost of a parse and of an answer, against rows, of freeing a slot and of handing a batch over.
+    """Marginal cost of a parse and of an answer, against rows, of freeing a slot, of handing a batch over, against
+    rows, and of each request in it beyond the first.
 
     What is beyond them is in the client's part, which is measured against these costs.
     """
@@ -255,18 +263,21 @@ class FrontLines:
     answer: Line
     finish_batch_ns: float
     dispatch: Line
+    dispatch_request_ns: float
 
 
-def dispatch_line(answers: Sequence[Answers], line: Line) -> Line:
-    """What handing one batch over adds to the time until the first answer; nothing if too few of either were seen."""
+def dispatch_line(answers: Sequence[Answers], line: Line) -> tuple[Line, float]:
+    """What handing one batch over adds to the time until the first answer, and each request in it beyond the first;
+    nothing if too few batches were handed over before an answer, or too few answers had none before them."""
     parts = [a.beginning(line) for a in answers]
-    dispatched, rows, spent_ns = (np.concatenate([part[k] for part in parts]) for k in range(3))
-    one, none = dispatched == 1, dispatched == 0
-    if min(np.count_nonzero(one), np.count_nonzero(none)) < FOLLOWING_MIN:
-        return Line(0.0, 0.0)
-    slope = median_line(rows[one], spent_ns[one]).slope
-    base = typical(spent_ns[one]) - typical(spent_ns[none]) - slope * float(rows[one].mean())
-    return Line(max(0.0, base), slope)
+    dispatched, rows, requests, spent_ns = (np.concatenate([part[k] for part in parts]) for k in range(4))
+    alone, joined, none = (dispatched == 1) & (requests == 1), (dispatched == 1) & (requests > 1), dispatched == 0
+    if min(np.count_nonzero(alone), np.count_nonzero(none)) < FOLLOWING_MIN:
+        return Line(0.0, 0.0), 0.0
+    slope = median_line(rows[alone], spent_ns[alone]).slope
+    base = typical(spent_ns[alone]) - typical(spent_ns[none]) - slope * float(rows[alone].mean())
+    further_ns = median_line(requests[joined] - 1, spent_ns[joined] - slope * rows[joined]).slope
+    return Line(max(0.0, base), slope), further_ns
 
 
 def front_lines(parts: Sequence[Logs]) -> FrontLines:
@@ -278,7 +289,7 @@ def front_lines(parts: Sequence[Logs]) -> FrontLines:
         marginal_line(_joined([lone_parses(g) for g in parts]), _joined([following_parses(g) for g in parts])),
         answer,
         typical(finish_ns),
-        dispatch_line(answers, answer),
+        *dispatch_line(answers, answer),
     )
 
 
@@ -294,6 +305,7 @@ def front_costs(parts: Sequence[Logs], lines: FrontLines, bytes_in: int, bytes_o
         refuse_us=rounded(float(np.median(refused_ns)) / 1000) if len(refused_ns) else 0.0,
         dispatch_us=rounded(lines.dispatch.base / 1000),
         dispatch_us_per_kib=rounded(lines.dispatch.slope / 1000 / (bytes_in / 1024)),
+        dispatch_us_per_request=rounded(lines.dispatch_request_ns / 1000),
         bytes_in_per_row=bytes_in,
         bytes_out_per_row=bytes_out,
     )

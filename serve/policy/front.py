@@ -16,7 +16,8 @@ FRONT_BYTES_OUT_PER_ROW = 8
 FRONT_TIMER_LATE_NS = 9  # how late a window or deadline timer fires on an idle front
 FRONT_DISPATCH_NS = 10
 FRONT_DISPATCH_NS_PER_KIB = 11
-FRONT_PARAM_COUNT = 12
+FRONT_DISPATCH_NS_PER_REQUEST = 12
+FRONT_PARAM_COUNT = 13
 
 
 def parse_ns(params, rows):
@@ -29,12 +30,12 @@ def finish_batch_ns(params):
     return params[2]
 
 
-def dispatch_ns(params, rows):
-    """Time to hand a batch of `rows` rows over to its replica.
+def dispatch_ns(params, rows, requests):
+    """Time to hand a batch of `requests` requests, `rows` rows together, over to its replica.
 
     It begins with the dispatch; only then does the front go on with the job that let the batch leave, or with the next.
     """
-    return params[10] + params[11] * params[7] * rows // 1024
+    return params[10] + params[11] * params[7] * rows // 1024 + params[12] * (requests - 1)
 
 
 def answer_ns(params, rows):

@@ -38,9 +38,11 @@ def test_a_batch_and_a_refusal_have_their_own_cost() -> None:
     assert (front.finish_batch_ns(params), front.refuse_ns(params)) == (7, 11)
 
 
-def test_handing_a_batch_over_costs_by_its_bytes_in() -> None:
+def test_handing_a_batch_over_costs_by_its_bytes_in_and_its_further_requests() -> None:
     params = _params(dispatch_ns=50, dispatch_ns_per_kib=7, bytes_in_per_row=2048, bytes_out_per_row=10**6)
-    assert [front.dispatch_ns(params, rows) for rows in (1, 3)] == [64, 92]
+    assert [front.dispatch_ns(params, rows, 1) for rows in (1, 3)] == [64, 92]
+    params = _params(dispatch_ns=50, dispatch_ns_per_request=5)
+    assert [front.dispatch_ns(params, 8, requests) for requests in (1, 3)] == [50, 60]
 
 
 @pytest.mark.parametrize(("waited", "refused"), [(0, 0), (50, 0), (51, 1)])

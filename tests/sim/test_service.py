@@ -363,7 +363,7 @@ def test_front_vector_in_ns(tmp_path: Path) -> None:
     )
     profile = measured(tmp_path, made).profile
     vector = front_vector(profile.front, profile.noise, 5_000_000)
-    assert vector.tolist() == [20_500, 0, 30_000, 7_000, 0, 9_000, 5_000_000, 16, 8, 60_000, 50_000, 0]
+    assert vector.tolist() == [20_500, 0, 30_000, 7_000, 0, 9_000, 5_000_000, 16, 8, 60_000, 50_000, 0, 0]
 
 
 def test_client_overhead_is_the_sum_of_both_ways(tmp_path: Path) -> None:

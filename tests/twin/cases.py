@@ -17,6 +17,7 @@ from serve.policy.front import (
     FRONT_BUDGET_NS,
     FRONT_DISPATCH_NS,
     FRONT_DISPATCH_NS_PER_KIB,
+    FRONT_DISPATCH_NS_PER_REQUEST,
     FRONT_PARAM_COUNT,
     FRONT_TIMER_LATE_NS,
 )
@@ -117,7 +118,8 @@ def _front(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Ints:
     if on["front"]:
         front[:6] = rng.integers(0, 3, 6) * rng.integers(0, 2, 6) * grid_ns
         front[[7, 8]] = rng.choice([0, 1024, 700], 2)
-        front[[FRONT_DISPATCH_NS, FRONT_DISPATCH_NS_PER_KIB]] = rng.integers(0, 3, 2) * rng.integers(0, 2, 2) * grid_ns
+        handing_over = [FRONT_DISPATCH_NS, FRONT_DISPATCH_NS_PER_KIB, FRONT_DISPATCH_NS_PER_REQUEST]
+        front[handing_over] = rng.integers(0, 3, 3) * rng.integers(0, 2, 3) * grid_ns
     front[FRONT_BUDGET_NS] = int(rng.integers(0, 5)) * grid_ns if on["budget"] else -1
     front[FRONT_TIMER_LATE_NS] = int(rng.integers(1, 4)) * grid_ns if on["late"] else 0
     return front

@@ -44,6 +44,24 @@ def test_handing_a_batch_over_costs_what_it_adds_before_the_first_answer():
     assert front_costs([logs], front_lines([logs]), 1, 1).dispatch_us == pytest.approx(55)
 
 
+def test_each_further_request_of_a_batch_adds_to_handing_it_over():
+    made = Made()
+    for k in range(120):
+        joined = 1 + k % 3
+        made.batch((k + 1) * 40 * MS)
+        made.batch((k + 1) * 40 * MS + 10 * MS, first_answer=(60 + 50 + 5 * joined) * US)
+        finished_ns = made.batches[-1][BATCH_COLUMNS.index("finished_ns")]
+        made.batch(finished_ns, rows=(1,) * joined, queued=500 * US)
+    logs = made.logs()
+    lines = front_lines([logs])
+    costs = front_costs([logs], lines, 512, 512)
+    assert (costs.dispatch_us, costs.dispatch_us_per_request) == (pytest.approx(55), pytest.approx(5))
+    answers = overheads.answers_of(logs)
+    begun_ns = answers.modelled_ns(lines) - lines.answer.at(answers.requests[:, records.ROWS])
+    after_joined = (answers.dispatched_requests == 3) & (answers.place == 0)
+    assert (begun_ns - answers.finished_ns)[after_joined] == pytest.approx(65 * US)
+
+
 def test_handing_over_and_sending_grow_with_bytes():
     made = Made()
     for k in range(80):
