@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,7 @@ from planner.report import Report, Run
 from planner.subject import Subject, read_subject
 from planner.verify import SPOT_CHECK_S, now_text, present_level, verify
 from serve import affinity, files, machine
-from serve.benchmark import calibrate
+from serve.benchmark import Pace, calibrate
 from serve.deployment import Deployment
 from serve.launch import launch
 from serve.load_plan import random_inputs
@@ -191,7 +192,8 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[
 
 def predicted_capacity_rps(subject: Subject) -> float:
     """The simulator's capacity, at the machine's present level."""
-    level = present_level(subject, SPOT_CHECK_S)
+    full = Pace(float(subject.deployment.models[subject.name].batching.max_batch), 1.0, math.inf)
+    level = present_level(subject, SPOT_CHECK_S, full) if subject.replica_cores else None
     workload, base = subject.planned.workload, subject.path.parent
     found = predict(subject.deployment, workload, base=base, replications=2, level=level).capacity_rps
     assert found is not None, "an open workload has a capacity"

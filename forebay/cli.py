@@ -41,6 +41,14 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 class _Verbs(TyperGroup):
     """Runs a verb and turns errors that a user can act on into lines and exit code 2."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parses the command line, which may be answered with help."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError:
+            _discard_stdout()
+            raise typer.Exit(EXIT_READER_LEFT) from None
+
     def invoke(self, ctx: Any) -> Any:
         """The verb's own return; errors of ours end the program."""
         asked_json = "--json" in [*getattr(ctx, "_protected_args", ()), *ctx.args]

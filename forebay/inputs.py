@@ -14,7 +14,7 @@ from typing import Any
 from serve.deployment import Deployment
 from serve.errors import Fault, ProfileError, SpecError
 from serve.faults import near_miss
-from serve.files import load, read, resolve, sha256
+from serve.files import bound, load, read, resolve
 from serve.profile import Profile
 from sim.expect import bounds_of, claims_of
 from sim.paths import apply
@@ -163,13 +163,10 @@ def sample_faults(path: Path, profile: Profile) -> list[Fault]:
     """Raw samples that are not there, are not those that the profile was made from, or cannot be read."""
     if profile.samples.rows == 0:
         return []
-    missing = _missing(path, [("samples.file", profile.samples.file)])
-    if missing:
-        return missing
-    if sha256(resolve(path, profile.samples.file)) != profile.samples.sha256:
-        return [Fault(str(path), "samples.sha256", f"{profile.samples.file} has changed; calibrate again")]
     try:
-        read_columns(resolve(path, profile.samples.file))
+        read_columns(bound(path, "samples", profile.samples))
+    except SpecError as error:
+        return error.faults
     except ProfileError as error:
         return [Fault(str(path), "samples.file", str(error))]
     return []

@@ -114,9 +114,12 @@ def _model(folder: Path, given: Path | None, progress: Progress) -> float | None
     """Put the model into the folder; its accuracy if it was trained just now."""
     target = folder / "model.onnx"
     if given is not None:
+        from serve.calibration.subject import inspect
+
         if not given.is_file():
             raise SpecError.of(str(given), "", "no such model file; give the path of an .onnx file")
         if not (target.exists() and files.sha256(given) == files.sha256(target)):
+            inspect(given, MAX_BATCH, False, None, None, 0)  # what cannot be served replaces nothing
             shutil.copyfile(given, target)
         return None
     from forebay import digits
@@ -160,8 +163,9 @@ def _known_profile(folder: Path, path: Path, progress: Progress) -> tuple[Profil
         return None, f"the old profile cannot be read: {error.faults[0].message}"
     if profile.model.sha256 != files.sha256(folder / "model.onnx"):
         return None, "the model has changed"
-    samples = folder / profile.samples.file
-    if not samples.exists() or files.sha256(samples) != profile.samples.sha256:
+    try:
+        files.bound(path, "samples", profile.samples)
+    except SpecError:
         return None, "the profile's samples are missing or were changed"
     if changed := machine.differences(profile.machine, machine.describe()):
         return None, "; ".join(changed)

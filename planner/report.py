@@ -76,6 +76,7 @@ class Report(Spec):
     level: float | None = Field(
         None, description="service times just before the prediction, relative to the profile's; none: not looked at"
     )
+    cold: float | None = Field(None, description="what idleness added then, relative to the profile's")
     predicted: Result = Field(description="simulated from the same arrival instants, before the first live run")
     rehearsed: Result | None = Field(
         None, description="as predicted, with the very service times that emulated replicas draw; none: they are real"
@@ -109,6 +110,7 @@ class Prediction(Spec):
     seed: int
     arrivals_sha256: str = Field(description="hash of the instants and rows that both sides meet")
     level: float | None = Field(None, description="as in Report")
+    cold: float | None = Field(None, description="as in Report")
     result: Result
     rehearsed: Result | None = Field(None, description="as in Report")
 
@@ -127,12 +129,14 @@ def facts(report: Report) -> list[str]:
         f"not answered: predicted {_shares(report.predicted.refusals)}; measured {_shares(runs[0].refusals)}",
         f"load generator: {generator:.2f} cores, {late:.2%} of the requests sent late",
         f"cores: {report.cores_needed:.2f} wanted of {report.cores}{over}",
-        *_level(report.level),
+        *_level(report.level, report.cold),
     ]
 
 
-def _level(level: float | None) -> list[str]:
-    return [] if level is None else [f"machine: service took {level:.3f} of the profile's times just before the runs"]
+def _level(level: float | None, cold: float | None) -> list[str]:
+    if level is None or cold is None:
+        return []
+    return [f"machine, just before: service took {level:.3f} of the profile's times, idleness added {cold:.2f} of them"]
 
 
 def _number(value: float | None) -> str:

@@ -30,6 +30,7 @@ from serve.records import Rows
 from serve.scratch import scratch
 
 if TYPE_CHECKING:
+    from serve.benchmark import Pace
     from sim.level import Level
     from sim.result import Result
     from sim.workload import Given
@@ -79,9 +80,9 @@ def verify(
         subject.planned.workload, subject.deployment.models[subject.name], deployment_path.parent, subject.seed
     )
     level = None
-    if spot_check_s > 0 and url is None:
+    if spot_check_s > 0 and url is None and subject.replica_cores:
         tell("looking how fast the machine is", 0.02)
-        level = present_level(subject, spot_check_s)
+        level = present_level(subject, spot_check_s, pace_of(subject, arrivals))
     tell("simulating", 0.04)
     prediction = predict_first(subject, arrivals, prediction_path, level)
     with _folder(log_dir) as logs:
@@ -94,51 +95,68 @@ def verify(
     return report
 
 
-def present_level(subject: Subject, seconds: float) -> Level | None:
-    """How fast the machine is now, by the very model that is about to be served; none if that could not be told, or
-    does not matter since its replicas are emulated."""
-    if not subject.replica_cores:
+def pace_of(subject: Subject, arrivals: Arrivals) -> Pace | None:
+    """How these arrivals should keep a replica at work, by the profile alone; none if no batch is expected."""
+    from serve.benchmark import Pace
+
+    found = _predicted(subject, arrivals.given(), replications=2).total.metrics
+    rows, busy, answered_rps = (found[name].value for name in ("batch_mean", "busy", "throughput"))
+    if not (rows and busy and answered_rps):
         return None
+    return Pace(rows, busy, answered_rps / subject.replicas)
+
+
+def present_level(subject: Subject, seconds: float, pace: Pace | None) -> Level | None:
+    """How fast the machine is now, by the very model that is about to be served and, if it is known, at its pace: how
+    cold caches grow depends on it. None if that could not be told."""
     from serve.benchmark import spot_check
     from sim.level import Level
 
     model = subject.deployment.models[subject.name]
     file = None if model.file is None else files.resolve(subject.path, model.file)
-    found = spot_check(subject.profile_path, seconds, subject.seed, file)
-    return None if found.level is None else Level(found.level, found.measured_s)
+    found = spot_check(subject.profile_path, seconds, subject.seed, file, pace)
+    return None if found.level is None else Level(found.level, found.measured_s, found.cold)
+
+
+def _predicted(
+    subject: Subject,
+    given: dict[str, Given],
+    replications: int,
+    level: Level | None = None,
+    warmup_s: float | None = None,
+) -> Result:
+    from sim.simulate import predict
+
+    return predict(
+        subject.deployment,
+        subject.planned.workload,
+        base=subject.path.parent,
+        seed=subject.seed,
+        replications=replications,
+        slo=subject.planned.slo,
+        given=given,
+        level=level,
+        warmup_s=warmup_s,
+    )
 
 
 def predict_first(
     subject: Subject, arrivals: Arrivals, path: Path | None = None, level: Level | None = None
 ) -> Prediction:
     """Simulate the arrivals that are about to be replayed, and write the prediction down."""
-    from sim.simulate import predict
-
-    planned = subject.planned
-
-    def simulated(given: dict[str, Given], warmup_s: float | None = None) -> Result:
-        return predict(
-            subject.deployment,
-            planned.workload,
-            base=subject.path.parent,
-            seed=subject.seed,
-            replications=max(20, planned.replications),
-            slo=planned.slo,
-            given=given,
-            level=level,
-            warmup_s=warmup_s,
-        )
-
-    result = simulated(arrivals.given())
+    replications = max(20, subject.planned.replications)
+    result = _predicted(subject, arrivals.given(), replications, level)
     rehearsed = None
     if not subject.replica_cores:
-        rehearsed = simulated(arrivals.given(arrivals.emulated_draws()), result.warmup_s)
+        draws = arrivals.given(arrivals.emulated_draws())
+        rehearsed = _predicted(subject, draws, replications, warmup_s=result.warmup_s)
     prediction = Prediction(
         deployment_sha256=files.sha256(subject.path),
         date=now_text(),
         seed=subject.seed,
         arrivals_sha256=arrivals.sha256,
         level=None if level is None else level.value,
+        cold=None if level is None else level.cold,
         result=result,
         rehearsed=rehearsed,
     )
@@ -233,6 +251,7 @@ def build_report(subject: Subject, prediction: Prediction, runs: list[Run], join
         duration_s=subject.planned.workload.duration / 1e9,
         warmup_s=prediction.result.warmup_s,
         level=prediction.level,
+        cold=prediction.cold,
         predicted=prediction.result,
         rehearsed=prediction.rehearsed,
         runs=runs,

@@ -16,7 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,8 +25,10 @@ from serve.errors import Fault, SpecError
 from serve.faults import explain, found
 
 __all__ = [
+    "Bound",
     "Fault",
     "SpecError",
+    "bound",
     "check_writable",
     "load",
     "parse",
@@ -197,6 +199,33 @@ def sha256(path: Path) -> str:
 def resolve(named_in: Path, name: str) -> Path:
     """The path that a file means by `name`: relative to the folder of the file that names it."""
     return named_in.parent / Path(name).expanduser()
+
+
+class Bound(Protocol):
+    """A file's name with the hash that it must have."""
+
+    @property
+    def file(self) -> str:
+        """Its path, as it is written in the file that names it."""
+
+    @property
+    def sha256(self) -> str:
+        """In hex."""
+
+
+def bound(named_in: Path, field: str, part: Bound) -> Path:
+    """Path of the file that `field` of another names with its hash.
+
+    Raises
+    ------
+    SpecError : it is not there, or is another than the one that was named.
+    """
+    path = resolve(named_in, part.file)
+    if not path.is_file():
+        raise SpecError.of(named_in, f"{field}.file", f"there is no such file: {path}")
+    if sha256(path) != part.sha256:
+        raise SpecError.of(named_in, f"{field}.sha256", f"{path.name} is not the file that was measured with this one")
+    return path
 
 
 def _text(path: Path) -> str:

@@ -77,8 +77,8 @@ async def _serve(
         except OSError as error:
             raise _cannot_listen(host, http_port, error) from error
         _quiet_collector()
-        url = f"http://[{host}]:{front.port}" if ":" in host else f"http://{host}:{front.port}"
-        print(json.dumps(_ready_line(engine, url, (time.monotonic_ns() - began_ns) / 1e9)), flush=True)
+        line = _ready_line(engine, url_of(host, front.port), (time.monotonic_ns() - began_ns) / 1e9)
+        print(json.dumps(line), flush=True)
         if not await stop.unless_stopped(engine.drained()):
             return EXIT_STOPPED
         await front.close()
@@ -105,6 +105,12 @@ def check_address(host: str, http_port: int) -> None:
             failed.append(error)
     if len(failed) == len(found):
         raise _cannot_listen(host, http_port, failed[0])
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a client on this machine reaches the server: an address that stands for all is none that it can ask."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _cannot_listen(host: str, http_port: int, error: Exception) -> EngineError:

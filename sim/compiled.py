@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,16 @@ def entry(function: Callable[..., Any]) -> Any:
     return numba.njit(cache=CACHED, nogil=True, **_COMMON)(function)
 
 
-@functools.cache
+_telling = threading.Lock()
+
+
 def tell_if_compiling() -> None:
     """One line on stderr, once a process, before the first use on a machine, which takes some seconds longer."""
+    with _telling:
+        _tell_if_compiling()
+
+
+@functools.cache
+def _tell_if_compiling() -> None:
     if not _config.DISABLE_JIT and not any(CACHE_FOLDER.rglob("*.nbi")):
         print("forebay: compiling the simulator for this machine, once; this takes about ten seconds", file=sys.stderr)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.cold import cold_ns
-from serve.errors import ProfileError, SpecError
-from serve.files import resolve, sha256
+from serve.errors import ProfileError
+from serve.files import bound
 from serve.profile import Noise, Profile, ServiceCell
 
 Floats = npt.NDArray[np.float64]
@@ -38,17 +38,13 @@ def load_cells(profile: Profile, path: Path) -> tuple[Cells, Cells, Cells]:
 
     Raises
     ------
-    SpecError : the samples' file cannot be read.
-    ProfileError : it is not the file that the profile was written with, or lacks a cell.
+    SpecError : the samples' file is not there, or is not the file that the profile was written with.
+    ProfileError : it cannot be read, or lacks a cell.
     """
     if profile.samples.rows == 0:
         cells: Cells = {(c.threads, c.busy, c.rows): assumed(c) for c in profile.service}
         return cells, cells, cells
-    file = resolve(path, profile.samples.file)
-    if not file.is_file():
-        raise SpecError.of(path, "samples.file", f"must name the samples' file beside the profile, found no {file}")
-    if sha256(file) != profile.samples.sha256:
-        raise ProfileError(f"{path}: samples.sha256: {file.name} is not the file that was measured with this profile")
+    file = bound(path, "samples", profile.samples)
     columns = read_columns(file)
     cells = _grouped(columns, columns["service_ns"])
     warm_ns = np.maximum(columns["service_ns"] - cold_ns(columns["idle_ns"], profile.cold_us), 1.0)

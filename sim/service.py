@@ -151,14 +151,15 @@ class Law:
         profile = self.measured.profile
         handover_ns = 0 if self.exact else handover(profile.noise)
         shape = (BITS, self.max_batch, self.pressure_max)
-        cold = cold_curve(profile, not self.exact)
+        cold = cold_curve(profile, not self.exact, 1.0 if self.level is None else self.level.cold)
         return Service(whole.reshape(-1), *shape, levels, bin_ns, handover_ns, cold)
 
 
-def cold_curve(profile: Profile, known: bool) -> Ints:
-    """`Service.cold_ns`; zeros where it is not `known` (emulated replicas draw from samples that hold it)."""
+def cold_curve(profile: Profile, known: bool, factor: float = 1.0) -> Ints:
+    """`Service.cold_ns`; zeros where it is not `known` (emulated replicas draw from samples that hold it). `factor`:
+    how much of it idleness adds now."""
     values = profile.cold_us if known and profile.cold_us else [0.0] * COLD_KNOTS
-    return np.array([_ns(us) for us in values], np.int64)
+    return np.array([_ns(factor * us) for us in values], np.int64)
 
 
 def handover(noise: Noise) -> int:

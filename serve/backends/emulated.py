@@ -19,8 +19,9 @@ from serve.backends.contract import Array, Facts, LoadError, Settings, check_fix
 from serve.channel import RunHead, warm_head
 from serve.clock import sleep_until_ns
 from serve.datatypes import NUMPY_OF_DATATYPE
+from serve.errors import SpecError
+from serve.files import bound, sha256
 from serve.files import load as load_file
-from serve.files import resolve, sha256
 from serve.profile import Profile, Tensor
 from serve.profile_samples import ServiceTimes, load_samples
 
@@ -123,11 +124,10 @@ def load(settings: Settings) -> Emulated:
         )
     if profile.samples.rows == 0:
         raise LoadError(f"{path}: has no samples to draw service times from; calibrate the model here")
-    file = resolve(path, profile.samples.file)
     try:
-        if sha256(file) != profile.samples.sha256:
-            raise ValueError(f"samples.sha256: {file.name} is not the file that was measured with this profile")
-        times = ServiceTimes(load_samples(file), settings.threads)
+        times = ServiceTimes(load_samples(bound(path, "samples", profile.samples)), settings.threads)
+    except SpecError as error:
+        raise LoadError(str(error)) from error
     except (OSError, ValueError) as error:
         raise LoadError(f"{path}: {error}") from error
     facts = Facts(

@@ -41,10 +41,15 @@ ARRIVALS_SHARE = (0.25, 0.5)
 while the batch runs, twice the work of one that only arrives meanwhile."""
 THINKS = {1: (0.5, 1.5), 2: (0.0, 0.5)}
 """Mean think time of so many solo clients, in gaps between arrivals at that rate."""
-CENTRE_WEIGHT = 0.45
-"""A size is asked for so much less often by each step of the grid that it is away from the episode's centre."""
-RESTS_S = (50e-6, 0.1)
-"""Idle times by which it is seen what they cost a replica: its core sleeps, its caches come to hold other things."""
+CENTRE_WEIGHT = 0.3
+"""A size is asked for so much less often by each step of the grid that it is away from the episode's centre: in a real
+load too a batch resembles the one before. A single row after a batch of any size took 15 % longer than after a single
+row, since the larger batch had driven its model out of the core's own caches (docs/calibration.md)."""
+LOADS = (0.02, 0.95)
+"""Busy shares of a replica by which it is seen what idleness costs it: its core sleeps, its caches come to hold other
+things. One share an episode: a core that has rested long is put to a deeper sleep the next time too, so that the same
+rest of 2 ms added a tenth to a lone row at a fifth of the load, and a hundredth at a third (docs/calibration.md)."""
+REST_MAX_S = 0.1
 RESTED_SHARE = 0.25
 """Time spent on that, relative to all else."""
 CLIENT_REQUESTS_MAX = 20_000
@@ -115,7 +120,7 @@ class Episode:
     centre: int = -1  # place in the grid that rows are drawn about; -1: evenly
     think_s: float = 0.0
     background_s: float = 0.0
-    rested: bool = False  # think times spread evenly over the orders of magnitude of RESTS_S instead
+    rested: bool = False  # sent to see what idleness costs
 
     @property
     def kinds(self) -> npt.NDArray[np.str_]:
@@ -148,6 +153,10 @@ class Scale:
         """Rate of single-row arrivals at which greedy batching settles at batches of `grid[place]` rows."""
         return min(self.grid[place] / self.times_s[place], self.arrivals_max_rps)
 
+    def rest_s(self, place: int, busy: float) -> float:
+        """How long a replica that is busy for that share of the time rests between batches of `grid[place]` rows."""
+        return min(REST_MAX_S, self.times_s[place] * (1 / busy - 1))
+
 
 def cycle(levels: Sequence[int], scale: Scale, left_s: float, rng: np.random.Generator) -> list[Episode]:
     """One round of every kind of episode, in random order.
@@ -162,7 +171,10 @@ def cycle(levels: Sequence[int], scale: Scale, left_s: float, rng: np.random.Gen
     episodes.append(Episode(EPISODE_S / 2, null=1, think_s=NULL_THINK_S))
     episodes.append(Episode(EPISODE_S / 2, null=1, solo=1, think_s=NULL_THINK_S))
     episodes.append(Episode(EPISODE_S / 5, refused=1))
-    episodes.append(Episode(RESTED_SHARE * sum(e.seconds for e in episodes), solo=1, rested=True))
+    rested_s = RESTED_SHARE * sum(e.seconds for e in episodes) / 2
+    for centre in _centres(scale, rng):
+        rest_s = scale.rest_s(centre, float(rng.uniform(*LOADS)))
+        episodes.append(Episode(rested_s, solo=1, centre=centre, think_s=rest_s, rested=True))
     shorter = min(1.0, left_s / (CYCLES_MIN * sum(e.seconds for e in episodes)))
     order = rng.permutation(len(episodes))
     return [replace(episodes[i], seconds=episodes[i].seconds * shorter) for i in order]
@@ -176,33 +188,41 @@ def work(crowd: int, scale: Scale, seconds: float, rng: np.random.Generator) -> 
     A lone client leaves the replica idle between its requests for as long as it would then wait for the next
     arrival; two clients leave it idle seldom. How long a replica has slept matters: its caches grow cold.
     """
+    centres = rng.permutation(_centres(scale, rng))
+    episodes = []
+    for centre, solo in zip(centres.tolist(), (1, 2), strict=True):
+        rate_rps = scale.arrivals_rps(centre)
+        episode = Episode(seconds, solo, crowd, centre=centre, think_s=float(rng.uniform(*THINKS[solo])) / rate_rps)
+        episodes.append(_beside_arrivals(episode, rate_rps, rng))
+    return episodes
+
+
+def _centres(scale: Scale, rng: np.random.Generator) -> list[int]:
+    """A place in the smaller half of the grid, and one in the larger."""
     half = len(scale.grid) / 2
-    centres = rng.permutation([int(rng.uniform(0, half)), int(rng.uniform(half, len(scale.grid)))])
-    return [
-        _about(int(centre), solo, crowd, scale, seconds, THINKS[solo], rng)
-        for centre, solo in zip(centres, (1, 2), strict=True)
-    ]
+    return [int(rng.uniform(0, half)), int(rng.uniform(half, len(scale.grid)))]
 
 
-def _about(
-    centre: int,
-    solo: int,
-    crowd: int,
-    scale: Scale,
-    seconds: float,
-    think: tuple[float, float],
-    rng: np.random.Generator,
-) -> Episode:
-    rate_rps = scale.arrivals_rps(centre)
-    return Episode(
-        seconds,
-        solo=solo,
-        crowd=crowd,
-        background=BACKGROUND_CLIENTS,
-        centre=centre,
-        think_s=float(rng.uniform(*think)) / rate_rps,
-        background_s=BACKGROUND_CLIENTS / (rate_rps * float(rng.uniform(*ARRIVALS_SHARE))),
-    )
+def _beside_arrivals(episode: Episode, rate_rps: float, rng: np.random.Generator) -> Episode:
+    """The same with the arrivals of such a rate in the background."""
+    background_s = BACKGROUND_CLIENTS / (rate_rps * float(rng.uniform(*ARRIVALS_SHARE)))
+    return replace(episode, background=BACKGROUND_CLIENTS, background_s=background_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a load keeps one replica at work: rows of its batches and busy share, as means, and requests a second."""
+
+    rows: float
+    busy: float
+    requests_rps: float
+
+
+def paced(pace: Pace, scale: Scale, seconds: float, rng: np.random.Generator) -> Episode:
+    """An episode in which a lone client keeps the replica at work as that load does."""
+    centre = int(np.abs(np.array(scale.grid) - pace.rows).argmin())
+    episode = Episode(seconds, solo=1, centre=centre, think_s=scale.rest_s(centre, min(1.0, max(LOADS[0], pace.busy))))
+    return _beside_arrivals(episode, min(pace.requests_rps, scale.arrivals_max_rps), rng)
 
 
 def plan_of(
@@ -224,9 +244,6 @@ def plan_of(
     refused = kind == "refused"
     rows[:, refused] = rng.integers(NULL_ROWS + 1, max(grid[-1], NULL_ROWS + 1) + 1, (shape[0], int(refused.sum())))
     thinks_s = rng.exponential(1.0, shape) * np.where(background, episode.background_s, episode.think_s)
-    if episode.rested:
-        low, high = np.log(RESTS_S)
-        thinks_s = np.exp(rng.uniform(float(low), float(high), shape))
     target = np.select([kind == CROWD, (kind == NULL) | refused | background], [1, 2], 0).astype(np.int64)
     closed = ClosedLoad(
         first_ns=rng.integers(0, SETTLE_NS, len(kind)),

@@ -175,7 +175,9 @@ def test_who_is_interrupted_does_not_wait_for_threads(code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["schema", "scenario"], ["schema", "scenario", "--json"], ["check", "s.yaml"]], ids=" ".join
+    "arguments",
+    [["schema", "scenario"], ["schema", "scenario", "--json"], ["check", "s.yaml"], ["--help"], ["plan", "--help"]],
+    ids=" ".join,
 )
 def test_who_reads_stdout_may_leave(folder: Path, arguments: list[str]) -> None:
     edited(folder, lambda text: text[: text.index("expect:")])
@@ -242,3 +244,10 @@ def test_plan_tells_of_rows_that_no_chosen_batch_takes(folder: Path, rows: str) 
 @pytest.mark.parametrize("output", ["s.yaml", "s.yaml/inside", "/proc/inside"])
 def test_a_tour_needs_a_folder(folder: Path, output: str) -> None:
     assert refused("tour", "-o", output).startswith(f"--output: must be a folder, or a place for one: {output}: ")
+
+
+def test_a_tour_of_a_broken_model_leaves_the_one_before(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"the one before")
+    (folder / "broken.onnx").write_bytes(b"no model")
+    assert refused("tour", "--model", "broken.onnx", "-o", ".").startswith("broken.onnx: ")
+    assert (folder / "model.onnx").read_bytes() == b"the one before"

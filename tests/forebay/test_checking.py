@@ -166,7 +166,9 @@ def test_a_profile_needs_the_samples_that_it_was_made_from(tmp_path: Path, damag
     samples = tmp_path / "sampled.parquet"
     samples.unlink() if damage == "gone" else samples.write_bytes(b"PAR1")
     done = run(path)
-    field = "samples.file: there is no such file" if damage == "gone" else "samples.sha256: sampled.parquet has changed"
+    field = (
+        "samples.file: there is no such file" if damage == "gone" else "samples.sha256: sampled.parquet is not the file"
+    )
     assert done.exit_code == 2 and field in done.stderr
 
 

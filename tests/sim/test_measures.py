@@ -110,7 +110,7 @@ def played(tmp_path: Path, spec: dict[str, Any], seconds: int = 4) -> tuple[Refe
     steps = np.array([0.8, 0.9, 1.0, 1.3])
     table = np.concatenate([steps * (2 + 0.5 * r) * MS * (1 + 0.1 * p) for p in range(2) for r in range(rows_max + 1)])
     service = Service(table.astype(np.int64), bits, rows_max, 1)
-    front = np.array([30_000, 0, 20_000, 10_000, 0, 15_000, -1, 0, 0, 0, 5_000, 0], np.int64)
+    front = np.array([30_000, 0, 20_000, 10_000, 0, 15_000, -1, 0, 0, 0, 5_000, 0, 500], np.int64)
     node = Node(model.scheduler_spec(), 2, service, front)
     plane = Reference(node, 2, time_bins=5, bin_ns=S, slo_ns=np.array([5 * MS, 6 * MS]))
     for replica in range(2):
