@@ -15,11 +15,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,16 +28,18 @@ import numpy as np
 from bench import fidelity_table, report
 from bench.fidelity_models import CACHE, MODELS, FidelityModel
 from planner.compare import compare
+from planner.look import look
 from planner.report import Report, Run
 from planner.subject import Subject, read_subject
-from planner.verify import SPOT_CHECK_S, now_text, present_level, verify
+from planner.verify import SPOT_CHECK_S, now_text, verify
 from serve import affinity, files, machine
-from serve.benchmark import Pace, calibrate
+from serve.benchmark import calibrate
 from serve.deployment import Deployment
 from serve.launch import launch
 from serve.load_plan import random_inputs
 from serve.loadgen import closed_loop
 from serve.profile import Profile
+from sim.scenario import Workload
 from sim.simulate import predict
 
 RESULTS = report.RESULTS / "fidelity"
@@ -181,7 +182,7 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[
     subject = read_subject(path, SEED)
     predicted = predicted_capacity_rps(subject)
     cpus = affinity.generator_of(subject.deployment, affinity.here())
-    clients = 4 * fleet.model.max_batch * fleet.replicas
+    clients = clients_of(subject)
     found = []
     with launch(path) as live:
         for _ in range(2):
@@ -192,12 +193,23 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[
 
 def predicted_capacity_rps(subject: Subject) -> float:
     """The simulator's capacity, at the machine's present level."""
-    full = Pace(float(subject.deployment.models[subject.name].batching.max_batch), 1.0, math.inf)
-    level = present_level(subject, SPOT_CHECK_S, full) if subject.replica_cores else None
+    level = look(saturated(subject), SPOT_CHECK_S) if subject.replica_cores else None
     workload, base = subject.planned.workload, subject.path.parent
     found = predict(subject.deployment, workload, base=base, replications=2, level=level).capacity_rps
     assert found is not None, "an open workload has a capacity"
     return found
+
+
+def saturated(subject: Subject) -> Subject:
+    """The same deployment, with a queue that is never empty."""
+    law = {"closed": {"clients": clients_of(subject), "think": "0ms"}}
+    workload = Workload.model_validate({"duration": "60s", "classes": {"all": {"arrivals": law}}})
+    return replace(subject, planned=subject.planned.model_copy(update={"workload": workload}))
+
+
+def clients_of(subject: Subject) -> int:
+    """Closed-loop clients that keep the queue from ever being empty."""
+    return 4 * subject.deployment.models[subject.name].batching.max_batch * subject.replicas
 
 
 def _steady_rps(answered_ns: Any, seconds: float) -> float:

@@ -19,6 +19,7 @@ from planner import compare
 from planner.arrivals import Arrivals, draw
 from planner.joined import batch_counts, batch_shares_between
 from planner.live_run import Replayed, measured_run
+from planner.look import look
 from planner.report import Prediction, Report, Run
 from planner.slo import parse_slo
 from planner.subject import Subject, read_subject
@@ -30,7 +31,6 @@ from serve.records import Rows
 from serve.scratch import scratch
 
 if TYPE_CHECKING:
-    from serve.benchmark import Pace
     from sim.level import Level
     from sim.result import Result
     from sim.workload import Given
@@ -82,7 +82,7 @@ def verify(
     level = None
     if spot_check_s > 0 and url is None and subject.replica_cores:
         tell("looking how fast the machine is", 0.02)
-        level = present_level(subject, spot_check_s, pace_of(subject, arrivals))
+        level = look(subject, spot_check_s)
     tell("simulating", 0.04)
     prediction = predict_first(subject, arrivals, prediction_path, level)
     with _folder(log_dir) as logs:
@@ -93,29 +93,6 @@ def verify(
     report = build_report(subject, prediction, runs, joined=url is not None)
     tell("done", 1.0)
     return report
-
-
-def pace_of(subject: Subject, arrivals: Arrivals) -> Pace | None:
-    """How these arrivals should keep a replica at work, by the profile alone; none if no batch is expected."""
-    from serve.benchmark import Pace
-
-    found = _predicted(subject, arrivals.given(), replications=2).total.metrics
-    rows, busy, answered_rps = (found[name].value for name in ("batch_mean", "busy", "throughput"))
-    if not (rows and busy and answered_rps):
-        return None
-    return Pace(rows, busy, answered_rps / subject.replicas)
-
-
-def present_level(subject: Subject, seconds: float, pace: Pace | None) -> Level | None:
-    """How fast the machine is now, by the very model that is about to be served and, if it is known, at its pace: how
-    cold caches grow depends on it. None if that could not be told."""
-    from serve.benchmark import spot_check
-    from sim.level import Level
-
-    model = subject.deployment.models[subject.name]
-    file = None if model.file is None else files.resolve(subject.path, model.file)
-    found = spot_check(subject.profile_path, seconds, subject.seed, file, pace)
-    return None if found.level is None else Level(found.level, found.measured_s, found.cold)
 
 
 def _predicted(

@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from serve import machine, records
 from serve.calibration import design, fit, overheads
-from serve.calibration.design import Pace
 from serve.calibration.rig import Logs, Rig, deployment_of, rig, write_null_profile
 from serve.calibration.samples import Columns, merge, samples_of, where
 from serve.calibration.spot import spot_check
@@ -31,7 +30,7 @@ from serve.policy.codes import OUTCOME_FAILED
 from serve.profile import Noise, Profile, Samples, ServiceCell, Startup
 from serve.scratch import scratch
 
-__all__ = ["Pace", "calibrate", "spot_check"]
+__all__ = ["calibrate", "spot_check"]
 
 Progress = Callable[[float, str], None]
 """Told the share done, in [0, 1], and what is being measured."""

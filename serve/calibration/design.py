@@ -209,22 +209,6 @@ def _beside_arrivals(episode: Episode, rate_rps: float, rng: np.random.Generator
     return replace(episode, background=BACKGROUND_CLIENTS, background_s=background_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How a load keeps one replica at work: rows of its batches and busy share, as means, and requests a second."""
-
-    rows: float
-    busy: float
-    requests_rps: float
-
-
-def paced(pace: Pace, scale: Scale, seconds: float, rng: np.random.Generator) -> Episode:
-    """An episode in which a lone client keeps the replica at work as that load does."""
-    centre = int(np.abs(np.array(scale.grid) - pace.rows).argmin())
-    episode = Episode(seconds, solo=1, centre=centre, think_s=scale.rest_s(centre, min(1.0, max(LOADS[0], pace.busy))))
-    return _beside_arrivals(episode, min(pace.requests_rps, scale.arrivals_max_rps), rng)
-
-
 def plan_of(
     episode: Episode, grid: Sequence[int], targets: Sequence[Target], first_id: int, fastest_s: float, seed: Ints
 ) -> LoadPlan:

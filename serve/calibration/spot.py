@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import optimize
 
 from serve import machine
 from serve.calibration import design, fit
-from serve.calibration.design import Pace
 from serve.calibration.rig import Logs, deployment_of, rig, write_null_profile
 from serve.calibration.samples import Columns, samples_of, where
 from serve.calibration.subject import Subject, inspect
-from serve.cold import cold_ns
 from serve.files import load, resolve
 from serve.load_plan import Target
 from serve.profile import Profile, ServiceCell
@@ -38,23 +35,18 @@ class SpotCheck:
     """How fast the machine is now, relative to a profile.
 
     `level` is the ratio of service times of the same sizes, of warm replicas (none: nothing could be compared),
-    `cold` the ratio of what idleness adds to them,
     `measured_s` how long it was measured, `agrees` whether it differs from 1 by no more than the profile's own
     noise, and `why` the sentence that says so.
     """
 
     level: float | None
-    cold: float
     measured_s: float
     agrees: bool
     why: str
 
 
-def spot_check(
-    path: Path, seconds: float = 5.0, seed: int = 0, model: Path | None = None, pace: Pace | None = None
-) -> SpotCheck:
-    """Measure the batches of the profile at `path` again, without neighbours, at a load's pace or, if none is given,
-    under the loads that calibration uses.
+def spot_check(path: Path, seconds: float = 5.0, seed: int = 0, model: Path | None = None) -> SpotCheck:
+    """Measure the batches of the profile at `path` again, without neighbours, under the load that calibration uses.
 
     It takes about `seconds`, the engine's start included. `model` is the model's file, if it is not where the
     profile says.
@@ -66,14 +58,12 @@ def spot_check(
     profile = load(path, Profile)
     subject = subject_of(profile, model or resolve(path, profile.model.file), seed)
     with scratch() as folder:
-        logs, measured_s = _measure(profile, subject, folder, time.monotonic() + seconds, seed, pace)
+        logs, measured_s = _measure(profile, subject, folder, time.monotonic() + seconds, seed)
     samples = samples_of(logs, seed=seed)
-    alone = where(samples, fit.single(samples) & fit.unmet(samples) & (samples["busy"] == 0))
+    found = warm_times(where(samples, fit.single(samples)), profile.cold_us)
     known_ms = {c.rows: c.busy_ms for c in known_cells(profile)}
-    cold = coldness(alone, known_ms, profile.cold_us)
-    found = warm_times(alone, [cold * us for us in profile.cold_us])
     level, agrees, why = compare(profile.noise.repeat_cv, known_ms, found)
-    return SpotCheck(level, cold, measured_s, agrees, why)
+    return SpotCheck(level, measured_s, agrees, why)
 
 
 def subject_of(profile: Profile, file: Path, seed: int) -> Subject:
@@ -89,9 +79,7 @@ def known_cells(profile: Profile) -> list[ServiceCell]:
     return [c for c in profile.service if c.threads == threads and c.busy == 0]
 
 
-def _measure(
-    profile: Profile, subject: Subject, folder: Path, until_s: float, seed: int, pace: Pace | None
-) -> tuple[Logs, float]:
+def _measure(profile: Profile, subject: Subject, folder: Path, until_s: float, seed: int) -> tuple[Logs, float]:
     """The logs, and how long the episodes took."""
     cells = known_cells(profile)
     threads = cells[0].threads
@@ -112,8 +100,7 @@ def _measure(
     with rig(folder, deployment, threads) as bench:
         began_s = time.monotonic()
         while not first_id or time.monotonic() + 2 * seconds < until_s:
-            work = [design.paced(pace, scale, seconds, rng)] if pace else design.work(0, scale, seconds, rng)
-            for episode in work:
+            for episode in design.work(0, scale, seconds, rng):
                 seeds = rng.integers(0, 2**63, 2)
                 plan = design.plan_of(episode, scale.grid, targets, first_id, scale.times_s[0] / 10, seeds)
                 assert plan.closed is not None
@@ -131,39 +118,14 @@ class WarmTime:
     samples: int
 
 
-def coldness(samples: Columns, known_ms: Mapping[int, float], curve_us: Sequence[float]) -> float:
-    """What idleness adds now, relative to a profile's curve: that of the two ratios (of warm times, and of this) that
-    leave the least squares of what each batch took relative to its size.
-
-    How cold a cache grows in a millisecond is the work of strangers, and how deep a core sleeps depends on how long it
-    has been resting of late. As strong as COLD_PRIOR of the batches pulls the assumption that nothing has changed,
-    so that a look at a replica without rest says nothing of it.
-    """
-    known_ns = 1e6 * np.array([known_ms.get(int(r), np.nan) for r in samples["rows"]], np.float64)
-    took, extra = samples["service_ns"] / known_ns, cold_ns(samples["idle_ns"], curve_us) / known_ns
-    usual = took < STALLED * np.nanmedian(took) if len(took) else np.zeros(0, bool)
-    took, extra = took[usual], extra[usual]
-    pull = math.sqrt(COLD_PRIOR * float(extra @ extra))
-    if not pull:
-        return 1.0
-    matrix = np.stack([np.append(np.ones(len(took)), 0.0), np.append(extra, pull)], axis=1)
-    (_, cold), _ = optimize.nnls(matrix, np.append(took, pull))
-    return float(min(cold, COLD_MAX))
-
-
-COLD_PRIOR = 0.02
-COLD_MAX = 3.0
-STALLED = 3.0
-"""Batches that took so many times the median were not cold, but preempted."""
-
-
 def warm_times(samples: Columns, curve_us: Sequence[float]) -> dict[int, WarmTime]:
-    """By rows.
+    """By rows; of batches that met no neighbour.
 
-    What idleness adds is taken out: how long a replica waited differs from one short look to the next, and on some
-    machines a wait of 0.3 ms makes a batch a quarter slower.
+    What idleness adds is taken out by the profile's own curve: how long a replica waited differs from one short look
+    to the next, and on some machines a wait of 0.3 ms makes a batch a quarter slower.
     """
-    warm = fit.warmed(samples, curve_us)
+    alone = (samples["busy"] == 0) & (samples["met"] == 0)
+    warm = fit.warmed(where(samples, alone), curve_us)
     rows, times_ms = warm["rows"], warm["service_ns"] / 1e6
     values, counts = np.unique(rows, return_counts=True)
     return {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serve.calibration import design
-from serve.calibration.design import Episode, Pace, Scale, coarse, cycle, neighbour_levels, paced, plan_of, row_grid
+from serve.calibration.design import Episode, Scale, coarse, cycle, neighbour_levels, plan_of, row_grid
 from serve.load_plan import CLOSED_FIRST_ID, InputData, Target, build_forms, faults
 
 TARGETS = tuple(
@@ -120,18 +120,6 @@ def test_the_same_seed_gives_the_same_plan_and_another_another():
     ]
     assert np.array_equal(plans[0], plans[1])
     assert not np.array_equal(plans[0], plans[2])
-
-
-def test_a_paced_episode_keeps_the_replica_as_busy_as_the_load_does():
-    rng = np.random.default_rng(0)
-    scale = Scale((1, 2, 4, 8), (0.001, 0.0015, 0.0025, 0.004), 1e6)
-    episode = paced(Pace(rows=3.6, busy=0.25, requests_rps=100.0), scale, 2.0, rng)
-    assert (episode.solo, episode.crowd, scale.grid[episode.centre]) == (1, 0, 4)
-    assert episode.think_s == pytest.approx(0.0075), "a quarter busy: 2.5 of 10 ms"
-    assert 0.25 * 100 <= episode.background / episode.background_s <= 0.5 * 100
-    saturated = paced(Pace(rows=8.0, busy=1.0, requests_rps=np.inf), scale, 2.0, rng)
-    assert (scale.grid[saturated.centre], saturated.think_s) == (8, 0.0)
-    assert paced(Pace(1.0, 1e-9, 0.1), scale, 2.0, rng).think_s <= 0.1
 
 
 def test_rests_are_those_of_loads_from_nearly_none_to_nearly_full():

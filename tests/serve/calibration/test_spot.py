@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from serve.calibration.samples import Columns
-from serve.calibration.spot import WarmTime, coldness, compare, known_cells, spot_check, warm_times
-from serve.cold import cold_ns
+from serve.calibration.spot import WarmTime, compare, known_cells, spot_check, warm_times
 from serve.files import load, save
 from serve.policy.service import COLD_KNOTS
 from serve.profile import Profile
@@ -66,37 +65,6 @@ def test_how_long_replicas_had_been_idle_does_not_look_like_another_machine():
         return {**columns, "threads": ones, "rows": ones, "service_ns": service_ns, "idle_ns": ones * idle_ns}
 
     assert warm_times(samples(0), curve_us) == warm_times(samples(50_000_000), curve_us) == {1: WarmTime(2.5, count)}
-
-
-def looked_at(level: float, cold: float, idle_ns: np.ndarray) -> Columns:
-    """Lone rows of a machine on which everything takes `level` and idleness adds `cold` of what it did."""
-    rng = np.random.default_rng(0)
-    ones = np.ones(len(idle_ns), np.int64)
-    service_ns = level * 2_500_000 * rng.lognormal(0, 0.02, len(idle_ns)) + cold * cold_ns(idle_ns, CURVE_US)
-    return {"rows": ones, "threads": ones, "service_ns": service_ns.astype(np.int64), "idle_ns": idle_ns}
-
-
-CURVE_US = [50.0 * 2**k for k in range(COLD_KNOTS)]
-
-
-@pytest.mark.parametrize(("level", "cold"), [(1.0, 1.0), (0.9, 0.2), (1.1, 2.0), (0.95, 0.0)])
-def test_what_idleness_adds_now_is_told_from_how_fast_the_machine_is(level: float, cold: float) -> None:
-    samples = looked_at(level, cold, np.random.default_rng(1).exponential(2e6, 2000).astype(np.int64))
-    found = coldness(samples, KNOWN_MS, CURVE_US)
-    assert found == pytest.approx(cold, abs=0.1)
-    warm = warm_times(samples, [found * us for us in CURVE_US])
-    assert compare(0.01, KNOWN_MS, warm)[0] == pytest.approx(level, abs=0.01)
-
-
-def test_a_replica_that_never_rested_says_nothing_of_idleness() -> None:
-    assert coldness(looked_at(1.2, 1.0, np.zeros(500, np.int64)), KNOWN_MS, CURVE_US) == 1.0
-    assert coldness(looked_at(1.2, 1.0, np.zeros(0, np.int64)), KNOWN_MS, CURVE_US) == 1.0
-
-
-def test_a_stalled_batch_is_not_a_cold_one() -> None:
-    samples = looked_at(1.0, 1.0, np.random.default_rng(1).exponential(2e6, 2000).astype(np.int64))
-    samples["service_ns"][samples["idle_ns"].argmax()] = 10**12
-    assert coldness(samples, KNOWN_MS, CURVE_US) == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.live
