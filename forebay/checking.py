@@ -13,9 +13,11 @@ from serve.deployment import Deployment
 from serve.errors import ForebayError, SpecError
 from serve.files import parse, read, resolve
 from serve.profile import Profile
+from sim.counts import load as load_counts
 from sim.expect import Judgement, claims_of
 from sim.expect import check as check_claims
 from sim.junit import Case, CaseOutcome, Suite
+from sim.law_parts import parts
 from sim.result import Result
 from sim.scenario import Scenario
 from sim.simulate import simulate
@@ -96,14 +98,16 @@ def _check_scenario(path: Path, scenario: Scenario, seed: int | None) -> FileChe
 
 
 def _read_traces(path: Path, scenario: Scenario) -> None:
-    """What a simulation would read first; SpecError with the faults of all traces."""
+    """What a simulation would read first; SpecError with the faults of all traces and files of counts."""
     faults = []
-    for class_ in scenario.workload.classes.values():
-        if class_.arrivals.trace is not None:
-            try:
-                load_trace(resolve(path, class_.arrivals.trace.file))
-            except SpecError as error:
-                faults += error.faults
+    for arrivals in (inner for class_ in scenario.workload.classes.values() for _, inner in parts(class_.arrivals)):
+        try:
+            if arrivals.trace is not None:
+                load_trace(resolve(path, arrivals.trace.file))
+            if arrivals.counts is not None:
+                load_counts(resolve(path, arrivals.counts.file), arrivals.counts.column)
+        except SpecError as error:
+            faults += error.faults
     if faults:
         raise SpecError(faults)
 

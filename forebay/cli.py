@@ -26,6 +26,7 @@ from forebay.verbs.serve import serve
 from forebay.verbs.simulate import simulate
 from forebay.verbs.tour import tour
 from forebay.verbs.verify import verify
+from forebay.verbs.workload import workload
 from serve.errors import ForebayError, SpecError
 
 EXIT_NOT_MET = 1
@@ -96,6 +97,7 @@ app = typer.Typer(
 )
 for _verb in (tour, calibrate, new, simulate, plan, serve, load, verify, check, schema):
     app.command()(_verb)
+app.add_typer(workload, name="workload")
 
 
 @app.callback()

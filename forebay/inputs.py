@@ -17,10 +17,11 @@ from serve.faults import near_miss
 from serve.files import bound, load, read, resolve
 from serve.profile import Profile
 from sim.expect import bounds_of, claims_of
+from sim.law_moments import expected_requests
+from sim.law_parts import files as files_named
 from sim.paths import apply
 from sim.samples import read_columns
 from sim.scenario import RequestClass, Scenario, Workload
-from sim.workload import rate_rps
 
 REQUESTS_MAX = 1e10
 """Requests of one question, replications included: about an hour of simulation."""
@@ -135,19 +136,20 @@ def row_faults(path: Path, workload: Workload, deployment: Deployment) -> list[F
 
 
 def trace_faults(path: Path, workload: Workload) -> list[Fault]:
-    """Traces that are not there."""
-    named = {
-        f"workload.classes.{name}.arrivals.trace.file": class_.arrivals.trace.file
+    """Traces and files of counts that are not there."""
+    named = [
+        field_and_file
         for name, class_ in workload.classes.items()
-        if class_.arrivals.trace is not None
-    }
-    return _missing(path, named.items())
+        for field_and_file in files_named(class_.arrivals, f"workload.classes.{name}.arrivals")
+    ]
+    return _missing(path, named)
 
 
 def size_faults(path: Path, scenario: Scenario) -> list[Fault]:
     """A workload that would take hours to simulate, whatever it says."""
-    stated = [rate_rps(class_.arrivals) or 0.0 for class_ in scenario.workload.classes.values()]
-    requests = sum(stated) * scenario.workload.duration / 1e9 * scenario.replications
+    workload = scenario.workload
+    expected = [expected_requests(class_.arrivals, workload.duration) for class_ in workload.classes.values()]
+    requests = sum(expected) * scenario.replications
     if requests <= REQUESTS_MAX:
         return []
     message = f"at these rates and {scenario.replications} replications makes {requests:.2g} requests"

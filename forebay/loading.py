@@ -21,9 +21,9 @@ from serve.deployment import Model
 from serve.errors import EngineError, SpecError
 from serve.loadgen import address_of, inputs_of, replay
 from serve.records import CLIENT_COLUMNS
+from sim.law_moments import expected_requests
 from sim.measured import measure_live
 from sim.scenario import Arrivals, RequestClass, Scenario, Slo, Workload
-from sim.workload import rate_rps
 
 TIMEOUT_S = 10.0
 SENT_MAX = 1e7
@@ -104,8 +104,7 @@ def send(load: Load, url: str, allow_remote: bool, progress: Callable[[float, fl
 
 
 def _check_size(workload: Workload) -> None:
-    stated = sum(rate_rps(class_.arrivals) or 0.0 for class_ in workload.classes.values())
-    requests = stated * workload.duration / 1e9
+    requests = sum(expected_requests(class_.arrivals, workload.duration) for class_ in workload.classes.values())
     if requests > SENT_MAX:
         raise SpecError.of(
             "load", "", f"rate and duration make {requests:.2g} requests; at most {SENT_MAX:.0e} are sent"

@@ -10,6 +10,7 @@ from planner.plan import Plan
 from serve import files
 from serve.deployment import Deployment
 from serve.errors import SpecError
+from sim.law_parts import moved
 from sim.scenario import PlannedFor, Scenario, Workload
 
 
@@ -28,13 +29,10 @@ def rebased(deployment: Deployment, old: Path, new: Path) -> Deployment:
 
 
 def _rebased_workload(workload: Workload, old: Path, new: Path) -> Workload:
-    classes = {}
-    for name, class_ in workload.classes.items():
-        trace = class_.arrivals.trace
-        if trace is not None:
-            moved = trace.model_copy(update={"file": _moved(trace.file, old, new)})
-            class_ = class_.model_copy(update={"arrivals": class_.arrivals.model_copy(update={"trace": moved})})
-        classes[name] = class_
+    classes = {
+        name: class_.model_copy(update={"arrivals": moved(class_.arrivals, lambda file: _moved(file, old, new))})
+        for name, class_ in workload.classes.items()
+    }
     return workload.model_copy(update={"classes": classes})
 
 

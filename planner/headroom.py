@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from planner.plan import Headroom
-from sim.scenario import Arrivals, Workload
+from sim import law_parts
+from sim.scenario import Workload
 from sim.workload import rate_rps
 
 Breaks = Callable[[float], str]
@@ -24,22 +25,10 @@ RESOLUTION = 0.01
 def scaled(workload: Workload, factor: float) -> Workload:
     """The workload with every open class's rate multiplied; closed loops set their own rate and stay."""
     classes = {
-        name: class_.model_copy(update={"arrivals": _scaled(class_.arrivals, factor)})
+        name: class_.model_copy(update={"arrivals": law_parts.scaled(class_.arrivals, factor)})
         for name, class_ in workload.classes.items()
     }
     return workload.model_copy(update={"classes": classes})
-
-
-def _scaled(arrivals: Arrivals, factor: float) -> Arrivals:
-    if arrivals.poisson is not None:
-        return Arrivals(poisson=f"{arrivals.poisson * factor!r}/s")
-    if arrivals.constant is not None:
-        return Arrivals(constant=f"{arrivals.constant * factor!r}/s")
-    if arrivals.gamma is not None:
-        return Arrivals(gamma=arrivals.gamma.model_copy(update={"rate": arrivals.gamma.rate * factor}))
-    if arrivals.trace is not None:
-        return Arrivals(trace=arrivals.trace.model_copy(update={"scale": arrivals.trace.scale * factor}))
-    return arrivals
 
 
 def stated_rate_rps(workload: Workload) -> float | None:

@@ -16,6 +16,7 @@ from planner.ruling import Offered, Outside
 from planner.slo import Bound, Check, check, estimate_of, hopeless, latency_metric, show
 from planner.space import Candidate
 from serve.profile import Profile
+from sim.law_parts import transient
 from sim.result import Result
 from sim.scenario import Scenario
 
@@ -138,12 +139,12 @@ class Race:
     def stages(self) -> list[Stage]:
         """The rounds before the full simulation, their replications long enough to tell something.
 
-        A part of a trace may be worse than the whole, so traces are never cut short.
+        A part of a trace, or of a rate that changes over time, may be worse than the whole: they are never cut short.
         """
         workload = self.scenario.workload
         requests = self.load.requests_per_s * workload.duration / 1e9
         least = STAGE_REQUESTS_MIN / requests if requests else 0.0
-        if any(c.arrivals.trace is not None for c in workload.classes.values()):
+        if any(transient(c.arrivals) for c in workload.classes.values()):
             least = 1.0
         return [Stage(s.replications, min(1.0, max(s.share, least))) for s in STAGES]
 

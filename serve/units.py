@@ -1,4 +1,4 @@
-"""Values with a unit, as files and flags write them: `5ms`, `400/s`, `2GiB`, `0.35 USD/h`, `1%`.
+"""Values with a unit, as files and flags write them: `5ms`, `400/s`, `2GiB`, `0.35 USD/h`, `1%`, `x1.5`.
 
 Each `parse_*` takes the text (or a bare number only where none can be misread) and returns the
 inside unit; each `format_*` is its inverse. The annotated types at the end plug them into pydantic,
@@ -134,6 +134,20 @@ def format_share(value: float) -> str:
     return f"{_plain(round(value * 100, 12))}%"
 
 
+def parse_factor(text: Any) -> float:
+    """`x1.5` -> 1.5: what something is multiplied by.
+
+    >>> parse_factor("x0.98")
+    0.98
+    """
+    return _number(_match(text, r"x\s*" + _NUMBER, "a factor with its x, such as x1.5 or x0.2"))
+
+
+def format_factor(value: float) -> str:
+    """`1.5` -> `x1.5`."""
+    return f"x{_plain(value)}"
+
+
 def _unit(parse: Callable[[Any], Any], show: Callable[[Any], str], pattern: str, example: str) -> tuple[Any, ...]:
     def before(value: Any) -> Any:
         return parse(value)
@@ -151,3 +165,4 @@ RateRps = Annotated[float, *_unit(parse_rate_rps, format_rate, _N + "/ ?(s|min|h
 Bytes = Annotated[int, *_unit(parse_bytes, format_bytes, _N + "(B|KiB|MiB|GiB|kB|KB|MB|GB)", "600MiB")]
 PriceUsdPerH = Annotated[float, *_unit(parse_price_usd_per_h, format_price, _N + "USD ?/ ?h", "0.35 USD/h")]
 Share = Annotated[float, *_unit(parse_share, format_share, _N + "%", "1%")]
+Factor = Annotated[float, *_unit(parse_factor, format_factor, "x ?[0-9.eE+-]+", "x1.5")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,13 @@ CHUNK = 65_536
 CLOSED_CHUNK = 8_192
 """The same of closed loops, of which nobody knows beforehand how many requests they will send."""
 
-_SUM_MAX_NS = 2**62
 _COLUMNS = ("arrival_ns", "rows", "class_", "priority", "timeout_ns", "patience_ns", "client_ns")
 
 
 @dataclass(frozen=True, slots=True)
 class _Streams:
-    """The generators of one class in one replication."""
+    """The generators of what requests of one class have, beside their instants, in one replication."""
 
-    gaps: np.random.Generator
     rows: np.random.Generator
     service: np.random.Generator
     client: np.random.Generator
@@ -40,7 +39,7 @@ class _Streams:
 
 
 def _streams(source: Source, seed: int, replication: int) -> _Streams:
-    names = ("gaps", "rows", "service", "client", "patience")
+    names = ("rows", "service", "client", "patience")
     return _Streams(*(stream(seed, replication, source.name, purpose) for purpose in names))
 
 
@@ -89,34 +88,17 @@ def _enough(source: Source, load: Load, chunk: int) -> int:
 
 def _class_chunks(source: Source, load: Load, seed: int, replication: int, chunk: int) -> Iterator[Requests]:
     """One open class's requests before the end of the load, in order."""
+    assert source.process is not None
     streams = _streams(source, seed, replication)
+    draws = partial(stream, seed, replication, source.name)
     done = 0
-    for instants in _instants(source, streams.gaps, load.duration_ns, chunk):
+    for instants in source.process.instants(draws, load.duration_ns, chunk):
         within = int(np.searchsorted(instants, load.duration_ns, side="left"))
         if within:
             yield _attributes(source, load, streams, np.ascontiguousarray(instants[:within]), done)
         if within < len(instants):
             return
         done += within
-
-
-def _instants(source: Source, gaps: np.random.Generator, duration_ns: int, chunk: int) -> Iterator[Ints]:
-    """Arrival instants in chunks; endless but for fixed ones."""
-    if source.instants is not None:
-        for start in range(0, len(source.instants), chunk):
-            yield source.instants[start : start + chunk]
-    elif source.gaps is None:
-        numbers = np.arange(1, chunk + 1)
-        while True:
-            yield np.rint(numbers * source.period_ns).astype(np.int64)
-            numbers = numbers + chunk
-    else:
-        last_ns = 0
-        count = max(1, min(chunk, _SUM_MAX_NS // duration_ns))  # the sum of so many clipped gaps fits int64
-        while True:
-            clipped = np.minimum(source.gaps(gaps, count), duration_ns)
-            yield (instants := last_ns + np.cumsum(clipped))
-            last_ns = int(instants[-1])
 
 
 def _merged(feeds: Sequence[Iterator[Requests]]) -> Iterator[Requests]:

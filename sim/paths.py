@@ -76,13 +76,22 @@ def _steps(scenario: Scenario, path: str) -> list[str]:
 
 def _names(here: Any) -> list[str] | None:
     if isinstance(here, BaseModel):
-        return list(type(here).model_fields)
+        return list(_attributes(here))
+    if isinstance(here, list):
+        return [str(index) for index in range(len(here))]
     return [str(key) for key in here] if isinstance(here, dict) else None
+
+
+def _attributes(here: BaseModel) -> dict[str, str]:
+    """The names of a part's attributes by the keys that files use."""
+    return {field.alias or name: name for name, field in type(here).model_fields.items()}
 
 
 def _inside(here: Any, step: str) -> Any:
     if isinstance(here, BaseModel):
-        return getattr(here, step)
+        return getattr(here, _attributes(here)[step])
+    if isinstance(here, list):
+        return here[int(step)]
     return next(value for key, value in here.items() if str(key) == step)
 
 
@@ -92,10 +101,13 @@ def _shown(here: Any) -> str:
     return f"the file {here!r} (give the deployment itself)" if isinstance(here, str) else repr(here)
 
 
-def _put(data: dict[str, Any], steps: list[str], value: Any) -> None:
+def _put(data: Any, steps: list[str], value: Any) -> None:
     for step in steps[:-1]:
-        data = data.setdefault(step, {})
-    data[steps[-1]] = value
+        data = data[int(step)] if isinstance(data, list) else data.setdefault(step, {})
+    if isinstance(data, list):
+        data[int(steps[-1])] = value
+    else:
+        data[steps[-1]] = value
 
 
 def _value(value: Any) -> Any:

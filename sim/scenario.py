@@ -9,51 +9,15 @@ from pydantic import Field, field_validator, model_validator
 
 from serve.deployment import Deployment
 from serve.spec import Name, SchemaVersion, Spec
-from serve.units import DurationNs, RateRps
-
-RATE_RPS_MIN, RATE_RPS_MAX = 1e-6, 1e9
-PositiveRate = Annotated[RateRps, Field(ge=RATE_RPS_MIN, le=RATE_RPS_MAX)]
-
-
-class Gamma(Spec):
-    """Gaps with a Gamma law: cv 1 is Poisson, above it bursts."""
-
-    rate: PositiveRate
-    cv: float = Field(ge=0.01, le=100, description="coefficient of variation of the gaps")
-
-
-class Trace(Spec):
-    """Arrival instants from a file: CSV or parquet with a column arrival_s and, optionally, rows."""
-
-    file: str
-    scale: float = Field(1.0, ge=1e-6, le=1e6, description="rate multiplier: gaps are divided by it")
-
-
-class Closed(Spec):
-    """Clients that each wait for their answer, think, and send again."""
-
-    clients: int = Field(ge=1, le=1_000_000)
-    think: DurationNs = Field(0, ge=0, validate_default=False)
-
-
-class Arrivals(Spec):
-    """How requests arrive: exactly one of these."""
-
-    poisson: PositiveRate | None = None
-    constant: PositiveRate | None = None
-    gamma: Gamma | None = None
-    trace: Trace | None = None
-    closed: Closed | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Arrivals:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"must name exactly one of poisson, constant, gamma, trace, closed; got {', '.join(given) or 'none'}"
-            )
-        return self
-
+from serve.units import DurationNs
+from sim.law_parts import beyond, parts
+from sim.laws import RATE_RPS_MAX as RATE_RPS_MAX
+from sim.laws import RATE_RPS_MIN as RATE_RPS_MIN
+from sim.laws import Arrivals as Arrivals
+from sim.laws import Closed as Closed
+from sim.laws import Gamma as Gamma
+from sim.laws import Trace as Trace
+from sim.rate_laws import PositiveRate as PositiveRate
 
 RowCount = Annotated[int, Field(ge=1, le=65536)]
 
@@ -88,6 +52,14 @@ class Workload(Spec):
 
     duration: DurationNs = Field(gt=0)
     classes: dict[Name, RequestClass] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Workload:
+        for name, class_ in self.classes.items():
+            for path, arrivals in parts(class_.arrivals, f"classes.{name}.arrivals"):
+                if why := beyond(arrivals, self.duration):
+                    raise ValueError(f"{path}.{why}")
+        return self
 
 
 Slo = dict[str, str | float]

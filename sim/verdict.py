@@ -5,7 +5,8 @@
 - `overloaded`: the same rate, but a bounded queue or deadlines: what is admitted has percentiles.
 - `unresolved`: keeps up, but the run is shorter than a mean needs to be known to 5 %.
 - `stable`: keeps up. Closed loops always do.
-- `recovered`, `not recovered`: of transient loads (traces), by the number in system at their end.
+- `recovered`, `not recovered`: of transient loads (traces, rates that change over time), by the number in system at
+  their end.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from serve.policy.codes import NEVER_NS
+from sim import law_parts
 from sim.intervals import t_quantile
+from sim.law_moments import dispersion, rate_rps
 from sim.result import Verdict
 from sim.scenario import Workload
 from sim.setup import Setup
 from sim.tally import Floats
-from sim.workload import rate_rps
 
 PRECISION = 0.05
 """Relative half-width, at 95 %, to which a resolved run knows the mean number in system."""
@@ -48,7 +50,7 @@ def stationary(setup: Setup) -> bool:
 
 def transient(setup: Setup) -> bool:
     """Whether some class's rate changes over time."""
-    return any(class_.arrivals.trace is not None for class_ in setup.workload.classes.values())
+    return any(law_parts.transient(class_.arrivals) for class_ in setup.workload.classes.values())
 
 
 def unbounded(setup: Setup) -> bool:
@@ -105,13 +107,12 @@ def resolved_s(rho: float, capacity_rps: float, arrival_cv2: float) -> float:
 
 
 def arrival_cv2(workload: Workload) -> float:
-    """Squared coefficient of variation of the gaps, averaged over the open classes by rate."""
+    """Dispersion of the open classes' arrivals, averaged by rate: of independent gaps their squared coefficient of
+    variation, of others what has the same variance of long counts."""
     total, weighted = 0.0, 0.0
     for name, class_ in workload.classes.items():
         rate = _law_rate(workload, name) or 0.0
-        arrivals = class_.arrivals
-        cv = arrivals.gamma.cv if arrivals.gamma is not None else 1.0 if arrivals.poisson is not None else 0.0
-        total, weighted = total + rate, weighted + rate * cv**2
+        total, weighted = total + rate, weighted + rate * (dispersion(class_.arrivals) or 0.0)
     return weighted / total if total else 1.0
 
 

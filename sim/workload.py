@@ -10,27 +10,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from serve.deployment import Model
 from sim import traces
-from sim.scenario import Arrivals, RequestClass, Workload
+from sim.law_moments import rate_rps as rate_rps
+from sim.law_parts import unscaled
+from sim.point_process import Draw, Fixed, Ints, Process
+from sim.point_process import whole_ns as whole_ns
+from sim.processes import process_of
+from sim.scenario import RequestClass, Workload
 
-Ints = npt.NDArray[np.int64]
-Draw = Callable[[np.random.Generator, int], Ints]
 ClientDraw = Callable[[np.random.Generator, Ints], Ints]
 """Draws for requests of these rows."""
-
-GAP_MAX_NS = float(2**61)
-"""Longer gaps would leave int64; no run lasts 73 years."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """One request class as the planes see it: how its instants, rows and limits are drawn.
 
-    Exactly one of `gaps` (draws the next gaps in ns), `period_ns`, `instants` (fixed, with
-    `given_rows`: a trace, or what a live run met) and `clients` says how they arrive.
+    Exactly one of `process` (with `given_rows`, if the instants are those of a trace or of a live run) and
+    `clients` says how they arrive.
     """
 
     name: str
@@ -39,9 +38,7 @@ class Source:
     priority: int
     timeout_ns: int
     patience_ns: int | None  # mean
-    gaps: Draw | None = None
-    period_ns: float = 0.0
-    instants: Ints | None = None
+    process: Process | None = None
     given_rows: Ints | None = None
     given_draw: Ints | None = None
     clients: int = 0
@@ -102,13 +99,13 @@ def build(
     ----------
     workload : the scenario's.
     model : deployment of the model they ask for: default timeout and priority.
-    base : folder that trace files are relative to.
+    base : folder that traces and files of counts are relative to.
     client_ns : draws what client and network add to a request's latency; none: nothing.
     given : instants and rows by class, in place of what the workload says; an open class that is not in it met none.
 
     Raises
     ------
-    SpecError : a trace that cannot be used.
+    SpecError : a trace, or a file of counts, that cannot be used.
     """
     sources = tuple(
         _source(name, index, class_, model, base, workload.duration, _given_of(given, name, class_))
@@ -128,19 +125,19 @@ def _given_of(given: Mapping[str, Given] | None, name: str, class_: RequestClass
 def _source(
     name: str, index: int, class_: RequestClass, model: Model, base: Path, duration_ns: int, given: Given | None
 ) -> Source:
-    arrivals = class_.arrivals
     shared = _shared(name, index, class_, model)
     if given is not None:
         return replace(_fixed(shared, given.arrival_ns, given.rows, duration_ns), given_draw=given.draw)
+    arrivals = unscaled(class_.arrivals)
     if arrivals.trace is not None:
         return _fixed(shared, *traces.load(base / arrivals.trace.file, arrivals.trace.scale), duration_ns)
     if arrivals.closed is not None:
         clients = arrivals.closed.clients
         return replace(shared, clients=clients, think_ns=arrivals.closed.think, weight=float(clients))
-    weight = rate_rps(arrivals) or 0.0
-    if arrivals.constant is not None:
-        return replace(shared, period_ns=1e9 / arrivals.constant, weight=weight)
-    return replace(shared, gaps=gap_draw(arrivals), weight=weight)
+    process, rate = process_of(arrivals, base, duration_ns), rate_rps(arrivals)
+    if rate is None:
+        rate = process.requests(duration_ns) / (duration_ns * 1e-9)
+    return replace(shared, process=process, weight=rate)
 
 
 def _shared(name: str, index: int, class_: RequestClass, model: Model) -> Source:
@@ -160,28 +157,10 @@ def _fixed(shared: Source, instants: Ints, rows: Ints | None, duration_ns: int) 
     within = int(np.searchsorted(instants, duration_ns))
     mean = shared.rows_mean if rows is None or not within else float(rows[:within].mean())
     weight = within / (duration_ns * 1e-9)
-    return replace(shared, instants=instants, given_rows=rows, rows_mean=mean, weight=weight)
+    return replace(shared, process=Fixed(instants), given_rows=rows, rows_mean=mean, weight=weight)
 
 
-# -- laws ------------------------------------------------------------------------------------------
-
-
-def gap_draw(arrivals: Arrivals) -> Draw:
-    """Draws random gaps, in whole ns, of an open stationary law."""
-    if arrivals.poisson is not None:
-        mean_ns = 1e9 / arrivals.poisson
-        return lambda rng, count: whole_ns(rng.standard_exponential(count) * mean_ns)
-    assert arrivals.gamma is not None
-    shape = arrivals.gamma.cv**-2
-    scale_ns = 1e9 / arrivals.gamma.rate / shape
-    return lambda rng, count: whole_ns(rng.standard_gamma(shape, count) * scale_ns)
-
-
-def rate_rps(arrivals: Arrivals) -> float | None:
-    """Mean rate of an open stationary law; None for the others."""
-    if arrivals.gamma is not None:
-        return arrivals.gamma.rate
-    return arrivals.poisson if arrivals.poisson is not None else arrivals.constant
+# -- rows ------------------------------------------------------------------------------------------
 
 
 def rows_draw(rows: int | Mapping[int, float]) -> Draw:
@@ -200,8 +179,3 @@ def rows_mean(rows: int | Mapping[int, float]) -> float:
     if isinstance(rows, int):
         return float(rows)
     return sum(r * weight for r, weight in rows.items()) / sum(rows.values())
-
-
-def whole_ns(gaps: npt.NDArray[np.float64]) -> Ints:
-    """Spans rounded to whole ns, so that sums of them do not depend on the order of the addition."""
-    return np.rint(np.minimum(gaps, GAP_MAX_NS)).astype(np.int64)

@@ -13,6 +13,7 @@ from forebay.inputs import load_scenario
 from serve import files, units
 from serve.errors import SpecError
 from serve.vocabulary import METRICS
+from sim.laws import Arrivals
 from sim.scenario import Scenario
 from tests.profiles import Synthetic, write_profile
 
@@ -21,6 +22,12 @@ FILES = (DOCS / "files.md").read_text()
 CLI = (DOCS / "cli.md").read_text()
 EXAMPLE = re.search(r"```yaml\n(.*?)```", FILES, re.DOTALL)[1]  # type: ignore[index]
 VERBS = dict(re.findall(r"## `forebay (\w+)[^\n]*\n(.*?)(?=\n## |\Z)", CLI, re.DOTALL))
+GROUPS = {
+    str(group.name): [command.name or command.callback.__name__ for command in group.typer_instance.registered_commands]  # type: ignore[union-attr]
+    for group in app.registered_groups
+}
+"""Verbs that have verbs of their own, with these."""
+LAWS = re.findall(r"^\| `(\w+: [^`]+)` \|", FILES.partition("### Arrivals")[2], re.MULTILINE)
 
 
 def test_the_example_scenario_is_right(tmp_path: Path) -> None:
@@ -49,6 +56,7 @@ def test_the_faults_shown_are_what_is_printed(tmp_path: Path) -> None:
         ("size", units.parse_bytes),
         ("price", units.parse_price_usd_per_h),
         ("share", units.parse_share),
+        ("factor", units.parse_factor),
     ],
 )
 def test_the_values_shown_have_their_unit(unit: str, parse) -> None:  # type: ignore[no-untyped-def]
@@ -59,6 +67,11 @@ def test_the_values_shown_have_their_unit(unit: str, parse) -> None:  # type: ig
         assert parse(int(text) if text == "0" else text) >= 0
 
 
+def test_every_law_of_arrivals_is_shown_and_can_be_read() -> None:
+    shown = [files.parse(files.parse_value(f"{{{law}}}"), Arrivals, law) for law in LAWS]
+    assert {name for law in shown for name in law.model_fields_set} == set(Arrivals.model_fields)
+
+
 def test_the_metrics_shown_are_the_vocabulary() -> None:
     shown = re.findall(r"^\| `([a-z0-9_.]+)` \| ([^|]+) \| (.*) \|$", FILES, re.MULTILINE)
     wanted = [(m.name, m.unit, m.meaning + ("" if m.per_class else " (whole run)")) for m in METRICS.values()]
@@ -67,12 +80,13 @@ def test_the_metrics_shown_are_the_vocabulary() -> None:
 
 def test_every_verb_is_described() -> None:
     listed = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
-    assert set(VERBS) == listed
+    assert set(VERBS) == listed | set(GROUPS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_flag_described_is_a_flag_of_its_verb(verb: str) -> None:
-    told = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"}).stdout
+    commands = [[verb, inner] for inner in GROUPS.get(verb, [])] or [[verb]]
+    told = "".join(CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).stdout for command in commands)
     assert [flag for flag in re.findall(r"`(--?[a-z-]+)", VERBS[verb]) if flag not in told] == []
 
 

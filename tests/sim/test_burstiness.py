@@ -1,0 +1,202 @@
+"""Burstiness is measured as theory says, and fits recover what was generated."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+from sim.burstiness import Burstiness, best_fit, of_counts, of_instants, untied
+from sim.dispersion import SCALES_S, dispersion
+from sim.law_moments import dispersion as limit_of
+from sim.law_parts import kind
+from sim.laws import Arrivals
+from sim.likelihood import log_likelihood
+from tests.sim.point_processes import Ints, S, instants
+
+BURSTS: dict[str, Any] = {
+    "mmpp": {"states": [{"rate": "20/s", "dwell": "4s"}, {"rate": "120/s", "dwell": "1s"}]},
+}
+DAY: dict[str, Any] = {"diurnal": {"mean": "1200/h", "hours": [1, 1, 1, 2, 4, 6, 5, 3]}}
+
+
+# -- measures --------------------------------------------------------------------------------------------
+
+
+def test_poisson_arrivals_have_an_index_of_one_at_every_scale() -> None:
+    found = of_instants(instants({"poisson": "50/s"}, 20_000), 20_000 * S)
+    assert [scale.scale_s for scale in found.scales] == list(SCALES_S[:-1]), "an hour has too few bins"
+    for scale in found.scales:
+        assert abs(scale.idc - 1) < 6 * scale.se, "the longest scale has 20 bins, whose error is not well known"
+    assert found.scales[2].se < 0.02, "at 1 s an index 13 % off would be found"
+    assert found.rate_rps == pytest.approx(50, abs=4.5 * math.sqrt(50 / 20_000))
+    assert found.gap_cv == pytest.approx(1, abs=4.5 / 1000)
+    assert found.gap_lag1 == pytest.approx(0, abs=4.5 / 1000)
+
+
+def test_standard_errors_are_those_of_repeated_runs() -> None:
+    def measured(replication: int) -> Burstiness:
+        return of_instants(instants(BURSTS, 400, replication), 400 * S)
+
+    found = [measured(replication).scales for replication in range(80)]
+    for at, scale_s in enumerate((0.1, 0.3, 1.0, 3.0)):
+        indices, errors = (np.array([getattr(scales[at], name) for scales in found]) for name in ("idc", "se"))
+        assert found[0][at].scale_s == scale_s
+        assert 0.6 < float(errors.mean()) / float(indices.std(ddof=1)) < 1.4
+
+
+def test_gaps_that_alternate_are_anticorrelated() -> None:
+    gaps = np.tile([1, 3], 500) * S
+    found = of_instants(np.cumsum(gaps))
+    assert found.gap_lag1 == pytest.approx(-1, abs=0.01)
+    assert found.gap_cv == pytest.approx(0.5, abs=0.01)
+    assert found.requests == 999, "the first is where the span begins"
+    assert found.rate_rps == pytest.approx(0.5, rel=1e-3)
+
+
+def test_peaks_are_relative_to_the_mean() -> None:
+    at_s = np.concatenate([np.arange(100) + 0.5, 50 + np.arange(50) / 100])
+    found = {scale.scale_s: scale for scale in of_instants(np.sort(np.rint(at_s * S)).astype(np.int64), 100 * S).scales}
+    assert found[1.0].peak_to_mean == pytest.approx(51 / 1.5)
+    assert found[3.0].peak_to_mean == pytest.approx(53 / (149 / 33)), "33 bins of 3 s, the last second left out"
+
+
+def test_counts_are_measured_as_their_instants_are() -> None:
+    at_ns = instants(BURSTS, 3000)
+    counts = np.bincount(at_ns // S, minlength=3000)
+    by_counts, by_instants = of_counts(counts, S), of_instants(at_ns, 3000 * S)
+    assert by_counts.gap_cv is None and by_counts.gap_lag1 is None
+    assert by_counts.rate_rps == pytest.approx(by_instants.rate_rps)
+    from_a_second = [scale for scale in by_instants.scales if scale.scale_s >= 1]
+    assert [scale.scale_s for scale in by_counts.scales] == pytest.approx([1, 3, 10, 30, 100])
+    for one, other in zip(by_counts.scales, from_a_second, strict=True):
+        assert (one.idc, one.se, one.bins) == pytest.approx((other.idc, other.se, other.bins))
+
+
+def test_constant_counts_have_no_dispersion() -> None:
+    assert dispersion(np.full(50, 7), 1.0).idc == dispersion(np.full(50, 7), 1.0).se == 0
+
+
+@pytest.mark.parametrize(
+    ("arrival_ns", "span_ns"),
+    [([1, 2], None), ([5, 5, 5], None), ([1, 3, 2], 9), ([1, 2, 10], 9), ([-1, 2, 3], 9), ([], None)],
+    ids=["two", "no time", "out of order", "after the span", "before it", "none"],
+)
+def test_what_cannot_be_measured_is_refused(arrival_ns: list[int], span_ns: int | None) -> None:
+    with pytest.raises(ValueError, match="instants"):
+        of_instants(np.array(arrival_ns, np.int64), span_ns)
+    for counts in ([1] * 19, [0] * 30):
+        with pytest.raises(ValueError, match="counts"):
+            of_counts(np.array(counts), S)
+
+
+# -- likelihood --------------------------------------------------------------------------------------------
+
+
+def test_laws_that_are_poisson_have_its_likelihood() -> None:
+    times_s = instants({"poisson": "3/s"}, 200) / S
+    poisson = log_likelihood(Arrivals.model_validate({"poisson": "3/s"}), times_s)
+    gaps = np.diff(times_s)
+    assert poisson == pytest.approx(len(gaps) * math.log(3) - 3 * float(gaps.sum()))
+    same: list[dict[str, Any]] = [
+        {"gamma": {"rate": "3/s", "cv": 1}},
+        {"weibull": {"rate": "3/s", "shape": 1}},
+        {"mmpp": {"states": [{"rate": "3/s", "dwell": "1s"}, {"rate": "3/s", "dwell": "9s"}]}},
+        {"diurnal": {"mean": "3/s", "hours": [1]}},
+    ]
+    for law in same:
+        assert log_likelihood(Arrivals.model_validate(law), times_s) == pytest.approx(poisson), law
+
+
+def test_the_likelihood_of_an_mmpp_is_the_product_of_its_matrices() -> None:
+    times_s = np.array([0.0, 0.01, 0.5, 0.52, 3.0, 3.001])
+    leave, rates = np.array([[-0.25, 0.25], [1.0, -1.0]]), np.diag([20.0, 120.0])
+    states = np.array([0.8 * 20, 0.2 * 120]) / 40
+    for gap in np.diff(times_s):
+        states = states @ expm((leave - rates) * gap) @ rates
+    assert log_likelihood(Arrivals.model_validate(BURSTS), times_s) == pytest.approx(math.log(states.sum()), rel=1e-9)
+
+
+# -- fits --------------------------------------------------------------------------------------------------
+
+GENERATED: dict[str, tuple[dict[str, Any], float]] = {
+    "poisson": ({"poisson": "40/s"}, 500),
+    "bursty gamma": ({"gamma": {"rate": "40/s", "cv": 3}}, 1000),
+    "regular gamma": ({"gamma": {"rate": "40/s", "cv": 0.4}}, 500),
+    "weibull": ({"weibull": {"rate": "40/s", "shape": 0.6}}, 1000),
+    "mmpp": (BURSTS, 2000),
+    "diurnal": (DAY, 6 * 86_400),
+}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_the_law_that_generated_them_fits_best(name: str) -> None:
+    law, seconds = GENERATED[name]
+    fits = best_fit(instants(law, seconds))
+    assert kind(fits[0].law)[0] == next(iter(law))
+    assert all(better.score >= worse.score for better, worse in pairwise(fits))
+
+
+def fitted(law: dict[str, Any], seconds: float) -> Arrivals:
+    """The fit of the kind that was generated."""
+    (name,) = law
+    return next(fit.law for fit in best_fit(instants(law, seconds)) if kind(fit.law)[0] == name)
+
+
+def test_parameters_of_renewal_laws_are_recovered() -> None:
+    gamma = fitted({"gamma": {"rate": "40/s", "cv": 3}}, 2000).gamma
+    assert gamma is not None
+    assert gamma.rate == pytest.approx(40, rel=0.06)
+    assert gamma.cv == pytest.approx(3, rel=0.06)
+    weibull = fitted({"weibull": {"rate": "40/s", "shape": 0.6}}, 2000).weibull
+    assert weibull is not None
+    assert weibull.rate == pytest.approx(40, rel=0.04)
+    assert weibull.shape == pytest.approx(0.6, rel=0.05)
+
+
+def test_parameters_of_an_mmpp_are_recovered() -> None:
+    found = fitted(BURSTS, 20_000)
+    assert found.mmpp is not None
+    low, high = found.mmpp.states
+    assert low.rate == pytest.approx(20, rel=0.25)
+    assert high.rate == pytest.approx(120, rel=0.25)
+    assert low.dwell / S == pytest.approx(4, rel=0.3)
+    assert high.dwell / S == pytest.approx(1, rel=0.3)
+    assert limit_of(found) == pytest.approx(limit_of(Arrivals.model_validate(BURSTS)), rel=0.2)
+
+
+def test_hours_of_the_day_are_recovered() -> None:
+    found = fitted(DAY, 20 * 86_400).diurnal
+    assert found is not None
+    assert found.mean == pytest.approx(1200 / 3600, rel=0.01)
+    assert found.cv == 1, "the gaps are Poisson once the day is taken out"
+    hours = np.array(found.hours).reshape(8, 3).mean(axis=1)
+    # The mean of the polygon over a step: an eighth of its neighbours, six eighths of its own.
+    knots = np.array(DAY["diurnal"]["hours"])
+    means = (np.roll(knots, 1) + 6 * knots + np.roll(knots, -1)) / 8
+    assert hours == pytest.approx(means / means.mean(), rel=0.05)
+
+
+def test_a_day_of_hours_is_fitted_from_two_days_on() -> None:
+    def kinds(days: float) -> set[str]:
+        return {kind(fit.law)[0] for fit in best_fit(instants({"poisson": "0.2/s"}, days * 86_400))}
+
+    assert "diurnal" not in kinds(1.9)
+    assert kinds(2.1) >= {"poisson", "gamma", "weibull", "diurnal"}
+
+
+def test_instants_of_one_stamp_are_spread_over_its_resolution() -> None:
+    at_ns = np.array([0, 3, 3, 3, 6, 12], np.int64) * S
+    assert untied(at_ns) == pytest.approx([0, 3, 4, 5, 6, 12])
+    stamped: Ints = instants({"poisson": "4/s"}, 3000) // (3 * S) * (3 * S)
+    assert {kind(fit.law)[0] for fit in best_fit(stamped)} >= {"poisson", "gamma"}
+
+
+@pytest.mark.parametrize("arrival_ns", [list(range(99)), [7] * 200], ids=["few", "all one"])
+def test_too_little_to_fit_is_refused(arrival_ns: list[int]) -> None:
+    with pytest.raises(ValueError, match="needs at least 100 instants that are not all one"):
+        best_fit(np.array(arrival_ns, np.int64))
