@@ -32,7 +32,7 @@ from planner.look import look
 from planner.report import Report, Run
 from planner.subject import Subject, read_subject
 from planner.verify import SPOT_CHECK_S, now_text, verify
-from serve import affinity, files, machine
+from serve import files, machine
 from serve.benchmark import calibrate
 from serve.deployment import Deployment
 from serve.launch import launch
@@ -181,7 +181,7 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[
     files.save(path, fleet.deployment(profile, fleet.model.fetch(), anything))
     subject = read_subject(path, SEED)
     predicted = predicted_capacity_rps(subject)
-    cpus = affinity.generator_of(subject.deployment, affinity.here())
+    cpus = subject.generator_cores
     clients = clients_of(subject)
     found = []
     with launch(path) as live:

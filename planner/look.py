@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from planner.arrivals import draw
 from planner.subject import Subject
-from serve import affinity
 from serve.calibration.samples import column, idle_before
 from serve.cold import cold_ns
 from serve.launch import launch
@@ -54,7 +53,7 @@ def look(subject: Subject, seconds: float) -> Level | None:
     with scratch() as logs:
         with (
             launch(subject.path, log_dir=logs) as live,
-            LoadGenerator(live.url, cpus=affinity.generator_of(subject.deployment, affinity.here())) as generator,
+            LoadGenerator(live.url, cpus=subject.generator_cores) as generator,
         ):
             generator.replay(plan)
         seen = seen_of(subject, read_batches(logs))

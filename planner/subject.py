@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner import cost
-from serve import files
+from serve import affinity, files
 from serve.deployment import Deployment
 from serve.errors import SpecError
 from serve.load_plan import InputData, random_inputs
@@ -43,6 +43,11 @@ class Subject:
         """Cores that replicas can be busy on: none if they are emulated."""
         emulated = self.deployment.models[self.name].backend == "emulated"
         return 0 if emulated else cost.replica_cores(self.deployment)
+
+    @property
+    def generator_cores(self) -> list[int]:
+        """Where a load generator runs beside an engine of ours on this machine."""
+        return affinity.generator_of(self.deployment, affinity.here())
 
     def inputs(self) -> tuple[InputData, ...]:
         """Random example rows of the shapes that were calibrated; of a fixed batch the whole, which is one row."""

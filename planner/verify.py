@@ -23,7 +23,7 @@ from planner.look import look
 from planner.report import Prediction, Report, Run
 from planner.slo import parse_slo
 from planner.subject import Subject, read_subject
-from serve import affinity, files, machine
+from serve import files, machine
 from serve.launch import Live, launch
 from serve.load_plan import LoadPlan
 from serve.loadgen import LoadGenerator
@@ -160,7 +160,7 @@ def _replays(
 ) -> list[Replayed]:
     plan = arrivals.plan(subject.name, subject.inputs())
     pid = None if live is None else live.pid
-    cpus = None if live is None else affinity.generator_of(subject.deployment, affinity.here())
+    cpus = None if live is None else subject.generator_cores
     with LoadGenerator(url, cpus=cpus) as generator:
         generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
         return [

@@ -192,8 +192,17 @@ def work(crowd: int, scale: Scale, seconds: float, rng: np.random.Generator) -> 
     episodes = []
     for centre, solo in zip(centres.tolist(), (1, 2), strict=True):
         rate_rps = scale.arrivals_rps(centre)
-        episode = Episode(seconds, solo, crowd, centre=centre, think_s=float(rng.uniform(*THINKS[solo])) / rate_rps)
-        episodes.append(_beside_arrivals(episode, rate_rps, rng))
+        episodes.append(
+            Episode(
+                seconds,
+                solo=solo,
+                crowd=crowd,
+                background=BACKGROUND_CLIENTS,
+                centre=centre,
+                think_s=float(rng.uniform(*THINKS[solo])) / rate_rps,
+                background_s=BACKGROUND_CLIENTS / (rate_rps * float(rng.uniform(*ARRIVALS_SHARE))),
+            )
+        )
     return episodes
 
 
@@ -201,12 +210,6 @@ def _centres(scale: Scale, rng: np.random.Generator) -> list[int]:
     """A place in the smaller half of the grid, and one in the larger."""
     half = len(scale.grid) / 2
     return [int(rng.uniform(0, half)), int(rng.uniform(half, len(scale.grid)))]
-
-
-def _beside_arrivals(episode: Episode, rate_rps: float, rng: np.random.Generator) -> Episode:
-    """The same with the arrivals of such a rate in the background."""
-    background_s = BACKGROUND_CLIENTS / (rate_rps * float(rng.uniform(*ARRIVALS_SHARE)))
-    return replace(episode, background=BACKGROUND_CLIENTS, background_s=background_s)
 
 
 def plan_of(
