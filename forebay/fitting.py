@@ -16,7 +16,7 @@ from sim import traces
 from sim.burstiness import Burstiness, Fit, best_fit, of_instants
 from sim.drawing import CHUNK
 from sim.laws import Arrivals
-from sim.point_process import Ints
+from sim.point_process import before_end
 from sim.processes import process_of
 from sim.rng import stream
 
@@ -58,13 +58,7 @@ def fit_file(path: Path, seed: int) -> Fitted:
 
 def _drawn(law: Arrivals, span_ns: int, seed: int) -> Burstiness | None:
     """One run of a law."""
-    draws = partial(stream, seed, 0, "fit")
-    found: list[Ints] = []
-    for instants in process_of(law, Path(), span_ns).instants(draws, span_ns, CHUNK):
-        within = instants[: int(np.searchsorted(instants, span_ns))]
-        found.append(within)
-        if len(within) < len(instants):
-            break
+    found = before_end(process_of(law, Path(), span_ns), partial(stream, seed, 0, "fit"), span_ns, CHUNK)
     arrival_ns = np.concatenate([np.zeros(0, np.int64), *found])
     return of_instants(arrival_ns, span_ns) if len(arrival_ns) >= 3 else None
 

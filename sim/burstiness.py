@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim import law_fits
+from sim.curves import DAY_NS
 from sim.dispersion import (
     BINS_MAX,
     BINS_MIN,
@@ -41,7 +42,7 @@ _FITTERS: tuple[tuple[int, Callable[[Floats], Law | None]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Burstiness:
-    """What scatters in some arrivals; the gaps' measures are None where only counts are known."""
+    """What scatters in some arrivals; the gaps' measures are None where too few gaps tell."""
 
     requests: int
     span_s: float
@@ -82,26 +83,6 @@ def _scales(at_ns: Ints, span_ns: int) -> Iterator[Dispersion]:
                 yield dispersion(counts, scale_s)
 
 
-def of_counts(counts: Ints | Floats, interval_ns: int) -> Burstiness:
-    """Of counts in successive intervals: at their own length, and at the multiples nearest the scales above it.
-
-    Raises
-    ------
-    ValueError : fewer than BINS_MIN counts, or nothing counted.
-    """
-    if len(counts) < BINS_MIN or not np.any(counts > 0):
-        raise ValueError(f"needs at least {BINS_MIN} counts, some of them above 0, got {len(counts)}")
-    wanted = {1, *(round(scale_s * 1e9 / interval_ns) for scale_s in SCALES_S)}
-    scales = []
-    for joined in sorted(wanted - {0}):
-        bins = len(counts) // joined
-        if bins >= BINS_MIN and counts[: bins * joined].any():
-            together = counts[: bins * joined].reshape(bins, joined).sum(axis=1)
-            scales.append(dispersion(together, joined * interval_ns * 1e-9))
-    span_s, requests = len(counts) * interval_ns * 1e-9, round(float(counts.sum()))
-    return Burstiness(requests, span_s, requests / span_s, None, None, tuple(scales))
-
-
 @dataclass(frozen=True, slots=True)
 class Fit:
     """A law fitted to instants, and how well it foretold those that it was not shown."""
@@ -130,7 +111,8 @@ def best_fit(arrival_ns: Ints) -> tuple[Fit, ...]:
 
     The law that is returned is fitted to all instants (ns from the start of the run). Those that share a stamp
     are first spread evenly over the stamps' resolution, since no law of gaps has so many that are exactly 0.
-    A day of hours is fitted from two days on.
+    A day of hours is fitted where the earlier half is a day long. Whole days before the first instant are left out:
+    no hour of the day depends on them, and seconds since 1970 are doubles that hold no gap below 240 ns.
 
     Raises
     ------
@@ -138,7 +120,7 @@ def best_fit(arrival_ns: Ints) -> tuple[Fit, ...]:
     """
     if len(arrival_ns) < INSTANTS_MIN or arrival_ns[-1] <= arrival_ns[0]:
         raise ValueError(f"needs at least {INSTANTS_MIN} instants that are not all one, got {len(arrival_ns)}")
-    times_s = untied(arrival_ns)
+    times_s = untied(arrival_ns - arrival_ns[0] // DAY_NS * DAY_NS)
     half = len(times_s) // 2
     fits = []
     for parameters, fitter in _FITTERS:

@@ -18,6 +18,8 @@ from sim.point_process import Draws, Ints
 
 COUNT_MAX = 1e12
 """Larger counts of one interval are taken for something else and refused."""
+SCATTERED_MAX = 5e7
+"""Requests of one interval at random instants, which are drawn and sorted together: about 4 GB."""
 
 
 def load(path: Path, column: str = "count") -> Floats:
@@ -43,6 +45,15 @@ def load(path: Path, column: str = "count") -> Floats:
 def whole(counts: Floats) -> Ints:
     """Whole counts whose sums are at every interval those of `counts`, rounded: nothing is lost by scaling."""
     return np.diff(np.rint(np.cumsum(counts)), prepend=0.0).astype(np.int64)
+
+
+def scattered(path: Path, column: str, counts: Floats, interval_ns: int) -> Scattered:
+    """So many requests, rounded, in each interval; SpecError, by the file that they are of, where one has too many."""
+    most = float(counts.max())
+    if most > SCATTERED_MAX:
+        message = f"must, once scaled, be at most {SCATTERED_MAX:g} in an interval for `within: uniform`, got {most:g}"
+        raise SpecError.of(path, column, f"{message}; take poisson, or shorter intervals")
+    return Scattered(whole(counts), interval_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class RateCurve:
         return cls(at_ns, start_rps, (end_rps - start_rps) / length_s, before, periodic, offset_ns % int(at_ns[-1]))
 
     def rate_at(self, at_ns: Ints | Floats) -> Floats:
-        """Rate per second at instants of the run."""
+        """Rate per second at instants of the run; of a curve that is not periodic, none after its end."""
         _, segment, into_s = self._place(at_ns)
         return np.asarray(self.rate_rps[segment] + self.slope[segment] * into_s, np.float64)
 

@@ -19,8 +19,8 @@ Draw = Callable[[np.random.Generator, int], Ints]
 Draws = Callable[[str], np.random.Generator]
 """The stream of one purpose, from its beginning."""
 
-GAP_MAX_NS = float(2**61)
-"""Longer gaps would leave int64; no run lasts 73 years."""
+SPAN_MAX_NS = float(2**61)
+"""Longer spans would leave int64; no run lasts 73 years."""
 
 _SUM_MAX_NS = 2**62
 
@@ -35,9 +35,19 @@ class Process(Protocol):
         """Requests to be expected in a run so long."""
 
 
-def whole_ns(gaps: npt.NDArray[np.float64]) -> Ints:
+def whole_ns(spans_ns: npt.NDArray[np.float64]) -> Ints:
     """Spans rounded to whole ns, so that sums of them do not depend on the order of the addition."""
-    return np.rint(np.minimum(gaps, GAP_MAX_NS)).astype(np.int64)
+    return np.rint(np.minimum(spans_ns, SPAN_MAX_NS)).astype(np.int64)
+
+
+def before_end(process: Process, draws: Draws, duration_ns: int, chunk: int) -> Iterator[Ints]:
+    """The instants of a process before the end of the run, in chunks that are not empty."""
+    for instants in process.instants(draws, duration_ns, chunk):
+        cut = int(np.searchsorted(instants, duration_ns))
+        if cut:
+            yield instants[:cut]
+        if cut < len(instants):
+            return
 
 
 def within(draws: Draws, part: str) -> Draws:
@@ -76,7 +86,7 @@ class Periodic:
             numbers = numbers + chunk
 
     def requests(self, duration_ns: int) -> float:
-        """As many as whole periods fit."""
+        """One each period."""
         return duration_ns / self.period_ns
 
 

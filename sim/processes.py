@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
-
 from sim import counts, curves, traces
+from sim.columns import Floats
 from sim.law_moments import rate_rps
 from sim.law_parts import kind, unscaled
 from sim.laws import Arrivals, Sessions
@@ -63,10 +62,10 @@ def gap_draw(arrivals: Arrivals) -> Draw:
 
 
 def _counted(law: Counts, base: Path, duration_ns: int) -> Process:
-    read = counts.load(base / law.file, law.column) * law.scale
+    read: Floats = counts.load(base / law.file, law.column) * law.scale
     if law.within == "uniform":
         needed = min(len(read), -(-duration_ns // law.interval))
-        return counts.Scattered(counts.whole(np.asarray(read[:needed], np.float64)), law.interval)
+        return counts.scattered(base / law.file, law.column, read[:needed], law.interval)
     curve = curves.of_counts(read, law.interval, duration_ns)
     return TimeChanged(curve, 1.0 if law.within == "poisson" else 0.0)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.point_process import Draws, Ints, Process, whole_ns, within
+from sim.point_process import Draws, Ints, Process, before_end, whole_ns, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,10 @@ class Clustered:
         lengths, thinks = draws("lengths"), draws("thinks")
         waiting = np.zeros(0, np.int64)
         sessions = max(1, int(chunk / self.requests_mean))
-        for begun in self.begins.instants(within(draws, "begin"), duration_ns, sessions):
-            own = begun[: int(np.searchsorted(begun, duration_ns))]
-            fresh = self._requests(own, lengths, thinks, duration_ns)
+        for begun in before_end(self.begins, within(draws, "begin"), duration_ns, sessions):
+            fresh = self._requests(begun, lengths, thinks, duration_ns)
             waiting = np.sort(np.concatenate([waiting, fresh[fresh < duration_ns]]))
-            if len(own) < len(begun):
-                break
-            ready = int(np.searchsorted(waiting, own[-1])) if len(own) else 0
+            ready = int(np.searchsorted(waiting, begun[-1]))
             if ready:
                 yield waiting[:ready]
             waiting = waiting[ready:]

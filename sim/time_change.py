@@ -26,7 +26,7 @@ UNIT_BITS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class OperationalClock:
     """From operational time, in units, to instants of a run."""
 
     curve: RateCurve
@@ -36,7 +36,7 @@ class Clock:
     end: int  # all units of the run lie below this
 
     @classmethod
-    def of(cls, curve: RateCurve, duration_ns: int) -> Clock:
+    def of(cls, curve: RateCurve, duration_ns: int) -> OperationalClock:
         """The clock of a run so long."""
         expected = curve.requests(duration_ns)
         most = max(1.0, expected, float(curve.before[-1]))
@@ -91,7 +91,7 @@ class TimeChanged:
 
     def instants(self, draws: Draws, duration_ns: int, chunk: int) -> Iterator[Ints]:
         """Those of the run; none after it but within the rounding."""
-        clock = Clock.of(self.curve, duration_ns)
+        clock = OperationalClock.of(self.curve, duration_ns)
         gaps, rng = unit_gaps(self.cv), draws("gaps")
         longest = float(max(clock.end + 1, round(clock.per_request)))
         units, latest_ns = 0 if self.cv else -round(clock.per_request / 2), 0

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from serve.errors import Fault, SpecError
 from sim.columns import Floats, Place, check, is_parquet, numbers, objects, read_table
-
-Ints = npt.NDArray[np.int64]
+from sim.point_process import Ints, whole_ns
 
 ROWS_MAX = 65536
 """As many as a scenario may write for a request."""
@@ -24,8 +22,8 @@ LOG_COLUMNS = frozenset(("request", "attempt", "rows", "arrival_ns"))
 def load(path: Path, scale: float = 1.0) -> tuple[Ints, Ints | None]:
     """Arrival instants in ns and rows (None: the file has no such column), ascending.
 
-    `scale` multiplies the rate: instants are divided by it. Of the engine's own log of requests the first
-    attempts count, from the first of them on; its instants are those of a clock that began some other time.
+    `scale` multiplies the rate: instants are divided by it, as far as int64 goes. Of the engine's own log of requests
+    the first attempts count, from the first of them on; its instants are those of a clock that began some other time.
 
     Raises
     ------
@@ -49,11 +47,7 @@ def load(path: Path, scale: float = 1.0) -> tuple[Ints, Ints | None]:
         unfit = ~((rows >= 1) & (rows <= ROWS_MAX) & (rows == np.floor(rows)))
         faults += more + place.faults("rows", unfit, rows, f"must be a whole number from 1 to {ROWS_MAX}")
     check(path, faults)
-    return _ns(arrival_s, scale), None if rows is None else rows.astype(np.int64)
-
-
-def _ns(arrival_s: Floats, scale: float) -> Ints:
-    return np.rint(arrival_s * (1e9 / scale)).astype(np.int64)
+    return whole_ns(arrival_s * (1e9 / scale)), None if rows is None else rows.astype(np.int64)
 
 
 def _empty(path: Path, field: str) -> SpecError:
@@ -84,7 +78,7 @@ def _of_log(path: Path, table: Any, scale: float) -> tuple[Ints, Ints]:
     arrival_ns, rows = arrival_ns[met], np.clip(rows[met], 1, ROWS_MAX)
     order = np.argsort(arrival_ns, kind="stable")
     since_ns = arrival_ns[order] - arrival_ns.min()
-    return np.rint(since_ns / scale).astype(np.int64), rows[order]
+    return whole_ns(since_ns / scale), rows[order]
 
 
 def _whole(path: Path, table: Any, name: str) -> Ints:

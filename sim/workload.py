@@ -6,7 +6,7 @@ Laws only; `sim.drawing` turns them into arrays of requests.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,11 @@ from sim.scenario import RequestClass, Workload
 
 ClientDraw = Callable[[np.random.Generator, Ints], Ints]
 """Draws for requests of these rows."""
+
+
+def no_client(rng: np.random.Generator, rows: Ints) -> Ints:
+    """Nothing is added by client and network."""
+    return np.zeros(len(rows), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Load:
 
     sources: tuple[Source, ...]
     duration_ns: int
-    client_ns: ClientDraw = field(default=lambda rng, rows: np.zeros(len(rows), np.int64))
+    client_ns: ClientDraw = no_client
 
     @property
     def rows_mean(self) -> float:
@@ -90,7 +95,7 @@ def build(
     workload: Workload,
     model: Model,
     base: Path,
-    client_ns: ClientDraw | None = None,
+    client_ns: ClientDraw = no_client,
     given: Mapping[str, Given] | None = None,
 ) -> Load:
     """The workload of one model's requests.
@@ -100,7 +105,7 @@ def build(
     workload : the scenario's.
     model : deployment of the model they ask for: default timeout and priority.
     base : folder that traces and files of counts are relative to.
-    client_ns : draws what client and network add to a request's latency; none: nothing.
+    client_ns : draws what client and network add to a request's latency.
     given : instants and rows by class, in place of what the workload says; an open class that is not in it met none.
 
     Raises
@@ -111,8 +116,7 @@ def build(
         _source(name, index, class_, model, base, workload.duration, _given_of(given, name, class_))
         for index, (name, class_) in enumerate(workload.classes.items())
     )
-    load = Load(sources, workload.duration)
-    return load if client_ns is None else Load(sources, workload.duration, client_ns)
+    return Load(sources, workload.duration, client_ns)
 
 
 def _given_of(given: Mapping[str, Given] | None, name: str, class_: RequestClass) -> Given | None:

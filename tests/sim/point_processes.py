@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sim.dispersion import counts_of, dispersion
 from sim.laws import Arrivals
-from sim.point_process import Draws
+from sim.point_process import Draws, before_end
 from sim.processes import process_of
 from sim.rng import stream
 
@@ -37,12 +37,8 @@ def instants(
     """All instants of a law in a run so long."""
     duration_ns = round(seconds * S)
     process = process_of(Arrivals.model_validate(arrivals), base, duration_ns)
-    found = [np.zeros(0, np.int64)]
-    for at_ns in process.instants(draws_of(replication=replication), duration_ns, chunk):
-        found.append(at_ns[at_ns < duration_ns])
-        if len(found[-1]) < len(at_ns):
-            break
-    return np.concatenate(found)
+    found = before_end(process, draws_of(replication=replication), duration_ns, chunk)
+    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def rates(arrivals: dict[str, Any], seconds: float, replications: int) -> Floats:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.linalg import expm
 
-from sim.burstiness import Burstiness, best_fit, of_counts, of_instants, untied
+from sim.burstiness import Burstiness, best_fit, of_instants, untied
 from sim.dispersion import SCALES_S, dispersion
 from sim.law_moments import dispersion as limit_of
 from sim.law_parts import kind
@@ -65,18 +66,6 @@ def test_peaks_are_relative_to_the_mean() -> None:
     assert found[3.0].peak_to_mean == pytest.approx(53 / (149 / 33)), "33 bins of 3 s, the last second left out"
 
 
-def test_counts_are_measured_as_their_instants_are() -> None:
-    at_ns = instants(BURSTS, 3000)
-    counts = np.bincount(at_ns // S, minlength=3000)
-    by_counts, by_instants = of_counts(counts, S), of_instants(at_ns, 3000 * S)
-    assert by_counts.gap_cv is None and by_counts.gap_lag1 is None
-    assert by_counts.rate_rps == pytest.approx(by_instants.rate_rps)
-    from_a_second = [scale for scale in by_instants.scales if scale.scale_s >= 1]
-    assert [scale.scale_s for scale in by_counts.scales] == pytest.approx([1, 3, 10, 30, 100])
-    for one, other in zip(by_counts.scales, from_a_second, strict=True):
-        assert (one.idc, one.se, one.bins) == pytest.approx((other.idc, other.se, other.bins))
-
-
 def test_constant_counts_have_no_dispersion() -> None:
     assert dispersion(np.full(50, 7), 1.0).idc == dispersion(np.full(50, 7), 1.0).se == 0
 
@@ -89,9 +78,6 @@ def test_constant_counts_have_no_dispersion() -> None:
 def test_what_cannot_be_measured_is_refused(arrival_ns: list[int], span_ns: int | None) -> None:
     with pytest.raises(ValueError, match="instants"):
         of_instants(np.array(arrival_ns, np.int64), span_ns)
-    for counts in ([1] * 19, [0] * 30):
-        with pytest.raises(ValueError, match="counts"):
-            of_counts(np.array(counts), S)
 
 
 # -- likelihood --------------------------------------------------------------------------------------------
@@ -110,6 +96,28 @@ def test_laws_that_are_poisson_have_its_likelihood() -> None:
     ]
     for law in same:
         assert log_likelihood(Arrivals.model_validate(law), times_s) == pytest.approx(poisson), law
+
+
+def test_the_likelihood_of_gaps_is_the_product_of_their_densities() -> None:
+    times_s = instants({"gamma": {"rate": "3/s", "cv": 1.5}}, 200) / S
+    gaps = np.diff(times_s)
+    densities: list[tuple[dict[str, Any], Any]] = [
+        ({"gamma": {"rate": "3/s", "cv": 2.5}}, stats.gamma(2.5**-2, scale=2.5**2 / 3)),
+        ({"gamma": {"rate": "3/s", "cv": 0.5}}, stats.gamma(4, scale=1 / 12)),
+        ({"weibull": {"rate": "3/s", "shape": 0.7}}, stats.weibull_min(0.7, scale=1 / 3 / math.gamma(1 + 1 / 0.7))),
+    ]
+    for law, density in densities:
+        assert log_likelihood(Arrivals.model_validate(law), times_s) == pytest.approx(density.logpdf(gaps).sum()), law
+
+
+def test_the_likelihood_of_a_day_is_that_of_its_rates() -> None:
+    """Gamma gaps of the requests expected between two instants, times the rate at the later one."""
+    times_s = np.array([1.0, 5.9, 6.1, 11.5, 12.0, 30.2]) * 3600
+    # 0.5/h before noon and 1.5/h after it.
+    law = {"diurnal": {"mean": "1/h", "hours": [1, 3], "between": "step", "cv": 2}}
+    expected, rates = np.array([2.45, 0.1, 2.7, 0.25, 12 * 1.5 + 6.2 * 0.5]), np.array([0.5, 0.5, 0.5, 1.5, 0.5]) / 3600
+    found = log_likelihood(Arrivals.model_validate(law), times_s)
+    assert found == pytest.approx(float((stats.gamma(0.25, scale=4).logpdf(expected) + np.log(rates)).sum()))
 
 
 def test_the_likelihood_of_an_mmpp_is_the_product_of_its_matrices() -> None:
@@ -194,6 +202,16 @@ def test_instants_of_one_stamp_are_spread_over_its_resolution() -> None:
     assert untied(at_ns) == pytest.approx([0, 3, 4, 5, 6, 12])
     stamped: Ints = instants({"poisson": "4/s"}, 3000) // (3 * S) * (3 * S)
     assert {kind(fit.law)[0] for fit in best_fit(stamped)} >= {"poisson", "gamma"}
+
+
+def test_a_trace_may_count_from_1970() -> None:
+    at_ns = instants({"poisson": "50000/s"}, 1)
+    since_1970_ns = np.rint((at_ns / S + 1.7e9) * 1e9).astype(np.int64)
+    fits, same = best_fit(since_1970_ns), best_fit(at_ns)
+    assert (since_1970_ns[1:] == since_1970_ns[:-1]).any(), "doubles of 1.7e9 s are 240 ns apart: stamps are shared"
+    assert kind(fits[0].law)[0] == kind(same[0].law)[0] == "poisson"
+    for one, other in zip(fits, same, strict=True):
+        assert one.log_likelihood == pytest.approx(other.log_likelihood, rel=1e-3)
 
 
 @pytest.mark.parametrize("arrival_ns", [list(range(99)), [7] * 200], ids=["few", "all one"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,14 @@ def test_faults_name_file_line_and_finding(tmp_path: Path, text: str, said: str)
     with pytest.raises(SpecError) as caught:
         counts.load(path)
     assert str(caught.value) == f"{path}: {said}"
+
+
+def test_more_at_random_instants_than_memory_holds_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("count\n3\n1e9\n")
+    said = "count: must, once scaled, be at most 5e+07 in an interval for `within: uniform`, got 1e+08"
+    with pytest.raises(SpecError, match=re.escape(said)):
+        instants(law("uniform", scale=0.1), 600, base=tmp_path)
+    assert len(instants(law("uniform"), 60, base=tmp_path)) == 3, "a run that ends before it may"
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sim.curves import RateCurve, curve_of
 from sim.law_moments import expected_requests
 from sim.law_parts import kind
 from sim.laws import Arrivals
-from sim.time_change import Clock, crossing_s
+from sim.time_change import OperationalClock, crossing_s
 from tests.sim.point_processes import Floats, S, assert_mean, instants
 
 H = 3600.0
@@ -114,7 +114,7 @@ def test_the_curve_is_the_stated_rate(name: str) -> None:
 @each_case
 def test_the_change_of_time_is_inverted_to_the_nanosecond(name: str) -> None:
     curve = CASES[name].curve
-    clock = Clock.of(curve, round(CASES[name].seconds * S))
+    clock = OperationalClock.of(curve, round(CASES[name].seconds * S))
     units = np.linspace(0, clock.end - 3, 20_001).astype(np.int64)
     at_ns = clock.instants(units)
     assert (np.diff(at_ns) >= 0).all()

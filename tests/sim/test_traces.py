@@ -47,6 +47,11 @@ def test_scale_multiplies_the_rate(tmp_path: Path) -> None:
     assert arrival_ns.tolist() == [500_000_000, 1_500_000_000]
 
 
+def test_instants_that_a_scale_moves_beyond_int64_still_ascend(tmp_path: Path) -> None:
+    arrival_ns, _ = traces.load(write(tmp_path, "arrival_s\n0\n1\n10000\n4e9\n"), scale=1e-6)
+    assert arrival_ns.tolist() == [0, 10**15, 2**61, 2**61]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
