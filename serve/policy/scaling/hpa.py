@@ -18,7 +18,7 @@ from serve.policy.scaling.hpa_rates import (
     LIMIT_NONE,
     Behavior,
     Bounded,
-    Noted,
+    Timestamped,
     bounded,
     bounded_by_rules,
     longest_period_ns,
@@ -40,6 +40,7 @@ from serve.policy.scaling.hpa_replicas import (
     utilisation_replicas,
     value_replicas,
 )
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
 UTILISATION = "utilisation"
 POD_AVERAGE = "pod_average"
@@ -88,7 +89,7 @@ class HpaSettings:
     interval_ns : between ticks (--horizontal-pod-autoscaler-sync-period).
     tolerance : per direction since v1.33 (there part of `behavior`; before, one flag for both).
     behavior : rates and windows; None for an object without a `behavior` block.
-    down_window_ns : without one, the highest wish of this long counts (--...-downscale-stabilization).
+    down_window_ns : without one, the highest recommendation of this long counts (--...-downscale-stabilization).
     readiness : from when a young pod's CPU counts.
 
     Source: as of this module.
@@ -97,10 +98,10 @@ class HpaSettings:
     metrics: tuple[MetricTarget, ...]
     max_replicas: int
     min_replicas: int = 1
-    interval_ns: int = 15_000_000_000
+    interval_ns: int = 15 * SECOND_NS
     tolerance: Tolerance = DEFAULT_TOLERANCE
     behavior: Behavior | None = None
-    down_window_ns: int = 300_000_000_000
+    down_window_ns: int = 300 * SECOND_NS
     readiness: Readiness = DEFAULT_READINESS
 
 
@@ -157,17 +158,17 @@ class Hpa:
 
     def __init__(self, settings: HpaSettings) -> None:
         self._settings = settings
-        self._wishes: list[Noted] = []
-        self._ups: list[Noted] = []
-        self._downs: list[Noted] = []
+        self._recommendations: list[Timestamped] = []
+        self._ups: list[Timestamped] = []
+        self._downs: list[Timestamped] = []
 
     def decide(self, sample: HpaSample) -> Decision:
         """One reconciliation."""
         settings, current = self._settings, sample.spec_replicas
-        if not self._wishes:
-            # The replicas found at first count as a wish. Upstream notes it earlier in the same pass, so it is older
-            # than a window of 0.
-            self._wishes.append(Noted(sample.now_ns - 1, current))
+        if not self._recommendations:
+            # The replicas found at first count as a recommendation. Upstream notes it earlier in the same pass, so it
+            # is older than a window of 0.
+            self._recommendations.append(Timestamped(sample.now_ns - 1, current))
         if current == 0:
             return Decision(0, "switched off at zero replicas")
         if current > settings.max_replicas:
@@ -197,22 +198,26 @@ class Hpa:
             return Decision(kept.replicas, f"{kept.limit}: {kept.replicas}")
         if steady != best.replicas:
             direction = "downs" if steady > best.replicas else "ups"
-            window_s = self._window_ns(steady > best.replicas) / 1e9
+            window_s = self._window_ns(steady > best.replicas) / SECOND_NS
             return Decision(kept.replicas, f"held by the {window_s:g} s window of scale-{direction}")
         return Decision(kept.replicas, describe(target, best, current))
 
-    def _settle(self, current: int, wish: int, now_ns: int) -> tuple[int, Bounded]:
-        """The wish after the windows, and after the limits too; it is remembered as it was."""
+    def _settle(self, current: int, recommended: int, now_ns: int) -> tuple[int, Bounded]:
+        """The recommendation after the windows, and after the limits too; it is remembered as it was."""
         settings, behavior = self._settings, self._settings.behavior
         if behavior is None:
-            steady = stabilised_down(self._wishes, wish, now_ns, settings.down_window_ns)
+            steady = stabilised_down(self._recommendations, recommended, now_ns, settings.down_window_ns)
             kept = bounded(current, steady, settings.min_replicas, settings.max_replicas)
         else:
-            steady = stabilised(self._wishes, wish, current, now_ns, behavior.up.window_ns, behavior.down.window_ns)
+            steady = stabilised(
+                self._recommendations, recommended, current, now_ns, behavior.up.window_ns, behavior.down.window_ns
+            )
             kept = bounded_by_rules(
                 current, steady, settings.min_replicas, settings.max_replicas, behavior, self._ups, self._downs, now_ns
             )
-        remember(self._wishes, Noted(now_ns, wish), max(self._window_ns(False), self._window_ns(True)))
+        remember(
+            self._recommendations, Timestamped(now_ns, recommended), max(self._window_ns(False), self._window_ns(True))
+        )
         return steady, kept
 
     def _window_ns(self, is_down: bool) -> int:
@@ -226,6 +231,6 @@ class Hpa:
         if behavior is None:
             return
         if wanted > current:
-            remember(self._ups, Noted(now_ns, wanted - current), longest_period_ns(behavior.up))
+            remember(self._ups, Timestamped(now_ns, wanted - current), longest_period_ns(behavior.up))
         elif wanted < current:
-            remember(self._downs, Noted(now_ns, current - wanted), longest_period_ns(behavior.down))
+            remember(self._downs, Timestamped(now_ns, current - wanted), longest_period_ns(behavior.down))

@@ -1,8 +1,8 @@
-"""What the HPA makes of a wish: windows of stabilisation, rates of change, bounds.
+"""What the HPA makes of a recommendation: windows of stabilisation, rates of change, bounds.
 
 Pure functions of logs that the policy keeps. The comparisons at the very end of a window are upstream's, which
-differ: without a `behavior` block a wish exactly one window old still counts, with one it no longer does; nor does a
-change exactly one period old.
+differ: without a `behavior` block a recommendation exactly one window old still counts, with one it no longer does; nor
+does a change exactly one period old.
 
 Source: kubernetes/kubernetes, pkg/controller/podautoscaler/horizontal.go (stabilizeRecommendation*,
 convertDesiredReplicasWith*, calculateScale*Limit*, storeScaleEvent) and pkg/apis/autoscaling/v2/defaults.go; version
@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
 POLICY_PODS = "Pods"
 POLICY_PERCENT = "Percent"
@@ -42,7 +44,7 @@ class ScalingRules(NamedTuple):
 
     Parameters
     ----------
-    window_ns : the most cautious wish of this long counts.
+    window_ns : the most cautious recommendation of this long counts.
     policies : at least one.
     select : which policy decides: that of the largest change, of the smallest, or no change at all.
     """
@@ -52,9 +54,9 @@ class ScalingRules(NamedTuple):
     select: str = SELECT_MAX
 
 
-_PERIOD_NS = 15_000_000_000
+_PERIOD_NS = 15 * SECOND_NS
 UP_RULES = ScalingRules(0, (ScalingPolicy(POLICY_PODS, 4, _PERIOD_NS), ScalingPolicy(POLICY_PERCENT, 100, _PERIOD_NS)))
-DOWN_RULES = ScalingRules(300_000_000_000, (ScalingPolicy(POLICY_PERCENT, 100, _PERIOD_NS),))
+DOWN_RULES = ScalingRules(300 * SECOND_NS, (ScalingPolicy(POLICY_PERCENT, 100, _PERIOD_NS),))
 
 
 class Behavior(NamedTuple):
@@ -64,48 +66,55 @@ class Behavior(NamedTuple):
     down: ScalingRules = DOWN_RULES
 
 
-class Noted(NamedTuple):
-    """A wish for so many replicas, or a change by so many, at an instant."""
+class Timestamped(NamedTuple):
+    """A recommendation for so many replicas, or a change by so many, at an instant."""
 
     at_ns: int
     replicas: int
 
 
 class Bounded(NamedTuple):
-    """What is left of a wish, and which limit (LIMIT_*) cut it."""
+    """What is left of a recommendation, and which limit (LIMIT_*) cut it."""
 
     replicas: int
     limit: str
 
 
-def remember(log: list[Noted], noted: Noted, keep_ns: int) -> None:
-    """Write `noted` over the last entry that is older than `keep_ns`, or else append it.
+def remember(log: list[Timestamped], latest: Timestamped, keep_ns: int) -> None:
+    """Write `latest` over the last entry that is older than `keep_ns`, or else append it.
 
     Upstream reuses places so, one a time; an older entry that stays does count in a longer period of the other
     direction, hence the log is not simply trimmed.
     """
-    old = [index for index, entry in enumerate(log) if entry.at_ns < noted.at_ns - keep_ns]
+    old = [index for index, entry in enumerate(log) if entry.at_ns < latest.at_ns - keep_ns]
     if old:
-        log[old[-1]] = noted
+        log[old[-1]] = latest
     else:
-        log.append(noted)
+        log.append(latest)
 
 
-def stabilised_down(wishes: Sequence[Noted], wish: int, now_ns: int, window_ns: int) -> int:
-    """Without a `behavior` block: the highest wish of the window."""
-    return max([wish, *(entry.replicas for entry in wishes if entry.at_ns >= now_ns - window_ns)])
+def stabilised_down(recommendations: Sequence[Timestamped], recommended: int, now_ns: int, window_ns: int) -> int:
+    """Without a `behavior` block: the highest recommendation of the window."""
+    return max([recommended, *(entry.replicas for entry in recommendations if entry.at_ns >= now_ns - window_ns)])
 
 
 def stabilised(
-    wishes: Sequence[Noted], wish: int, current: int, now_ns: int, up_window_ns: int, down_window_ns: int
+    recommendations: Sequence[Timestamped],
+    recommended: int,
+    current: int,
+    now_ns: int,
+    up_window_ns: int,
+    down_window_ns: int,
 ) -> int:
-    """With one: not above the lowest wish of the one window, not below the highest of the other, else as it is."""
-    lowest = min([wish, *(entry.replicas for entry in wishes if entry.at_ns > now_ns - up_window_ns)])
-    highest = max([wish, *(entry.replicas for entry in wishes if entry.at_ns > now_ns - down_window_ns)])
+    """With one: `current`, but at least the lowest of the one window, and at most the highest of the other."""
+    lowest = min([recommended, *(entry.replicas for entry in recommendations if entry.at_ns > now_ns - up_window_ns)])
+    highest = max(
+        [recommended, *(entry.replicas for entry in recommendations if entry.at_ns > now_ns - down_window_ns)]
+    )
     return min(max(current, lowest), highest)
 
 
-def changed_within(changes: Sequence[Noted], now_ns: int, period_ns: int) -> int:
+def changed_within(changes: Sequence[Timestamped], now_ns: int, period_ns: int) -> int:
     """Sum of the changes of the last `period_ns`."""
     return sum(entry.replicas for entry in changes if entry.at_ns > now_ns - period_ns)
 
@@ -115,7 +124,9 @@ def longest_period_ns(rules: ScalingRules) -> int:
     return max(policy.period_ns for policy in rules.policies)
 
 
-def up_limit(current: int, ups: Sequence[Noted], downs: Sequence[Noted], rules: ScalingRules, now_ns: int) -> int:
+def up_limit(
+    current: int, ups: Sequence[Timestamped], downs: Sequence[Timestamped], rules: ScalingRules, now_ns: int
+) -> int:
     """Most replicas that the rules allow now; below `current` if more were added than they allow."""
     if rules.select == SELECT_DISABLED:
         return current
@@ -127,7 +138,9 @@ def up_limit(current: int, ups: Sequence[Noted], downs: Sequence[Noted], rules: 
     return min(limits) if rules.select == SELECT_MIN else max(limits)
 
 
-def down_limit(current: int, ups: Sequence[Noted], downs: Sequence[Noted], rules: ScalingRules, now_ns: int) -> int:
+def down_limit(
+    current: int, ups: Sequence[Timestamped], downs: Sequence[Timestamped], rules: ScalingRules, now_ns: int
+) -> int:
     """Fewest replicas that the rules allow now; above `current` if more were removed than they allow."""
     if rules.select == SELECT_DISABLED:
         return current
@@ -143,37 +156,37 @@ def legacy_up_limit(current: int) -> int:
     return max(2 * current, 4)
 
 
-def bounded(current: int, wish: int, min_replicas: int, max_replicas: int) -> Bounded:
-    """The wish within the bounds and the rate that hold without a `behavior` block."""
+def bounded(current: int, recommended: int, min_replicas: int, max_replicas: int) -> Bounded:
+    """The recommendation within the bounds and the rate that hold without a `behavior` block."""
     limit = legacy_up_limit(current)
-    if wish < min_replicas:
+    if recommended < min_replicas:
         return Bounded(min_replicas, LIMIT_MIN_REPLICAS)
-    if wish <= min(limit, max_replicas):
-        return Bounded(wish, LIMIT_NONE)
+    if recommended <= min(limit, max_replicas):
+        return Bounded(recommended, LIMIT_NONE)
     return Bounded(limit, LIMIT_UP_RATE) if limit < max_replicas else Bounded(max_replicas, LIMIT_MAX_REPLICAS)
 
 
 def bounded_by_rules(
     current: int,
-    wish: int,
+    recommended: int,
     min_replicas: int,
     max_replicas: int,
     behavior: Behavior,
-    ups: Sequence[Noted],
-    downs: Sequence[Noted],
+    ups: Sequence[Timestamped],
+    downs: Sequence[Timestamped],
     now_ns: int,
 ) -> Bounded:
-    """The wish within the bounds and the rates of a `behavior` block; a rate never reverses the direction."""
-    if wish > current:
+    """The recommendation within the bounds and the rates of a `behavior` block; a rate never reverses the direction."""
+    if recommended > current:
         highest = max(up_limit(current, ups, downs, behavior.up, now_ns), current)
-        if wish > min(highest, max_replicas):
+        if recommended > min(highest, max_replicas):
             if highest < max_replicas:
                 return Bounded(highest, LIMIT_UP_RATE)
             return Bounded(max_replicas, LIMIT_MAX_REPLICAS)
-    if wish < current:
+    if recommended < current:
         lowest = min(down_limit(current, ups, downs, behavior.down, now_ns), current)
-        if wish < max(lowest, min_replicas):
+        if recommended < max(lowest, min_replicas):
             if lowest > min_replicas:
                 return Bounded(lowest, LIMIT_DOWN_RATE)
             return Bounded(min_replicas, LIMIT_MIN_REPLICAS)
-    return Bounded(wish, LIMIT_NONE)
+    return Bounded(recommended, LIMIT_NONE)

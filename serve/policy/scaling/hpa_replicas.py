@@ -16,6 +16,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from serve.policy.scaling.nanoseconds import SECOND_NS
+
 REPLICAS_MAX = 2**31 - 1
 """Upstream's counts are int32 and stay at their maximum instead of overflowing."""
 
@@ -36,8 +38,8 @@ class Tolerance(NamedTuple):
 class Readiness(NamedTuple):
     """From when a pod's CPU is trusted, in ns after its start (two flags of kube-controller-manager)."""
 
-    cpu_initialization_ns: int = 300_000_000_000
-    initial_delay_ns: int = 30_000_000_000
+    cpu_initialization_ns: int = 300 * SECOND_NS
+    initial_delay_ns: int = 30 * SECOND_NS
 
 
 DEFAULT_TOLERANCE = Tolerance()

@@ -17,6 +17,7 @@ from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.hpa import AVERAGE_VALUE, Hpa, HpaSample, HpaSettings, MetricTarget, Reading
 from serve.policy.scaling.hpa_rates import Behavior
 from serve.policy.scaling.hpa_replicas import DEFAULT_TOLERANCE, Tolerance
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
 
 class KedaTrigger(NamedTuple):
@@ -34,7 +35,8 @@ class KedaSettings:
     ----------
     triggers : at least one; any of them makes it active.
     max_replicas, min_replicas : bounds of the HPA, whose minimum is at least 1; 0 lets the operator go to zero.
-    idle_replicas : replicas while nothing is active, below `min_replicas`; None to stay at the minimum.
+    idle_replicas : replicas while nothing is active; None to stay at the minimum. Upstream allows 0 only: the HPA
+        would bring any other count below `min_replicas` back to it.
     polling_interval_ns : between looks at the triggers.
     cooldown_ns : from the last poll that found one active until the step to zero (or idle).
     initial_cooldown_ns, created_ns : the same from its creation, while none has ever been active.
@@ -47,14 +49,14 @@ class KedaSettings:
     max_replicas: int = 100
     min_replicas: int = 0
     idle_replicas: int | None = None
-    polling_interval_ns: int = 30_000_000_000
-    cooldown_ns: int = 300_000_000_000
+    polling_interval_ns: int = 30 * SECOND_NS
+    cooldown_ns: int = 300 * SECOND_NS
     initial_cooldown_ns: int = 0
     created_ns: int = 0
-    hpa_interval_ns: int = 15_000_000_000
+    hpa_interval_ns: int = 15 * SECOND_NS
     tolerance: Tolerance = DEFAULT_TOLERANCE
     behavior: Behavior | None = None
-    down_window_ns: int = 300_000_000_000
+    down_window_ns: int = 300 * SECOND_NS
 
     @property
     def interval_ns(self) -> int:
@@ -111,7 +113,8 @@ def request_scale(
     if (idle is not None and current > idle) or (current > 0 and minimum == 0):
         if _has_cooled_down(settings, last_active_ns, now_ns):
             return Request(minimum if idle is None else idle, last_active_ns, "inactive for its whole cooldown")
-        return Request(current, last_active_ns, f"cooling down for {settings.cooldown_ns / 1e9:g} s")
+        cooldown_ns = settings.initial_cooldown_ns if last_active_ns is None else settings.cooldown_ns
+        return Request(current, last_active_ns, f"cooling down for {cooldown_ns / SECOND_NS:g} s")
     if idle is None and current < minimum:
         return Request(minimum, last_active_ns, f"below its minimum of {minimum}")
     return Request(current, last_active_ns, "no trigger is active")

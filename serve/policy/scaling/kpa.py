@@ -12,9 +12,10 @@ from enum import Enum
 from typing import NamedTuple
 
 from serve.policy.scaling.decision import Decision
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
-SECOND_NS = 10**9
 UNKNOWN = -1  # What is recommended before any data: nothing.
+TARGET_MIN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,10 @@ class Step(NamedTuple):
 def metric_target(rps: bool, concurrency: int, target: float | None, utilization: float = 0.7) -> tuple[float, float]:
     """(target, capacity) of a replica for at most `concurrency` at once (0: any) and the user's own `target`."""
     default = 200.0 if rps else float(concurrency or 100)
-    capacity = default if target is None else target if rps or not concurrency else min(target, default)
-    return max(0.01, capacity * utilization), capacity
+    capacity = default if target is None else target
+    if concurrency and not rps:
+        capacity = min(capacity, default)
+    return max(TARGET_MIN, capacity * utilization), capacity
 
 
 def desired_replicas(settings: KpaSettings, value: float, ready: int, reachable: bool) -> int:
@@ -122,7 +125,7 @@ def next_activity(activity: Activity, wanted: int, ready: int, min_ready: int) -
 
 
 def to_zero(settings: KpaSettings, status: Status) -> Step:
-    """What becomes of the wish for no replica: idle first, then the buffer in the path, then zero."""
+    """What becomes of a recommendation of none: idle first, then the buffer in the path, then zero."""
     grace_ns, retention_ns = settings.scale_to_zero_grace_ns, settings.pod_retention_ns if status.reachable else 0
     if not settings.scale_to_zero:
         return Step(1, True, "no traffic, scale to zero is off")
@@ -185,7 +188,7 @@ class Kpa:
         ticks = math.ceil(settings.scale_down_delay_ns / settings.tick_ns)
         self._delay = MaxWindow(ticks) if ticks > 0 else None
         burst = settings.target_burst_capacity
-        self._excess = int(settings.capacity - burst) if burst > 0 else int(burst)
+        self._excess = int(settings.initial_replicas * settings.capacity - burst) if burst > 0 else int(burst)
         self._recommended = Decision(UNKNOWN, "no data yet")
         self._activity = Activity.ACTIVATING
         self._activity_since_ns: int | None = None
@@ -228,7 +231,7 @@ class Kpa:
         return Decision(wanted, reason)
 
     def _panicking(self, now_ns: int, load: float) -> bool:
-        """Whether this tick is in panic; `load` is the panic window's wish over the ready replicas."""
+        """Whether this tick is in panic; `load` is the panic window's desired count over the ready replicas."""
         if load >= self.settings.panic_threshold:
             self.panic_since_ns = now_ns
         elif self.panic_since_ns is not None and self.panic_since_ns + self.settings.stable_window_ns < now_ns:

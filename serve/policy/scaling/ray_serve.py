@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from serve.policy.scaling.decision import Decision
-
-SECOND_NS = 10**9
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +79,13 @@ def cold_start(settings: RayServeSettings, sample: RayServeSample) -> int:
 
 
 def raw_replicas(settings: RayServeSettings, sample: RayServeSample) -> float:
-    """The wish before gains, in upstream's order of operations; at least one replica must run."""
+    """The desired count before gains, in upstream's order of operations; at least one replica must run."""
     error_ratio = sample.ongoing / (settings.target_ongoing_requests * sample.running)
     return sample.running * error_ratio
 
 
 def apply_scaling_factors(settings: RayServeSettings, desired: float, running: int) -> int:
-    """The wish with the gain on its distance from what runs; a wish downwards moves by at least one."""
+    """The desired count with the gain on its distance from what runs; downwards it moves by at least one."""
     delta = desired - running
     factor = upscaling_factor(settings) if delta > 0 else downscaling_factor(settings)
     scaled = math.ceil(running + factor * delta)
@@ -101,10 +100,10 @@ def apply_bounds(settings: RayServeSettings, replicas: int) -> int:
 
 
 def apply_delay_logic(settings: RayServeSettings, desired: int, target: int, counter: int) -> tuple[int, int]:
-    """(replicas, counter): the wish once it has had the same direction for longer than its delay, else `target`.
+    """(replicas, counter): the desired count after longer than its delay in one direction, else `target`.
 
-    The counter is positive while the wish is upwards, negative while it is downwards. What is acted on is the last
-    wish, whatever the ones before it were. Zero is reached from one replica only.
+    The counter is positive while it is upwards, negative while it is downwards. What is acted on is the last
+    one, whatever the ones before it were. Zero is reached from one replica only.
     """
     if desired > target:
         counter = max(counter, 0) + 1
@@ -147,7 +146,7 @@ class RayServe:
         return Decision(bounded, reason)
 
     def _reason(self, load: str, desired: int, target: int) -> str:
-        """Why the wish was acted on, or is still counted."""
+        """Why the desired count was acted on, or is still counted."""
         if desired == target:
             return f"as wanted: {load}"
         if self.counter == 0:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from serve.policy.scaling.decision import Decision
+from serve.policy.scaling.nanoseconds import MINUTE_NS
 
-MINUTE_NS = 60 * 10**9
 DAY_NS = 24 * 60 * MINUTE_NS
 WEEK_NS = 7 * DAY_NS
 EPOCH_NS = 3 * DAY_NS

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SECOND_NS = 10**9
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ class SkyServe:
     def decide(self, sample: SkyServeSample) -> SkyServeDecision:
         """Replicas to set at this decision."""
         settings = self.settings
-        wish = replicas_by_rate(settings, sample.requests)
-        reason = self._move(wish, f"{sample.requests} requests in {settings.qps_window_ns / SECOND_NS:g} s")
+        desired = replicas_by_rate(settings, sample.requests)
+        reason = self._move(desired, f"{sample.requests} requests in {settings.qps_window_ns / SECOND_NS:g} s")
         if settings.base_ondemand_fallback_replicas == 0 and not settings.dynamic_ondemand_fallback:
             return SkyServeDecision(self.target + settings.overprovision, reason, 0)
         spot, on_demand = fallback(settings, self.target, sample.ready_spot)
@@ -107,24 +107,24 @@ class SkyServe:
             return self.settings.no_replica_interval_ns
         return self.settings.interval_ns
 
-    def _move(self, wish: int, load: str) -> str:
-        """Bring the target to `wish` if it was wanted long enough, from zero at once; why it is where it is."""
+    def _move(self, desired: int, load: str) -> str:
+        """Bring the target to `desired` if it was wanted long enough, from zero at once; why it is where it is."""
         upscales = self.settings.upscale_delay_ns // self.settings.interval_ns
         downscales = self.settings.downscale_delay_ns // self.settings.interval_ns
-        if wish == self.target:
+        if desired == self.target:
             self.upscale_counter = self.downscale_counter = 0
             return f"as wanted: {load}"
         if self.target == 0:
-            self.target = wish
+            self.target = desired
             return f"from zero: {load}"
-        if wish > self.target:
+        if desired > self.target:
             self.upscale_counter, self.downscale_counter = self.upscale_counter + 1, 0
             if self.upscale_counter < upscales:
-                return f"wants {wish}, {self.upscale_counter} of {upscales} decisions: {load}"
+                return f"wants {desired}, {self.upscale_counter} of {upscales} decisions: {load}"
         else:
             self.upscale_counter, self.downscale_counter = 0, self.downscale_counter + 1
             if self.downscale_counter < downscales:
-                return f"wants {wish}, {self.downscale_counter} of {downscales} decisions: {load}"
+                return f"wants {desired}, {self.downscale_counter} of {downscales} decisions: {load}"
         self.upscale_counter = self.downscale_counter = 0
-        self.target = wish
+        self.target = desired
         return load

@@ -24,8 +24,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from serve.policy.scaling.decision import Decision
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
-SECOND_NS = 10**9
+ROUNDING = 1e-12
+"""Relative; a ratio this far above a whole number of replicas is that number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ class TargetTrackingSample(NamedTuple):
 
 
 def proportional(replicas: int, metric: float, target: float) -> int:
-    """Replicas that would bring the average per replica to the target."""
-    return math.ceil(replicas * metric / target)
+    """Replicas that would bring the average per replica to the target, but for the rounding of floats."""
+    return math.ceil(replicas * metric / target * (1 - ROUNDING))
 
 
 class TargetTracking:

@@ -25,35 +25,15 @@ from serve.policy.scaling.hpa import (
     Reading,
 )
 from serve.policy.scaling.hpa_rates import DOWN_RULES, POLICY_PERCENT, UP_RULES, Behavior, ScalingPolicy
-from serve.policy.scaling.hpa_replicas import Pod, PodMetric, Readiness, Tolerance
+from serve.policy.scaling.hpa_replicas import PodMetric, Tolerance
+from serve.policy.scaling.nanoseconds import SECOND_NS
+from tests.serve.scaling.pods import NOW, READINESS, pods_of
 
-SECOND = 10**9
-NOW = 100_000 * SECOND
-READINESS = Readiness(cpu_initialization_ns=120 * SECOND, initial_delay_ns=10 * SECOND)
 FAILED = Reading()
 
 
-def _pods(requests: list[int], **marks: tuple[int, ...]) -> tuple[Pod, ...]:
-    """Pods that have been ready for long, apart from those whose index is marked."""
-
-    def is_(word: str, index: int) -> bool:
-        return index in marks.get(word, ())
-
-    return tuple(
-        Pod(
-            started_ns=NOW if is_("hot", index) else 0,
-            ready_changed_ns=NOW if is_("hot", index) else 0,
-            ready=not is_("unready", index),
-            finished=is_("failed", index),
-            deleting=is_("deleting", index),
-            request_milli=request,
-        )
-        for index, request in enumerate(requests)
-    )
-
-
 def _per_pod(levels: list[int], pods: int) -> Reading:
-    known = [PodMetric(level, NOW, 60 * SECOND) for level in levels]
+    known = [PodMetric(level, NOW, 60 * SECOND_NS) for level in levels]
     return Reading(per_pod=(*known, *([None] * (pods - len(known)))))
 
 
@@ -78,15 +58,15 @@ def _cpu(
         bounds[0],
         tolerance=tolerance or Tolerance(),
         behavior=behavior,
-        down_window_ns=window_s * SECOND,
+        down_window_ns=window_s * SECOND_NS,
         readiness=READINESS,
     )
-    sample = HpaSample(NOW, spec, spec, (_per_pod(levels, len(amounts)),), _pods(amounts, **marks))
+    sample = HpaSample(NOW, spec, spec, (_per_pod(levels, len(amounts)),), pods_of(amounts, **marks))
     return pytest.param(settings, sample, *expected, id=name)
 
 
 UP, DOWN, MIXED = [300, 500, 700], [100, 300, 500, 250, 250], [900, 1000, 1100]
-SEVENFOLD = Behavior(up=UP_RULES._replace(policies=(ScalingPolicy(POLICY_PERCENT, 700, 60 * SECOND),)))
+SEVENFOLD = Behavior(up=UP_RULES._replace(policies=(ScalingPolicy(POLICY_PERCENT, 700, 60 * SECOND_NS),)))
 HELD = "held by the 300 s window of scale-downs"
 
 CPU = [
@@ -146,52 +126,58 @@ def test_one_tick_with_cpu(settings: HpaSettings, sample: HpaSample, wanted: int
 
 
 OTHER = [
-    pytest.param(POD_AVERAGE, 15000, [20000, 10000, 30000], (2, 6), 3, 4, id="scale up custom metric"),
+    pytest.param(POD_AVERAGE, 15000, [20000, 10000, 30000], (2, 6), 3, 4, {}, id="scale up custom metric"),
     pytest.param(
-        POD_AVERAGE, 15000, [50000, 10000, 30000], (2, 6), 3, 6,
+        POD_AVERAGE, 15000, [50000, 10000, 30000], (2, 6), 3, 6, {"unready": (2,), "hot": (2,)},
         id="unready and hot cpu pods do not reduce scale for custom metric",
     ),
     pytest.param(
-        POD_AVERAGE, 15000, [50000, 15000, 30000], (2, 6), 3, 6,
+        POD_AVERAGE, 15000, [50000, 15000, 30000], (2, 6), 3, 6, {"unready": (0, 2), "hot": (0, 2)},
         id="unready and hot cpu pods scale to max with scaling limited condition",
     ),
-    pytest.param(VALUE, 15000, 20000, (2, 6), 3, 4, id="scale up object metric with value target"),
+    pytest.param(VALUE, 15000, 20000, (2, 6), 3, 4, {}, id="scale up object metric with value target"),
     pytest.param(
-        AVERAGE_VALUE, 10000, 40000, (2, 6), 3, 4, id="scale up per-pod object metric with average value target",
+        AVERAGE_VALUE, 10000, 40000, (2, 6), 3, 4, {}, id="scale up per-pod object metric with average value target",
     ),
-    pytest.param(VALUE, 15000, 20000, (0, 6), 0, 0, id="scale up from zero with feature gate disabled"),
-    pytest.param(VALUE, 6666, 8600, (2, 6), 3, 4, id="scale up external metric with value target"),
+    pytest.param(VALUE, 15000, 20000, (0, 6), 0, 0, {}, id="scale up from zero with feature gate disabled"),
+    pytest.param(VALUE, 6666, 8600, (2, 6), 3, 4, {}, id="scale up external metric with value target"),
     pytest.param(
-        AVERAGE_VALUE, 2222, 8600, (2, 6), 3, 4, id="scale up external metric with per-pod average value target",
+        AVERAGE_VALUE, 2222, 8600, (2, 6), 3, 4, {}, id="scale up external metric with per-pod average value target",
     ),
-    pytest.param(POD_AVERAGE, 20000, [12000] * 5, (2, 6), 5, 3, id="scale down pods metric"),
-    pytest.param(VALUE, 20000, 12000, (2, 6), 5, 3, id="scale down object metric with value target"),
-    pytest.param(VALUE, 20000, 0, (0, 6), 5, 0, id="scale down to zero object metric with feature gate disabled"),
+    pytest.param(POD_AVERAGE, 20000, [12000] * 5, (2, 6), 5, 3, {}, id="scale down pods metric"),
+    pytest.param(VALUE, 20000, 12000, (2, 6), 5, 3, {}, id="scale down object metric with value target"),
+    pytest.param(VALUE, 20000, 0, (0, 6), 5, 0, {}, id="scale down to zero object metric with feature gate disabled"),
     pytest.param(
-        AVERAGE_VALUE, 20000, 60000, (2, 6), 5, 3, id="scale down per-pod object metric with average value target",
+        AVERAGE_VALUE, 20000, 60000, (2, 6), 5, 3, {}, id="scale down per-pod object metric with average value target",
     ),
-    pytest.param(VALUE, 14400, 8600, (2, 6), 5, 3, id="scale down external metric with value target"),
+    pytest.param(VALUE, 14400, 8600, (2, 6), 5, 3, {}, id="scale down external metric with value target"),
     pytest.param(
-        AVERAGE_VALUE, 3000, 8600, (2, 6), 5, 3, id="scale down per-pod external metric with average value target",
+        AVERAGE_VALUE, 3000, 8600, (2, 6), 5, 3, {}, id="scale down per-pod external metric with average value target",
     ),
-    pytest.param(POD_AVERAGE, 20000, [20000, 20001, 21000], (1, 5), 3, 3, id="pods metric within tolerance"),
-    pytest.param(VALUE, 20000, 20050, (1, 5), 3, 3, id="object metric with value target within tolerance"),
-    pytest.param(VALUE, 8666, 8600, (2, 6), 4, 4, id="external metric with value target within tolerance"),
+    pytest.param(POD_AVERAGE, 20000, [20000, 20001, 21000], (1, 5), 3, 3, {}, id="pods metric within tolerance"),
+    pytest.param(VALUE, 20000, 20050, (1, 5), 3, 3, {}, id="object metric with value target within tolerance"),
+    pytest.param(VALUE, 8666, 8600, (2, 6), 4, 4, {}, id="external metric with value target within tolerance"),
     pytest.param(
-        AVERAGE_VALUE, 2200, 8600, (2, 6), 4, 4,
+        AVERAGE_VALUE, 2200, 8600, (2, 6), 4, 4, {},
         id="per-pod external metric with average value target within tolerance",
     ),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "target", "levels", "bounds", "spec", "wanted"), OTHER)
+@pytest.mark.parametrize(("kind", "target", "levels", "bounds", "spec", "wanted", "marks"), OTHER)
 def test_one_tick_with_another_metric(
-    kind: str, target: int, levels: int | list[int], bounds: tuple[int, int], spec: int, wanted: int
+    kind: str,
+    target: int,
+    levels: int | list[int],
+    bounds: tuple[int, int],
+    spec: int,
+    wanted: int,
+    marks: dict[str, tuple[int, ...]],
 ) -> None:
-    """No pod is unready here: that pods metrics ignore it is in test_hpa_replicas."""
-    settings = HpaSettings((MetricTarget(kind, target),), bounds[1], bounds[0], down_window_ns=0)
+    settings = HpaSettings((MetricTarget(kind, target),), bounds[1], bounds[0], down_window_ns=0, readiness=READINESS)
     reading = Reading(total_milli=levels) if isinstance(levels, int) else _per_pod(levels, spec)
-    assert Hpa(settings).decide(HpaSample(NOW, spec, spec, (reading,), _pods([1000] * spec))).wanted == wanted
+    sample = HpaSample(NOW, spec, spec, (reading,), pods_of([1000] * spec, **marks))
+    assert Hpa(settings).decide(sample).wanted == wanted
 
 
 SHORT = "no scale-down while 1 of 2 metrics cannot be read"
@@ -215,7 +201,7 @@ def test_of_several_metrics(levels: list[int], target: int, other: Reading, want
     spec = len(levels) or 3
     metrics = (MetricTarget(UTILISATION, target, is_cpu=True), MetricTarget(AVERAGE_VALUE, 1000))
     settings = HpaSettings(metrics, 6, 2, down_window_ns=0, readiness=READINESS)
-    decision = Hpa(settings).decide(HpaSample(NOW, spec, spec, (_per_pod(levels, spec), other), _pods([1000] * spec)))
+    decision = Hpa(settings).decide(HpaSample(NOW, spec, spec, (_per_pod(levels, spec), other), pods_of([1000] * spec)))
     assert decision.wanted == wanted
     assert reason in decision.reason
 

@@ -23,9 +23,9 @@ from serve.policy.scaling.hpa_rates import (
     SELECT_MIN,
     UP_RULES,
     Behavior,
-    Noted,
     ScalingPolicy,
     ScalingRules,
+    Timestamped,
     bounded,
     bounded_by_rules,
     changed_within,
@@ -33,9 +33,8 @@ from serve.policy.scaling.hpa_rates import (
     legacy_up_limit,
     up_limit,
 )
-
-SECOND = 10**9
-NOW = 100_000 * SECOND
+from serve.policy.scaling.nanoseconds import SECOND_NS
+from tests.serve.scaling.pods import NOW
 
 # DesiredWithinRange, TooManyReplicas, TooFewReplicas, ScaleUpLimit and ScaleDownLimit in upstream's conditions.
 IN, MANY, FEW, FAST, SLOW = LIMIT_NONE, LIMIT_MAX_REPLICAS, LIMIT_MIN_REPLICAS, LIMIT_UP_RATE, LIMIT_DOWN_RATE
@@ -45,21 +44,21 @@ def _rules(pods: int, pods_period_s: int, percent: int = 0, percent_period_s: in
     """Upstream's generateScalingRules: the policies that are not 0, the larger change wins."""
     policies = []
     if pods:
-        policies.append(ScalingPolicy(POLICY_PODS, pods, pods_period_s * SECOND))
+        policies.append(ScalingPolicy(POLICY_PODS, pods, pods_period_s * SECOND_NS))
     if percent:
-        policies.append(ScalingPolicy(POLICY_PERCENT, percent, percent_period_s * SECOND))
+        policies.append(ScalingPolicy(POLICY_PERCENT, percent, percent_period_s * SECOND_NS))
     return ScalingRules(0, tuple(policies))
 
 
-def _spread(changes: list[int], period_s: int) -> list[Noted]:
+def _spread(changes: list[int], period_s: int) -> list[Timestamped]:
     """Upstream's generateEventsUniformDistribution: each change in the middle of its share of the last `period_s`."""
     share = period_s / len(changes)
     ages = [int(period_s - share * (index + 1) + share / 2) for index in range(len(changes))]
-    return [Noted(NOW - age * SECOND, change) for age, change in zip(ages, changes, strict=True)]
+    return [Timestamped(NOW - age * SECOND_NS, change) for age, change in zip(ages, changes, strict=True)]
 
 
 @pytest.mark.parametrize(
-    ("current", "wish", "bounds", "expected", "limit"),
+    ("current", "recommended", "bounds", "expected", "limit"),
     [
         pytest.param(5, 7, (3, 8), 7, IN, id="prenormalized desired replicas within range"),
         pytest.param(3, 1, (2, 8), 2, FEW, id="prenormalized desired replicas < minReplicas"),
@@ -73,9 +72,9 @@ def _spread(changes: list[int], period_s: int) -> list[Noted]:
     ],
 )
 def test_bounds_without_a_behavior_block(
-    current: int, wish: int, bounds: tuple[int, int], expected: int, limit: str
+    current: int, recommended: int, bounds: tuple[int, int], expected: int, limit: str
 ) -> None:
-    assert bounded(current, wish, *bounds) == (expected, limit)
+    assert bounded(current, recommended, *bounds) == (expected, limit)
 
 
 @pytest.mark.parametrize(("current", "limit"), [(0, 4), (1, 4), (2, 4), (3, 6), (100, 200)])
@@ -86,16 +85,18 @@ def test_without_a_behavior_block_a_tick_doubles_or_reaches_four(current: int, l
 def _case(
     name: str,
     current: int,
-    wish: int,
+    recommended: int,
     expected: int,
     limit: str,
     bounds: tuple[int, int] = (1, 1000),
     up: ScalingRules = UP_RULES,
     down: ScalingRules = DOWN_RULES,
-    ups: list[Noted] | None = None,
-    downs: list[Noted] | None = None,
+    ups: list[Timestamped] | None = None,
+    downs: list[Timestamped] | None = None,
 ) -> Any:
-    return pytest.param(current, wish, bounds, Behavior(up, down), ups or [], downs or [], expected, limit, id=name)
+    return pytest.param(
+        current, recommended, bounds, Behavior(up, down), ups or [], downs or [], expected, limit, id=name
+    )
 
 
 GROWN = _spread([1, 5, 9], 120)
@@ -206,19 +207,19 @@ SCALING_WITH_RULES = [
 
 
 @pytest.mark.parametrize(
-    ("current", "wish", "bounds", "behavior", "ups", "downs", "expected", "limit"), SCALING_WITH_RULES
+    ("current", "recommended", "bounds", "behavior", "ups", "downs", "expected", "limit"), SCALING_WITH_RULES
 )
 def test_scaling_with_rules(
     current: int,
-    wish: int,
+    recommended: int,
     bounds: tuple[int, int],
     behavior: Behavior,
-    ups: list[Noted],
-    downs: list[Noted],
+    ups: list[Timestamped],
+    downs: list[Timestamped],
     expected: int,
     limit: str,
 ) -> None:
-    assert bounded_by_rules(current, wish, *bounds, behavior, ups, downs, NOW) == (expected, limit)
+    assert bounded_by_rules(current, recommended, *bounds, behavior, ups, downs, NOW) == (expected, limit)
 
 
 SMALLEST = _rules(2, 60, 50, 60)._replace(select=SELECT_MIN)
@@ -239,6 +240,6 @@ def test_a_disabled_direction_keeps_the_replicas_whatever_happened() -> None:
     assert bounded_by_rules(5, 1, 1, 10, Behavior(down=off), [], [], NOW) == (5, LIMIT_DOWN_RATE)
 
 
-@pytest.mark.parametrize(("age_ns", "counted"), [(0, 3), (60 * SECOND - 1, 3), (60 * SECOND, 0)])
+@pytest.mark.parametrize(("age_ns", "counted"), [(0, 3), (60 * SECOND_NS - 1, 3), (60 * SECOND_NS, 0)])
 def test_a_change_exactly_one_period_old_no_longer_counts(age_ns: int, counted: int) -> None:
-    assert changed_within([Noted(NOW - age_ns, 3)], NOW, 60 * SECOND) == counted
+    assert changed_within([Timestamped(NOW - age_ns, 3)], NOW, 60 * SECOND_NS) == counted

@@ -17,7 +17,6 @@ from serve.policy.scaling.hpa_replicas import (
     Pod,
     PodMetric,
     Proposal,
-    Readiness,
     Row,
     Tolerance,
     average_replicas,
@@ -25,35 +24,13 @@ from serve.policy.scaling.hpa_replicas import (
     pod_rows,
     utilisation_replicas,
 )
-
-SECOND = 10**9
-NOW = 100_000 * SECOND
-READINESS = Readiness(cpu_initialization_ns=120 * SECOND, initial_delay_ns=10 * SECOND)
-
-
-def _pods(requests: list[int], marks: dict[str, tuple[int, ...]]) -> tuple[Pod, ...]:
-    """Old, ready pods, apart from those whose index is marked."""
-
-    def is_(word: str, index: int) -> bool:
-        return index in marks.get(word, ())
-
-    return tuple(
-        Pod(
-            started_ns=NOW if is_("hot", index) else 0,
-            ready_changed_ns=0,
-            ready=not is_("unready", index),
-            pending=is_("pending", index),
-            finished=is_("failed", index),
-            deleting=is_("deleting", index),
-            request_milli=request,
-        )
-        for index, request in enumerate(requests)
-    )
+from serve.policy.scaling.nanoseconds import SECOND_NS
+from tests.serve.scaling.pods import NOW, READINESS, pods_of
 
 
 def _metrics(levels: list[int], pods: int) -> list[PodMetric | None]:
     """Upstream's samples end at the beginning of time and are a minute long; pods beyond `levels` have none."""
-    known = [PodMetric(level, 0, 60 * SECOND) for level in levels]
+    known = [PodMetric(level, 0, 60 * SECOND_NS) for level in levels]
     return [*known, *([None] * (pods - len(known)))]
 
 
@@ -71,7 +48,7 @@ def _case(
     """`requests` may be a number of pods; `current` is that number unless given."""
     amounts = [request] * requests if isinstance(requests, int) else requests
     replicas = len(amounts) if current is None else current
-    return pytest.param(replicas, _pods(amounts, marks), levels, target, tolerance, expected, id=name)
+    return pytest.param(replicas, pods_of(amounts, **marks), levels, target, tolerance, expected, id=name)
 
 
 UP = [600, 1000, 1400]

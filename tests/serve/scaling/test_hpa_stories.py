@@ -14,9 +14,9 @@ from serve.policy.scaling.hpa_rates import (
     Behavior,
     ScalingPolicy,
 )
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
-SECOND = 10**9
-TICK = 15 * SECOND
+TICK = 15 * SECOND_NS
 
 
 def _settings(behavior: Behavior | None = None, min_replicas: int = 1, max_replicas: int = 100) -> HpaSettings:
@@ -49,7 +49,9 @@ def _up(*policies: ScalingPolicy, select: str = "Max", window_ns: int = 0) -> Be
     [
         pytest.param(None, [4, 8, 16, 32, 64, 100], id="no behavior block"),
         pytest.param(Behavior(), [5, 10, 20, 40, 80, 100], id="an empty behavior block"),
-        pytest.param(_up(ScalingPolicy(POLICY_PODS, 4, 60 * SECOND)), [5, 5, 5, 5, 9, 9], id="four pods in any minute"),
+        pytest.param(
+            _up(ScalingPolicy(POLICY_PODS, 4, 60 * SECOND_NS)), [5, 5, 5, 5, 9, 9], id="four pods in any minute"
+        ),
         pytest.param(
             _up(ScalingPolicy(POLICY_PERCENT, 10, TICK)), [2, 3, 4, 5, 6, 7], id="ten per cent, rounded up, a tick"
         ),
@@ -61,17 +63,17 @@ def test_from_one_replica_to_a_hundred(behavior: Behavior | None, wanted: list[i
 
 
 @pytest.mark.parametrize(("behavior", "ticks"), [(None, 21), (Behavior(), 20)])
-def test_a_fall_of_the_load_waits_for_the_window_to_forget_the_last_high_wish(
+def test_a_fall_of_the_load_waits_for_the_window_to_forget_the_last_high_recommendation(
     behavior: Behavior | None, ticks: int
 ) -> None:
-    """The last wish for four is at 0 s. At 300 s, the window's very end, only a behavior block has forgotten it."""
+    """The last one for four is at 0 s. At 300 s, the window's very end, only a behavior block has forgotten it."""
     _, decisions = _run(Hpa(_settings(behavior)), 4, [4] + [1] * ticks)
     assert [decision.wanted for decision in decisions] == [4] * ticks + [1]
     assert {decision.reason for decision in decisions[1:ticks]} == {"held by the 300 s window of scale-downs"}
 
 
-def test_the_replicas_found_at_first_are_a_wish_too() -> None:
-    """Noted an instant before the first tick, they are forgotten at 300 s, where a wish of 0 s would still count."""
+def test_the_replicas_found_at_first_are_a_recommendation_too() -> None:
+    """Dated an instant before the first tick, they are forgotten at 300 s, where one of 0 s would still count."""
     assert _wanted(Hpa(_settings()), 4, [1] * 21) == [4] * 20 + [1]
 
 
@@ -85,9 +87,9 @@ def test_after_the_window_a_fall_may_be_of_any_size_but_for_the_minimum() -> Non
     assert _wanted(Hpa(settings), 90, [0] * 21)[-2:] == [90, 3]
 
 
-def test_a_window_of_scale_ups_takes_the_lowest_wish() -> None:
-    """The load is up from 15 s on; the wish for two of 0 s counts until 60 s."""
-    behavior = _up(*UP_RULES.policies, window_ns=60 * SECOND)
+def test_a_window_of_scale_ups_takes_the_lowest_recommendation() -> None:
+    """The load is up from 15 s on; the recommendation for two of 0 s counts until 60 s."""
+    behavior = _up(*UP_RULES.policies, window_ns=60 * SECOND_NS)
     _, decisions = _run(Hpa(_settings(behavior)), 2, [2, 6, 6, 6, 6])
     assert [decision.wanted for decision in decisions] == [2, 2, 2, 2, 6]
     assert decisions[2].reason == "held by the 60 s window of scale-ups"
@@ -111,7 +113,7 @@ def test_out_of_bounds_it_moves_at_once_past_windows_and_rates() -> None:
 
 def test_the_same_samples_give_the_same_decisions_again() -> None:
     loads = [1, 30, 30, 7, 0, 0, 90, 2, *([1] * 40), 12]
-    for behavior in (None, Behavior(), _up(ScalingPolicy(POLICY_PODS, 4, 60 * SECOND))):
+    for behavior in (None, Behavior(), _up(ScalingPolicy(POLICY_PODS, 4, 60 * SECOND_NS))):
         samples, decisions = _run(Hpa(_settings(behavior)), 1, loads)
         replay = Hpa(_settings(behavior))
         assert [replay.decide(sample) for sample in samples] == decisions

@@ -19,7 +19,6 @@ from serve.policy.scaling.hpa_replicas import (
     Pod,
     PodMetric,
     Proposal,
-    Readiness,
     Row,
     Tolerance,
     average_value_replicas,
@@ -27,10 +26,9 @@ from serve.policy.scaling.hpa_replicas import (
     pod_rows,
     value_replicas,
 )
+from serve.policy.scaling.nanoseconds import SECOND_NS
+from tests.serve.scaling.pods import NOW, READINESS
 
-SECOND = 10**9
-NOW = 100_000 * SECOND
-READINESS = Readiness(cpu_initialization_ns=120 * SECOND, initial_delay_ns=10 * SECOND)
 INT64_MAX = 2**63 - 1
 USUAL = DEFAULT_TOLERANCE
 FINE = Tolerance(0.1, 0.01)
@@ -107,12 +105,12 @@ def test_an_average_value_stays_an_int32(target: int, expected: int) -> None:
 
 def _aged(age_s: int | None, changed_s: int | None, ready: bool = True) -> Pod:
     """Started and last changed so many seconds ago."""
-    started_ns = None if age_s is None else NOW - age_s * SECOND
-    return Pod(started_ns, None if changed_s is None else NOW - changed_s * SECOND, ready)
+    started_ns = None if age_s is None else NOW - age_s * SECOND_NS
+    return Pod(started_ns, None if changed_s is None else NOW - changed_s * SECOND_NS, ready)
 
 
 def _sample(ago_s: int = 0, window_s: int = 0) -> PodMetric:
-    return PodMetric(1, NOW - ago_s * SECOND, window_s * SECOND)
+    return PodMetric(1, NOW - ago_s * SECOND_NS, window_s * SECOND_NS)
 
 
 NEW = Pod(None, None)

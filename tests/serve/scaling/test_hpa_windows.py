@@ -12,31 +12,30 @@ import pytest
 from serve.policy.scaling.hpa_rates import (
     POLICY_PERCENT,
     POLICY_PODS,
-    Noted,
     ScalingPolicy,
     ScalingRules,
+    Timestamped,
     changed_within,
     longest_period_ns,
     remember,
     stabilised,
     stabilised_down,
 )
+from serve.policy.scaling.nanoseconds import SECOND_NS
+from tests.serve.scaling.pods import NOW
 
-SECOND = 10**9
-NOW = 100_000 * SECOND
 
-
-def _log(*entries: tuple[int, int]) -> list[Noted]:
+def _log(*entries: tuple[int, int]) -> list[Timestamped]:
     """Entries of (replicas, seconds ago)."""
-    return [Noted(NOW - ago_s * SECOND, replicas) for replicas, ago_s in entries]
+    return [Timestamped(NOW - ago_s * SECOND_NS, replicas) for replicas, ago_s in entries]
 
 
-def _replicas(log: list[Noted]) -> list[int]:
+def _replicas(log: list[Timestamped]) -> list[int]:
     return [entry.replicas for entry in log]
 
 
 @pytest.mark.parametrize(
-    ("wishes", "wish", "expected", "after"),
+    ("recommendations", "recommended", "expected", "after"),
     [
         pytest.param(_log(), 5, 5, [5], id="empty log"),
         pytest.param(_log((4, 120), (5, 60)), 3, 5, [4, 5, 3], id="stabilize"),
@@ -47,15 +46,17 @@ def _replicas(log: list[Noted]) -> list[int]:
         ),
     ],
 )
-def test_normalize_desired_replicas(wishes: list[Noted], wish: int, expected: int, after: list[int]) -> None:
-    log, window_ns = list(wishes), 300 * SECOND
-    assert stabilised_down(log, wish, NOW, window_ns) == expected
-    remember(log, Noted(NOW, wish), window_ns)
+def test_normalize_desired_replicas(
+    recommendations: list[Timestamped], recommended: int, expected: int, after: list[int]
+) -> None:
+    log, window_ns = list(recommendations), 300 * SECOND_NS
+    assert stabilised_down(log, recommended, NOW, window_ns) == expected
+    remember(log, Timestamped(NOW, recommended), window_ns)
     assert _replicas(log) == after
 
 
 @pytest.mark.parametrize(
-    ("wishes", "current", "wish", "windows_s", "expected", "after"),
+    ("recommendations", "current", "recommended", "windows_s", "expected", "after"),
     [
         pytest.param(_log(), 100, 5, (0, 0), 5, [5], id="empty recommendations for scaling down"),
         pytest.param(
@@ -91,11 +92,16 @@ def test_normalize_desired_replicas(wishes: list[Noted], wish: int, expected: in
     ],
 )  # fmt: skip
 def test_normalize_desired_replicas_with_behavior(
-    wishes: list[Noted], current: int, wish: int, windows_s: tuple[int, int], expected: int, after: list[int]
+    recommendations: list[Timestamped],
+    current: int,
+    recommended: int,
+    windows_s: tuple[int, int],
+    expected: int,
+    after: list[int],
 ) -> None:
-    log, up_window_ns, down_window_ns = list(wishes), windows_s[0] * SECOND, windows_s[1] * SECOND
-    assert stabilised(log, wish, current, NOW, up_window_ns, down_window_ns) == expected
-    remember(log, Noted(NOW, wish), max(up_window_ns, down_window_ns))
+    log, up_window_ns, down_window_ns = list(recommendations), windows_s[0] * SECOND_NS, windows_s[1] * SECOND_NS
+    assert stabilised(log, recommended, current, NOW, up_window_ns, down_window_ns) == expected
+    remember(log, Timestamped(NOW, recommended), max(up_window_ns, down_window_ns))
     assert _replicas(log) == after
 
 
@@ -113,28 +119,30 @@ def test_normalize_desired_replicas_with_behavior(
         pytest.param(_log((7, 58), (6, 59)), (120, 30), 13, [7, 6, 5], id="two entries, both actual"),
     ],
 )  # fmt: skip
-def test_store_scale_events(before: list[Noted], periods_s: tuple[int, ...], counted: int, after: list[int]) -> None:
+def test_store_scale_events(
+    before: list[Timestamped], periods_s: tuple[int, ...], counted: int, after: list[int]
+) -> None:
     kinds = (POLICY_PODS, POLICY_PERCENT)
-    policies = [ScalingPolicy(kind, 10, period * SECOND) for kind, period in zip(kinds, periods_s, strict=False)]
+    policies = [ScalingPolicy(kind, 10, period * SECOND_NS) for kind, period in zip(kinds, periods_s, strict=False)]
     log = list(before)
-    assert changed_within(log, NOW, 60 * SECOND) == counted
-    remember(log, Noted(NOW, 5), longest_period_ns(ScalingRules(0, tuple(policies))))
+    assert changed_within(log, NOW, 60 * SECOND_NS) == counted
+    remember(log, Timestamped(NOW, 5), longest_period_ns(ScalingRules(0, tuple(policies))))
     assert _replicas(log) == after
 
 
 @pytest.mark.parametrize(
     ("age_ns", "without_block", "with_block"),
-    [(300 * SECOND - 1, 9, 9), (300 * SECOND, 9, 3), (300 * SECOND + 1, 3, 3)],
+    [(300 * SECOND_NS - 1, 9, 9), (300 * SECOND_NS, 9, 3), (300 * SECOND_NS + 1, 3, 3)],
 )
 def test_at_the_very_end_of_the_window_the_two_ways_differ(age_ns: int, without_block: int, with_block: int) -> None:
-    log, window_ns = [Noted(NOW - age_ns, 9)], 300 * SECOND
+    log, window_ns = [Timestamped(NOW - age_ns, 9)], 300 * SECOND_NS
     assert stabilised_down(log, 3, NOW, window_ns) == without_block
     assert stabilised(log, 3, 9, NOW, 0, window_ns) == with_block
 
 
 def test_an_entry_as_old_as_the_window_is_not_overwritten_yet() -> None:
-    log = [Noted(NOW - 300 * SECOND, 9)]
-    remember(log, Noted(NOW, 3), 300 * SECOND)
+    log = [Timestamped(NOW - 300 * SECOND_NS, 9)]
+    remember(log, Timestamped(NOW, 3), 300 * SECOND_NS)
     assert _replicas(log) == [9, 3]
-    remember(log, Noted(NOW + 1, 4), 300 * SECOND)
+    remember(log, Timestamped(NOW + 1, 4), 300 * SECOND_NS)
     assert _replicas(log) == [4, 3]

@@ -12,9 +12,9 @@ import pytest
 
 from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.keda import Keda, KedaSample, KedaSettings, KedaTrigger, request_scale
+from serve.policy.scaling.nanoseconds import SECOND_NS
+from tests.serve.scaling.pods import NOW
 
-SECOND = 10**9
-NOW = 100_000 * SECOND
 ONE_EACH = (KedaTrigger(1000),)
 
 
@@ -54,18 +54,28 @@ def test_request_scale(
 ) -> None:
     """`last_active_s` ago a trigger was active; `noted`: this poll counts as active."""
     settings = KedaSettings(ONE_EACH, min_replicas=minimum, idle_replicas=idle)
-    last_active_ns = None if last_active_s is None else NOW - last_active_s * SECOND
+    last_active_ns = None if last_active_s is None else NOW - last_active_s * SECOND_NS
     request = request_scale(settings, current, is_active, has_error, last_active_ns, NOW)
     assert request.wanted == wanted
     assert request.last_active_ns == (NOW if noted else last_active_ns)
     assert request.reason
 
 
-@pytest.mark.parametrize(("age_s", "wanted"), [(59, 4), (60, 4), (61, 0)])
-def test_before_the_first_activity_the_initial_cooldown_counts_from_the_creation(age_s: int, wanted: int) -> None:
-    created_ns = NOW - age_s * SECOND
-    settings = KedaSettings(ONE_EACH, initial_cooldown_ns=60 * SECOND, created_ns=created_ns)
-    assert request_scale(settings, 4, False, False, None, NOW).wanted == wanted
+@pytest.mark.parametrize(
+    ("age_s", "wanted", "reason"),
+    [
+        (59, 4, "cooling down for 60 s"),
+        (60, 4, "cooling down for 60 s"),
+        (61, 0, "inactive for its whole cooldown"),
+    ],
+)
+def test_before_the_first_activity_the_initial_cooldown_counts_from_the_creation(
+    age_s: int, wanted: int, reason: str
+) -> None:
+    created_ns = NOW - age_s * SECOND_NS
+    settings = KedaSettings(ONE_EACH, initial_cooldown_ns=60 * SECOND_NS, created_ns=created_ns)
+    request = request_scale(settings, 4, False, False, None, NOW)
+    assert (request.wanted, request.reason) == (wanted, reason)
 
 
 def _run(policy: Keda, replicas: int, values: Sequence[int | None]) -> tuple[list[KedaSample], list[Decision]]:
@@ -73,7 +83,7 @@ def _run(policy: Keda, replicas: int, values: Sequence[int | None]) -> tuple[lis
     samples: list[KedaSample] = []
     decisions: list[Decision] = []
     for index, value in enumerate(values):
-        samples.append(KedaSample((index + 1) * 15 * SECOND, replicas, replicas, (value,)))
+        samples.append(KedaSample((index + 1) * 15 * SECOND_NS, replicas, replicas, (value,)))
         decisions.append(policy.decide(samples[-1]))
         replicas = decisions[-1].wanted
     return samples, decisions
@@ -85,8 +95,8 @@ def _story(settings: KedaSettings, replicas: int, values: Sequence[int | None]) 
 
 
 def test_it_wants_to_be_asked_at_every_poll_and_every_tick_of_the_hpa() -> None:
-    assert KedaSettings(ONE_EACH).interval_ns == 15 * SECOND
-    assert KedaSettings(ONE_EACH, polling_interval_ns=10 * SECOND).interval_ns == 5 * SECOND
+    assert KedaSettings(ONE_EACH).interval_ns == 15 * SECOND_NS
+    assert KedaSettings(ONE_EACH, polling_interval_ns=10 * SECOND_NS).interval_ns == 5 * SECOND_NS
 
 
 def test_a_burst_at_zero_waits_for_the_poll_and_then_grows_at_the_rate_of_the_hpa() -> None:
@@ -95,7 +105,7 @@ def test_a_burst_at_zero_waits_for_the_poll_and_then_grows_at_the_rate_of_the_hp
 
 
 def test_at_more_than_zero_the_poll_does_not_matter() -> None:
-    settings = KedaSettings(ONE_EACH, polling_interval_ns=3600 * SECOND, hpa_interval_ns=15 * SECOND)
+    settings = KedaSettings(ONE_EACH, polling_interval_ns=3600 * SECOND_NS, hpa_interval_ns=15 * SECOND_NS)
     assert _story(settings, 2, [2_000, 4_000, 4_000]) == [2, 4, 4]
 
 
@@ -106,8 +116,8 @@ def test_a_value_at_the_activation_does_not_activate_one_above_it_does() -> None
 
 def test_any_trigger_activates_and_the_hpa_takes_the_largest_proposal() -> None:
     policy = Keda(KedaSettings((KedaTrigger(1000), KedaTrigger(2000, activation_milli=50_000))))
-    assert policy.decide(KedaSample(15 * SECOND, 0, 0, (0, 50_001))).wanted == 1
-    decision = policy.decide(KedaSample(30 * SECOND, 1, 1, (3_000, 4_000)))
+    assert policy.decide(KedaSample(15 * SECOND_NS, 0, 0, (0, 50_001))).wanted == 1
+    decision = policy.decide(KedaSample(30 * SECOND_NS, 1, 1, (3_000, 4_000)))
     assert decision == (3, "average value of 3 for a target of 1")
 
 
@@ -123,7 +133,7 @@ def test_a_trigger_that_cannot_be_read_stops_both_ways_down() -> None:
 
 
 def test_idle_replicas_skip_what_lies_below_the_minimum() -> None:
-    settings = KedaSettings(ONE_EACH, min_replicas=4, idle_replicas=0, cooldown_ns=60 * SECOND)
+    settings = KedaSettings(ONE_EACH, min_replicas=4, idle_replicas=0, cooldown_ns=60 * SECOND_NS)
     after = _story(settings, 0, [0, 0, 1_000, 0, 0, 0, 0, 0, 0, 0])
     assert after == [0, 0, 4, 4, 4, 4, 4, 4, 0, 0], "active at 45 s, so 60 s are over at the poll of 135 s"
 
@@ -131,7 +141,7 @@ def test_idle_replicas_skip_what_lies_below_the_minimum() -> None:
 def test_reasons_are_for_an_operator() -> None:
     policy = Keda(KedaSettings(ONE_EACH))
     calls = [(15, 0, 0), (30, 0, 0), (45, 0, 2_000), (60, 1, 2_000), (75, 2, 0), (376, 1, 0)]
-    reasons = [policy.decide(KedaSample(at * SECOND, now, now, (value,))).reason for at, now, value in calls]
+    reasons = [policy.decide(KedaSample(at * SECOND_NS, now, now, (value,))).reason for at, now, value in calls]
     assert reasons == [
         "no trigger is active",
         "no trigger is active",

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from serve.policy.scaling.kpa import SECOND_NS, UNKNOWN, Kpa, KpaSample, KpaSettings, excess_burst_capacity
+from serve.policy.scaling.kpa import UNKNOWN, Kpa, KpaSample, KpaSettings, excess_burst_capacity
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
 TARGET_UTILIZATION = 0.75
 

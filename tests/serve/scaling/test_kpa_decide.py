@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from serve.policy.scaling.kpa import SECOND_NS, Kpa, KpaSample, KpaSettings
+import pytest
+
+from serve.policy.scaling.kpa import Kpa, KpaSample, KpaSettings
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
 
 def _run(policy: Kpa, begin_s: int, end_s: int, in_flight: float, replicas: int) -> list[tuple[int, int]]:
@@ -50,6 +53,18 @@ def test_without_data_the_last_recommendation_stands() -> None:
     assert policy.decide(blind).wanted == 1
     assert policy.decide(KpaSample(2 * SECOND_NS, 1, 1, 4.0, 4.0)).wanted == 4
     assert policy.decide(blind._replace(now_ns=4 * SECOND_NS, replicas=4)).wanted == 4
+
+
+@pytest.mark.parametrize(("initial_replicas", "to_zero_s"), [(1, 64), (3, 92)])
+def test_before_any_data_the_buffer_goes_by_the_capacity_of_the_first_replicas(
+    initial_replicas: int, to_zero_s: int
+) -> None:
+    """One of 100 cannot take 211, so the buffer is there from the start; to three it comes when they are inactive."""
+    policy = Kpa(KpaSettings(initial_replicas=initial_replicas, max_scale_down_rate=10.0))
+    for now_s in range(0, to_zero_s, 2):
+        sample = KpaSample(now_s * SECOND_NS, initial_replicas, initial_replicas, 0.0, 0.0, has_data=now_s > 60)
+        assert policy.decide(sample).wanted == initial_replicas
+    assert policy.decide(sample._replace(now_ns=to_zero_s * SECOND_NS)).wanted == 0
 
 
 def test_the_first_replicas_are_kept_until_they_have_been_ready() -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.kpa import (
-    SECOND_NS,
     UNKNOWN,
     Activity,
     KpaSettings,
@@ -20,6 +19,7 @@ from serve.policy.scaling.kpa import (
     next_activity,
     reconcile,
 )
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
 GRACE_S, STABLE_S, OWN_STABLE_S, ACTIVATION_S = 60, 300, 45, 121 + 30
 ACTIVATING, ACTIVE, INACTIVE = Activity.ACTIVATING, Activity.ACTIVE, Activity.INACTIVE

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from serve.policy.scaling.nanoseconds import SECOND_NS
 from serve.policy.scaling.ray_serve import (
-    SECOND_NS,
     RayServe,
     RayServeSample,
     RayServeSettings,
@@ -183,7 +183,7 @@ def test_delays_are_whole_loops_of_a_division_of_floats(tenths: int, expected: i
     assert loops(tenths * LOOP_NS, LOOP_NS) == expected == int((tenths / 10) / 0.1)
 
 
-def test_the_last_wish_is_acted_on_whatever_the_ones_before_it_were() -> None:
+def test_the_last_desired_count_is_acted_on_whatever_the_ones_before_it_were() -> None:
     """ray-project/ray#46497."""
     settings = replace(AT_ONCE, upscale_delay_ns=2 * LOOP_NS, target_ongoing_requests=1.0)
     policy = RayServe(settings)

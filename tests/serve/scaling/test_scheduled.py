@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from serve.policy.scaling.decision import Decision
+from serve.policy.scaling.nanoseconds import MINUTE_NS
 from serve.policy.scaling.scheduled import (
     DAY_NS,
-    MINUTE_NS,
     WEEK_NS,
     Entry,
     Scheduled,

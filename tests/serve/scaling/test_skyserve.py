@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from serve.policy.scaling.nanoseconds import SECOND_NS
 from serve.policy.scaling.skyserve import (
-    SECOND_NS,
     SkyServe,
     SkyServeSample,
     SkyServeSettings,
@@ -80,14 +80,14 @@ def test_the_default_delays_are_fifteen_and_sixty_decisions() -> None:
     assert _targets(policy, [0] * 60) == [5] * 59 + [1]
 
 
-@pytest.mark.parametrize("interruption", [0, 300], ids=["a wish the other way", "equality"])
+@pytest.mark.parametrize("interruption", [0, 300], ids=["the other way", "equality"])
 def test_an_interruption_begins_the_count_anew(interruption: int) -> None:
     policy = SkyServe(replace(UPSTREAM, min_replicas=0, upscale_delay_ns=40 * SECOND_NS))
     policy.target = 1
     assert _targets(policy, [600, interruption, 600, 600]) == [1, 1, 1, 2]
 
 
-def test_the_last_wish_is_acted_on() -> None:
+def test_the_last_desired_count_is_acted_on() -> None:
     policy = SkyServe(replace(UPSTREAM, min_replicas=1, upscale_delay_ns=40 * SECOND_NS))
     assert _targets(policy, [3000, 600]) == [1, 2]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from serve.policy.scaling.nanoseconds import SECOND_NS
 from serve.policy.scaling.target_tracking import (
-    SECOND_NS,
     TargetTracking,
     TargetTrackingSample,
     TargetTrackingSettings,
@@ -36,6 +36,11 @@ def _run(policy: TargetTracking, replicas: int, metrics: Sequence[float | None],
 )
 def test_the_ratio_is_rounded_up_either_way(replicas: int, metric: float, expected: int) -> None:
     assert proportional(replicas, metric, 50.0) == expected
+
+
+def test_a_ratio_that_only_floats_put_above_a_whole_number_is_that_number() -> None:
+    """3 x 0.1 / 0.3 is 1.0000000000000002."""
+    assert proportional(3, 0.1, 0.3) == 1
 
 
 def test_the_third_datapoint_above_the_target_scales_out() -> None:
