@@ -109,8 +109,8 @@ class FleetUsage:
 
     Raises
     ------
-    ValueError : a node id given twice, a node outside the run, work where no node was ready, replicas of a node
-        that is not there, or traffic outside the run.
+    ValueError : a node id given twice, a node outside the run, work or replicas where no node was ready in the run,
+        or traffic outside it.
     """
 
     end_ns: int
@@ -128,19 +128,18 @@ class FleetUsage:
         for node in self.nodes:
             if max(node.handed_over_ns, node.first_ready_ns or 0, node.released_ns or 0) > self.end_ns:
                 raise ValueError(f"node {node.node_id}: must be handed over, ready, released by {self.end_ns} ns")
-        for work in self.work:
-            if work.node_id not in by_id or not _was_ready(by_id[work.node_id], work.bin, self.end_ns):
-                raise ValueError(f"node {work.node_id}: worked in bin {work.bin}, in which it was not ready")
-        for up in self.up:
-            if up.node_id not in by_id:
-                raise ValueError(f"node {up.node_id}: has replicas but is not among the nodes")
+        for what, parts in (("worked", self.work), ("had replicas up", self.up)):
+            for part in parts:
+                if part.node_id not in by_id or not _was_ready(by_id[part.node_id], part.bin, self.end_ns):
+                    raise ValueError(f"node {part.node_id}: {what} in bin {part.bin}, in which it was not ready")
         for traffic in self.cross_zone:
             if not 0 <= traffic.bin * BIN_NS < self.end_ns:
                 raise ValueError(f"cross-zone traffic must lie within the run, got bin {traffic.bin}")
 
 
 def _was_ready(node: NodeUsage, bin_: int, end_ns: int) -> bool:
-    if node.first_ready_ns is None:
+    """Whether it could serve at some time in a bin of the run; what lies before the run is not billed in it."""
+    if node.first_ready_ns is None or bin_ < 0:
         return False
     return max(node.first_ready_ns, bin_ * BIN_NS) < min(node.held_until_ns(end_ns), (bin_ + 1) * BIN_NS)
 

@@ -34,9 +34,11 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     SpecError : every fault of that file.
     """
     price_files = [_shipped()] if path is None else [_shipped(), _checked(path)]
-    rates = {
-        name: (rate, prices.sources[rate.source]) for prices in price_files for name, rate in prices.commitments.items()
-    }
+    rates: dict[str, CitedRate] = {}
+    for prices in price_files:
+        for name, rate in prices.commitments.items():
+            rates.pop(name, None)  # What replaces a rate comes after all that it is laid over, as what is added does.
+            rates[name] = rate, prices.sources[rate.source]
     return Catalogue(
         {
             (provider, machine_type, region): _offer(

@@ -97,7 +97,15 @@ def test_what_was_not_released_is_held_to_the_end() -> None:
             lambda: fleet(node(3, 0, 60), work=(Work(3, 1, A, 1.0, 0.0),)),
             "node 3: worked in bin 1, in which it was not ready",
         ),
-        (lambda: fleet(up=(ReplicasUp(3, 0, "a", 1),)), "node 3: has replicas but is not among the nodes"),
+        (
+            lambda: fleet(node(3, -120, 60), work=(Work(3, -1, A, 1.0, 0.0),)),
+            "node 3: worked in bin -1, in which it was not ready",
+        ),
+        (lambda: fleet(up=(ReplicasUp(3, 0, "a", 1),)), "node 3: had replicas up in bin 0, in which it was not ready"),
+        (
+            lambda: fleet(node(3, 0, 60), up=(ReplicasUp(3, 1, "a", 1),)),
+            "node 3: had replicas up in bin 1, in which it was not ready",
+        ),
         (lambda: fleet(cross_zone=(CrossZone(60, A, 1),)), "must lie within the run, got bin 60"),
         (lambda: fleet(cross_zone=(CrossZone(-1, A, 1),)), "must lie within the run, got bin -1"),
     ],

@@ -118,6 +118,15 @@ def test_of_rates_meant_equally_closely_the_users_holds(written: Written) -> Non
     assert quote.usd_per_h == pytest.approx(0.1008 * 0.8)
 
 
+def test_the_users_rate_holds_under_whatever_name_it_replaces(written: Written) -> None:
+    """The shipped file has a 3y rate of its own after the one whose name is taken."""
+    start = OWN.index("aws-1y-no-upfront")
+    laid = load_catalogue(written(OWN[:start] + OWN[start:].replace("term: 1y", "term: 3y", 1)))
+    quote = laid.offer("aws", "m7i.large", "us-east-1").committed("reserved", "3y", "no_upfront")
+    assert quote is not None
+    assert quote.usd_per_h == pytest.approx(0.1008 * 0.8)
+
+
 def test_reading_a_users_file_leaves_the_shipped_catalogue_as_it_was(written: Written) -> None:
     before = load_catalogue()
     load_catalogue(written(OWN))
