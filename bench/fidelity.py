@@ -17,6 +17,7 @@ import itertools
 import json
 import re
 import sys
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,7 @@ FLEETS = ((1, False), (2, True))  # replicas, emulated
 LOADS = (0.3, 0.6, 0.8, 0.9)
 ARRIVALS = ("poisson", "gamma-cv3")
 SEED = 20261124
+"""Of inputs, and in each cell's own seed."""
 QUEUE_ROWS = 100_000
 """Nobody is refused: what is compared are latencies."""
 
@@ -120,6 +122,11 @@ class Cell:
         """Unique in the grid; the name of its folder."""
         return f"{self.fleet.name}-w{self.fleet.window_ms}-l{self.load * 100:.0f}-{self.arrivals}"
 
+    @property
+    def seed(self) -> int:
+        """Of its own: what is luck in one cell says nothing of another."""
+        return zlib.crc32(f"{SEED} {self.name}".encode())
+
     def planned_for(self, rate_rps: float, duration_s: float) -> dict[str, Any]:
         """The workload, as a deployment holds it."""
         rate = f"{rate_rps:.6g}/s"
@@ -127,7 +134,7 @@ class Cell:
         return {
             "workload": {"duration": f"{duration_s:g}s", "classes": {"all": {"arrivals": law}}},
             "slo": {},
-            "seed": SEED,
+            "seed": self.seed,
             "replications": 20,
         }
 
@@ -193,7 +200,7 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[
 
 def predicted_capacity_rps(subject: Subject) -> float:
     """The simulator's capacity, at the machine's present level."""
-    level = look(saturated(subject), SPOT_CHECK_S) if subject.replica_cores else None
+    level = look(saturated(subject), SPOT_CHECK_S)
     workload, base = subject.planned.workload, subject.path.parent
     found = predict(subject.deployment, workload, base=base, replications=2, level=level).capacity_rps
     assert found is not None, "an open workload has a capacity"
@@ -269,6 +276,7 @@ def row_of(cell: Cell, rate_rps: float, capacity: dict[str, float], held: Report
         "batch_tv": held.batch_tv,
         "capacity_rps": capacity,
         "level": held.level,
+        "front_level": held.front_level,
     }
 
 

@@ -2,7 +2,8 @@
 
 Virtual machines drift by several per cent over minutes, and what a batch takes depends on the sizes and
 the rests before it (docs/calibration.md). So the look is at the load that is about to come. Of the look only its
-batches' service times are used, relative to the profile's: the prediction stays the profile's, at the machine's level.
+batches' service times and the front's CPU time are used, relative to the profile's: the prediction stays the profile's,
+at the machine's level.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy.typing as npt
 
 from planner.arrivals import draw
 from planner.subject import Subject
+from serve import machine
+from serve.calibration import front_work
 from serve.calibration.samples import column, idle_before
 from serve.cold import cold_ns
 from serve.launch import launch
@@ -38,13 +41,14 @@ COLD_MAX = 3.0
 
 
 def look(subject: Subject, seconds: float) -> Level | None:
-    """How fast the machine is under this load, and what idleness adds; none if there were too few batches to tell.
+    """How fast replicas and front are under this load, and what idleness adds; none if there were too few batches to
+    tell.
 
     Raises
     ------
     EngineError, LoadError : the engine did not start.
     """
-    from serve.request_log import read_batches  # pyarrow is slow to import
+    from serve.request_log import read_batches, read_requests  # pyarrow is slow to import
     from sim.level import Level
 
     model = subject.deployment.models[subject.name]
@@ -55,12 +59,16 @@ def look(subject: Subject, seconds: float) -> Level | None:
             launch(subject.path, log_dir=logs) as live,
             LoadGenerator(live.url, cpus=subject.generator_cores) as generator,
         ):
+            before_s = machine.process_cpu_s(live.pid)
             generator.replay(plan)
-        seen = seen_of(subject, read_batches(logs))
+            front_s = machine.process_cpu_s(live.pid) - before_s
+        batches = read_batches(logs)
+        work = front_work.Work.of(read_requests(logs), len(batches), front_s)
+    seen = seen_of(subject, batches)
     if len(seen.took) < BATCHES_MIN:
         return None
     level, cold = fit(seen)
-    return Level(level, seconds, cold)
+    return Level(level, seconds, cold, front_work.level(work, subject.profile.front))
 
 
 @dataclass(frozen=True, slots=True)

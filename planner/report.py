@@ -77,6 +77,7 @@ class Report(Spec):
         None, description="service times just before the prediction, relative to the profile's; none: not looked at"
     )
     cold: float | None = Field(None, description="what idleness added then, relative to the profile's")
+    front_level: float | None = Field(None, description="CPU time of the front's work then, relative to the profile's")
     predicted: Result = Field(description="simulated from the same arrival instants, before the first live run")
     rehearsed: Result | None = Field(
         None, description="as predicted, with the very service times that emulated replicas draw; none: they are real"
@@ -111,6 +112,7 @@ class Prediction(Spec):
     arrivals_sha256: str = Field(description="hash of the instants and rows that both sides meet")
     level: float | None = Field(None, description="as in Report")
     cold: float | None = Field(None, description="as in Report")
+    front_level: float | None = Field(None, description="as in Report")
     result: Result
     rehearsed: Result | None = Field(None, description="as in Report")
 
@@ -129,14 +131,17 @@ def facts(report: Report) -> list[str]:
         f"not answered: predicted {_shares(report.predicted.refusals)}; measured {_shares(runs[0].refusals)}",
         f"load generator: {generator:.2f} cores, {late:.2%} of the requests sent late",
         f"cores: {report.cores_needed:.2f} wanted of {report.cores}{over}",
-        *_level(report.level, report.cold),
+        *_level(report),
     ]
 
 
-def _level(level: float | None, cold: float | None) -> list[str]:
-    if level is None or cold is None:
+def _level(report: Report) -> list[str]:
+    if report.level is None or report.cold is None or report.front_level is None:
         return []
-    return [f"machine, just before: service took {level:.3f} of the profile's times, idleness added {cold:.2f} of them"]
+    return [
+        f"machine, just before: service took {report.level:.3f} of the profile's times, idleness added "
+        f"{report.cold:.2f} of them, the front's work took {report.front_level:.2f}"
+    ]
 
 
 def _number(value: float | None) -> str:

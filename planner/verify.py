@@ -67,7 +67,7 @@ def verify(
     prediction_path : where the prediction is written down before the first live run; none: beside the deployment.
     log_dir : where the engine's logs are kept; none: nowhere.
     spot_check_s : how long to measure, before the prediction, how fast the machine is now relative to the profile;
-        0: the prediction rests on the profile alone. Not done with a `url` or emulated replicas.
+        0: the prediction rests on the profile alone. Not done with a `url`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def verify(
         subject.planned.workload, subject.deployment.models[subject.name], deployment_path.parent, subject.seed
     )
     level = None
-    if spot_check_s > 0 and url is None and subject.replica_cores:
+    if spot_check_s > 0 and url is None:
         tell("looking how fast the machine is", 0.02)
         level = look(subject, spot_check_s)
     tell("simulating", 0.04)
@@ -126,7 +126,7 @@ def predict_first(
     rehearsed = None
     if not subject.replica_cores:
         draws = arrivals.given(arrivals.emulated_draws())
-        rehearsed = _predicted(subject, draws, replications, warmup_s=result.warmup_s)
+        rehearsed = _predicted(subject, draws, replications, level, result.warmup_s)
     prediction = Prediction(
         deployment_sha256=files.sha256(subject.path),
         date=now_text(),
@@ -134,6 +134,7 @@ def predict_first(
         arrivals_sha256=arrivals.sha256,
         level=None if level is None else level.value,
         cold=None if level is None else level.cold,
+        front_level=None if level is None else level.front,
         result=result,
         rehearsed=rehearsed,
     )
@@ -229,6 +230,7 @@ def build_report(subject: Subject, prediction: Prediction, runs: list[Run], join
         warmup_s=prediction.result.warmup_s,
         level=prediction.level,
         cold=prediction.cold,
+        front_level=prediction.front_level,
         predicted=prediction.result,
         rehearsed=prediction.rehearsed,
         runs=runs,

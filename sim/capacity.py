@@ -49,9 +49,9 @@ def capacity_rps(setup: Setup, engine: Engine) -> float:
 
 
 def _unbounded(setup: Setup) -> Node:
-    front = setup.front.copy()
-    front[FRONT_BUDGET_NS] = -1
     node = setup.node(setup.law.expected())
+    front = node.front.copy()
+    front[FRONT_BUDGET_NS] = -1
     return replace(node, front=front, scheduler=replace(node.scheduler, max_queue=-1))
 
 

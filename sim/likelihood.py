@@ -70,16 +70,22 @@ def _mmpp(gaps_s: Floats, chain: Chain) -> float:
     """The product, over the gaps g, of exp((Q - R) g) R, between the states met by an arrival and 1.
 
     With m the mean of the diagonal of A = Q - R and +-h the eigenvalues of A - m, exp(A g) is
-    exp((m + h) g) [(1 + e) / 2 + (1 - e) / (2 h) (A - m)], where e = exp(-2 h g): no term overflows.
+    exp((m + h) g) [(1 + e) / 2 + (1 - e) / (2 h) (A - m)], where e = exp(-2 h g): no term overflows. On its diagonal
+    d, -d of A - m that is (1 + d / h) / 2 + e (1 - d / h) / 2, of whose two shares the smaller is
+    b c / (2 h (h + |d|)), with b and c off the diagonal of A: no difference of almost equal numbers.
     """
     decay = chain.generator - np.diag(chain.rate_rps)
     if decay.shape != (2, 2):
         raise ValueError(f"the likelihood of an MMPP of {len(decay)} states is not known")
-    middle = float(np.trace(decay)) / 2
-    root = math.sqrt(((decay[0, 0] - decay[1, 1]) / 2) ** 2 + decay[0, 1] * decay[1, 0])
-    ebbing = np.exp(-2 * root * gaps_s)[:, np.newaxis, np.newaxis]
-    matrices = (1 + ebbing) / 2 * np.eye(2) + (1 - ebbing) / (2 * root) * (decay - middle * np.eye(2))
-    product, logs = _product(np.maximum(matrices, 0.0) * chain.rate_rps)
+    middle, half = float(np.trace(decay)) / 2, float(decay[0, 0] - decay[1, 1]) / 2
+    across = float(decay[0, 1] * decay[1, 0])
+    root = math.sqrt(half**2 + across)
+    smaller = across / (2 * root * (root + abs(half)))
+    shares = np.array([1 - smaller, smaller] if half > 0 else [smaller, 1 - smaller])
+    passed = -2 * root * gaps_s
+    matrices = (-np.expm1(passed) / (2 * root))[:, np.newaxis, np.newaxis] * decay
+    matrices[:, (0, 1), (0, 1)] = shares + np.exp(passed)[:, np.newaxis] * shares[::-1]
+    product, logs = _product(matrices * chain.rate_rps)
     met = chain.shares * chain.rate_rps / chain.mean_rps
     last = max(float(met @ product @ np.ones(2)), TINY)
     return math.log(last) + logs + (middle + root) * float(gaps_s.sum())

@@ -121,18 +121,20 @@ class Law:
     def expected(self) -> Drawn:
         """The samples as they are, on a machine whose level never moves."""
         factor = 1.0 if self.level is None or self.exact else self.level.value
-        return Drawn(self._service(self._own(), factor, np.ones(1), 2**62))
+        front_level = 1.0 if self.level is None else self.level.front
+        return Drawn(self._service(self._own(), factor, np.ones(1), 2**62), front_level=front_level)
 
     def bootstrap(self, rng: np.random.Generator, duration_ns: int) -> Drawn:
         """Samples drawn again with replacement, and one path of the machine's level as calibration saw it."""
         noise = self.measured.profile.noise
         if self.exact:
-            return replace(self.expected(), front_level=_front_level(noise, duration_ns, rng))
+            return replace(self.expected(), front_level=_front_level(noise, duration_ns, rng, self.level))
         cells = {key: resampled(own, rng) for key, own in sorted(self._own().items())}
         calibration = calibration_level(noise, rng) if self.level is None else 1.0
         levels, bin_ns = run_levels(noise, duration_ns, rng, self.level)
         drawn = self._service(cells, calibration, levels, bin_ns)
-        return Drawn(drawn, math.log(float(levels.mean())), _front_level(noise, duration_ns, rng))
+        front_level = _front_level(noise, duration_ns, rng, self.level)
+        return Drawn(drawn, math.log(float(levels.mean())), front_level)
 
     def _own(self) -> Cells:
         measured = self.measured
@@ -314,9 +316,10 @@ def resampled(ordered: Floats, rng: np.random.Generator) -> Floats:
     return np.sort(ordered[rng.integers(0, len(ordered), len(ordered))])
 
 
-def _front_level(noise: Noise, duration_ns: int, rng: np.random.Generator) -> float:
-    """Mean level of the front's core, which no spot check looks at."""
-    return float(run_levels(noise, duration_ns, rng)[0].mean())
+def _front_level(noise: Noise, duration_ns: int, rng: np.random.Generator, level: Level | None) -> float:
+    """Mean level of the front's core."""
+    own = None if level is None else replace(level, value=level.front)
+    return float(run_levels(noise, duration_ns, rng, own)[0].mean())
 
 
 # -- front and client ----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from scipy import optimize
 from serve import records
 from serve.calibration.design import CROWD, NULL, NULL_WINDOW_NS
 from serve.calibration.fit import p50_p99_us, rounded
+from serve.calibration.front_work import unstamped_us, work_of
 from serve.calibration.rig import QUEUES, Logs
 from serve.calibration.samples import Bools, Columns, Ints, Jobs, column, finish_jobs, front_jobs
 from serve.loadgen import ClientRows
@@ -191,64 +192,6 @@ def refuse_ns(requests: Rows) -> Ints:
     """Enqueue to answer of the requests that found the queue full."""
     full = requests[requests[:, records.OUTCOME] == OUTCOME_FULL]
     return np.asarray(full[:, records.ANSWERED_NS] - full[:, records.ENQUEUE_NS], np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What the front did in one replay, and the CPU time that it took."""
-
-    requests: int
-    answers: int
-    batches: int
-    refused: int
-    rows_in: int
-    rows_out: int
-    cpu_us: float
-
-
-def work_of(logs: Logs) -> list[Work]:
-    """The front's work, replay by replay."""
-    requests = logs.requests[np.argsort(logs.requests[:, records.ARRIVAL_NS])]
-    arrival, seen = requests[:, records.ARRIVAL_NS], np.sort(column(logs.batches, "seen_ns"))
-    done = []
-    for span in logs.spans:
-        bounds = [span.client.start_ns, span.client.end_ns]
-        inside = requests[slice(*np.searchsorted(arrival, bounds))]
-        ok = inside[inside[:, records.OUTCOME] == OUTCOME_OK]
-        done.append(
-            Work(
-                requests=len(inside),
-                answers=len(ok),
-                batches=int(np.diff(np.searchsorted(seen, bounds))[0]),
-                refused=int(np.count_nonzero(inside[:, records.OUTCOME] == OUTCOME_FULL)),
-                rows_in=int(inside[:, records.ROWS].sum()),
-                rows_out=int(ok[:, records.ROWS].sum()),
-                cpu_us=span.front_cpu_s * 1e6,
-            )
-        )
-    return done
-
-
-def unstamped_us(works: Sequence[Work], costs: FrontCosts) -> tuple[float, float]:
-    """(per request, per batch): the front's CPU time beyond what the stamps explain, never negative."""
-    kib_in, kib_out = costs.bytes_in_per_row / 1024, costs.bytes_out_per_row / 1024
-    rest, matrix = [], []
-    for work in works:
-        explained = (
-            work.requests * costs.parse_us
-            + work.rows_in * kib_in * (costs.parse_us_per_kib + costs.dispatch_us_per_kib)
-            + work.batches * (costs.finish_batch_us + costs.dispatch_us)
-            + max(0, work.answers - work.batches) * costs.dispatch_us_per_request
-            + work.answers * costs.finish_request_us
-            + work.rows_out * kib_out * costs.finish_us_per_kib
-            + work.refused * costs.refuse_us
-        )
-        rest.append(max(0.0, work.cpu_us - explained))
-        matrix.append([work.requests, work.batches])
-    if len(works) < 2:
-        return 0.0, 0.0
-    (request_us, batch_us), _ = optimize.nnls(np.array(matrix, float), np.array(rest))
-    return rounded(request_us), rounded(batch_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,24 @@ def test_the_likelihood_of_an_mmpp_is_the_product_of_its_matrices() -> None:
     assert log_likelihood(Arrivals.model_validate(BURSTS), times_s) == pytest.approx(math.log(states.sum()), rel=1e-9)
 
 
+def test_an_mmpp_that_is_silent_in_one_state_has_hyperexponential_gaps() -> None:
+    """A. Kuczura, "The interrupted Poisson process as an overflow process", Bell System Technical Journal 52(3), 1973.
+
+    Rates so far apart that (1 - d / h) / 2, computed as it reads, has lost its digits.
+    """
+    rate, change = 1e5, 1e-3
+    total = rate + 2 * change
+    fast = (total + math.sqrt(total**2 - 4 * rate * change)) / 2
+    slow = rate * change / fast
+    gaps = np.array([1e-5, 1500.0, 2e-5, 700.0])
+    chance = (rate - slow) / (fast - slow)
+    densities = chance * fast * np.exp(-fast * gaps) + (fast - rate) / (fast - slow) * slow * np.exp(-slow * gaps)
+    states = [{"rate": "0/s", "dwell": "1000s"}, {"rate": f"{rate:.0f}/s", "dwell": "1000s"}]
+    for ordered in (states, states[::-1]):
+        found = log_likelihood(Arrivals.model_validate({"mmpp": {"states": ordered}}), np.cumsum([0, *gaps]))
+        assert found == pytest.approx(float(np.log(densities).sum()), rel=1e-6)
+
+
 # -- fits --------------------------------------------------------------------------------------------------
 
 GENERATED: dict[str, tuple[dict[str, Any], float]] = {

@@ -277,6 +277,16 @@ def test_the_front_has_a_core_with_a_level_of_its_own(tmp_path: Path) -> None:
     assert abs(np.corrcoef(replicas, fronts)[0, 1]) < 0.2
 
 
+def test_a_look_at_the_front_is_where_its_level_begins(tmp_path: Path) -> None:
+    law = measured(tmp_path, Synthetic(samples=600, level_series=(1.0,))).law(1, 1, 4)
+    seen = replace(law, level=Level(1.1, 5.0, front=0.7))
+    emulated = replace(seen, exact=True)
+    for one in (seen, emulated):
+        drawn = one.bootstrap(np.random.default_rng(0), 10**10)
+        assert (drawn.front_level, one.expected().front_level) == pytest.approx((0.7, 0.7))
+    assert emulated.expected().tau_ns == pytest.approx(replace(law, exact=True).expected().tau_ns)
+
+
 def test_a_slower_core_makes_all_of_the_fronts_work_slower_and_nothing_else() -> None:
     vector = np.arange(1000, 1000 + front.FRONT_PARAM_COUNT, dtype=np.int64)
     changed = {i for i in range(len(vector)) if front_at(vector, 2.0)[i] == 2 * vector[i]}

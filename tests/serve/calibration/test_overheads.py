@@ -1,12 +1,14 @@
 """Front and client costs add up to what was measured, and a busy front's are those of a job that follows another."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from serve import records
-from serve.calibration import overheads
+from serve.calibration import front_work, overheads
 from serve.calibration.design import NULL_WINDOW_NS
-from serve.calibration.overheads import Line, front_costs, front_lines, median_line, quantiles_us, unstamped_us
+from serve.calibration.overheads import Line, front_costs, front_lines, median_line, quantiles_us
 from serve.profile import FrontCosts
 from serve.request_log import BATCH_COLUMNS
 from tests.serve.calibration.made import MS, US, Made
@@ -132,17 +134,46 @@ def test_cpu_time_beyond_the_stamps_is_found_per_request_and_per_batch():
         bytes_in_per_row=1, bytes_out_per_row=1,
     )  # fmt: skip
     works = [
-        overheads.Work(n, n, b, r, n, n, n * (10 + 12 + 7) + b * (4 + 100) + r * (50 + 10 + 7) - r * 17)
+        front_work.Work(n, n, b, r, n, n, n * (10 + 12 + 7) + b * (4 + 100) + r * (50 + 10 + 7) - r * 17)
         for n, b, r in ((100, 100, 0), (100, 10, 0), (400, 100, 0), (50, 5, 0))
     ]
-    assert unstamped_us(works, costs) == pytest.approx((7, 100))
-    assert unstamped_us(works[:1], costs) == (0.0, 0.0)
+    assert front_work.unstamped_us(works, costs) == pytest.approx((7, 100))
+    assert front_work.unstamped_us(works[:1], costs) == (0.0, 0.0)
+
+
+def test_a_front_that_takes_what_its_costs_say_is_at_level_one():
+    costs = FrontCosts(
+        parse_us=10,
+        parse_us_per_kib=2,
+        finish_batch_us=40,
+        finish_request_us=12,
+        finish_us_per_kib=4,
+        refuse_us=50,
+        dispatch_us=20,
+        dispatch_us_per_kib=1,
+        dispatch_us_per_request=3,
+        bytes_in_per_row=1024,
+        bytes_out_per_row=512,
+        unstamped_us_per_request=5,
+        unstamped_us_per_batch=30,
+    )
+    parts_us = {
+        "parse": 100 * 10 + 200 * 2,
+        "dispatch": 20 * 20 + 200 * 1 + (90 - 20) * 3,
+        "finish": 20 * 40 + 90 * 12 + 180 * 0.5 * 4,
+        "refuse": 10 * 50,
+        "unstamped": 100 * 5 + 20 * 30,
+    }
+    work = front_work.Work(100, 90, 20, 10, 200, 180, sum(parts_us.values()))
+    assert front_work.level(work, costs) == pytest.approx(1.0)
+    assert front_work.level(replace(work, cpu_us=0.7 * work.cpu_us), costs) == pytest.approx(0.7)
+    assert front_work.level(front_work.Work(0, 0, 0, 0, 0, 0, 9.0), costs) == 1.0
 
 
 def test_the_front_s_work_is_counted_replay_by_replay():
     made = busy_and_lone()
     made.refusal(5 * MS, rows=3)
-    (work,) = overheads.work_of(made.logs(front_cpu_s=0.5))
+    (work,) = front_work.work_of(made.logs(front_cpu_s=0.5))
     assert (work.requests, work.answers, work.batches, work.refused) == (241, 240, 120, 1)
     assert (work.rows_in, work.rows_out, work.cpu_us) == (40 * 10 + 3, 400, 5e5)
 
