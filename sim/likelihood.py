@@ -81,10 +81,10 @@ def _mmpp(gaps_s: Floats, chain: Chain) -> float:
     across = float(decay[0, 1] * decay[1, 0])
     root = math.sqrt(half**2 + across)
     smaller = across / (2 * root * (root + abs(half)))
-    shares = np.array([1 - smaller, smaller] if half > 0 else [smaller, 1 - smaller])
+    slow = np.array([1 - smaller, smaller] if half > 0 else [smaller, 1 - smaller])
     passed = -2 * root * gaps_s
     matrices = (-np.expm1(passed) / (2 * root))[:, np.newaxis, np.newaxis] * decay
-    matrices[:, (0, 1), (0, 1)] = shares + np.exp(passed)[:, np.newaxis] * shares[::-1]
+    matrices[:, (0, 1), (0, 1)] = slow + np.exp(passed)[:, np.newaxis] * slow[::-1]
     product, logs = _product(matrices * chain.rate_rps)
     met = chain.shares * chain.rate_rps / chain.mean_rps
     last = max(float(met @ product @ np.ones(2)), TINY)

@@ -39,20 +39,17 @@ def calibrate(
     from serve.files import check_writable, plain
 
     check_writable(output)
-    asked = {
-        "budget_s": flag("--budget", budget_s_of, budget),
-        "threads": flag("--threads", threads_of, threads),
-        "shapes": shapes_of(shape or []),
-        "data": None if data is None else data_of(data),
-    }
     with bar("calibrating") as progress:
         profile = run(
             model,
             out=output,
+            budget_s=flag("--budget", budget_s_of, budget),
+            threads=flag("--threads", threads_of, threads),
             max_batch=max_batch,
+            shapes=shapes_of(shape or []),
+            data=None if data is None else data_of(data),
             seed=seed or 0,
             progress=lambda share, what: progress.named(what, share),
-            **asked,  # type: ignore[arg-type]
         )
     if as_json:
         emit(plain(profile))

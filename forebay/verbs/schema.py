@@ -25,27 +25,22 @@ def schema(
     from forebay.formats import FORMATS, json_schema
     from forebay.options import flag
     from serve.errors import SpecError
+    from serve.files import save_text
 
-    if name == "all":
-        if output is None:
-            raise SpecError.of("-o", "", "is needed with `schema all`: the folder to write the five schemas into")
-        for each in FORMATS:
-            _write(output / f"{each}.json", json_schema(each))
-        return
-    found = flag("NAME", json_schema, name)
+    if name == "all" and output is None:
+        raise SpecError.of("-o", "", "is needed with `schema all`: the folder to write the five schemas into")
+    schemas = {each: flag("NAME", json_schema, each) for each in (FORMATS if name == "all" else (name,))}
     if output is not None:
-        _write(output, found)
+        files = {each: output / f"{each}.json" if name == "all" else output for each in schemas}
+        for each, file in files.items():
+            save_text(file, _text(schemas[each]))
+        if as_json:
+            emit({"name": name, "written": [str(file) for file in files.values()]})
     elif as_json:
-        emit({"name": name, "schema": found})
+        emit({"name": name, "schema": schemas[name]})
     else:
-        typer.echo(_text(found), nl=False)
+        typer.echo(_text(schemas[name]), nl=False)
 
 
 def _text(schema: dict[str, object]) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, schema: dict[str, object]) -> None:
-    from serve.files import save_text
-
-    save_text(path, _text(schema))

@@ -33,7 +33,7 @@ def simulate(
     from forebay.inputs import load_scenario, scenario_warnings
     from forebay.options import one_of
     from forebay.settings import overrides_of
-    from serve.files import check_writable, plain, save
+    from serve.files import check_writable, save
     from sim.simulate import simulate as run
 
     if output is not None:
@@ -58,7 +58,7 @@ def simulate(
         save(output, result)
     checks, judgements = _judge(question, result)
     if as_json:
-        emit({**plain(result), "slo": _slo_json(checks), "expectations": [_claim_json(j) for j in judgements]})
+        emit(_json(result, checks, judgements))
     else:
         _print(result, checks, judgements, str(scenario))
     if not all(check.held for check in checks) or any(j.outcome == "fail" for j in judgements):
@@ -90,11 +90,9 @@ def _print(result: Result, checks: list[Check], judgements: list[Judgement], fil
         note(f"warning: {warning}")
 
 
-def _slo_json(checks: list[Check]) -> list[dict[str, object]]:
-    return [{"bound": str(c.bound), "value": c.value, "far": c.far, "held": c.held} for c in checks]
-
-
-def _claim_json(judgement: Judgement) -> dict[str, object]:
+def _json(result: Result, checks: list[Check], judgements: list[Judgement]) -> dict[str, object]:
     from forebay.checking import claim_json
+    from serve.files import plain
 
-    return claim_json(judgement)
+    slo = [{"bound": str(c.bound), "value": c.value, "far": c.far, "held": c.held} for c in checks]
+    return {**plain(result), "slo": slo, "expectations": [claim_json(judgement) for judgement in judgements]}

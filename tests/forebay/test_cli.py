@@ -191,6 +191,14 @@ def test_schema_prints_the_schema_or_an_object_around_it() -> None:
     assert (told["schema_version"], told["schema"]) == (1, json_schema("scenario"))
 
 
+def test_schema_writes_one_or_all_and_says_so_to_programs(tmp_path: Path) -> None:
+    assert run("schema", "result", "-o", tmp_path / "r.json").stdout == ""
+    assert json.loads((tmp_path / "r.json").read_text()) == json_schema("result")
+    told = json.loads(run("schema", "all", "-o", tmp_path / "all", "--json").stdout)
+    assert told["written"] == [str(tmp_path / "all" / f"{name}.json") for name in FORMATS]
+    assert all(json.loads(Path(file).read_text()) == json_schema(Path(file).stem) for file in told["written"])
+
+
 # -- calibrate -------------------------------------------------------------------------------------
 
 
