@@ -103,7 +103,7 @@ def desired_replicas(settings: KpaSettings, value: float, ready: int, reachable:
     least = math.floor(ready / settings.max_scale_down_rate) if reachable else 0
     raw = math.ceil(value / settings.target)
     desired = min(max(raw, least), most)
-    return max(desired, settings.activation_replicas) if raw > 0 and settings.activation_replicas > 1 else desired
+    return max(desired, settings.activation_replicas) if raw > 0 else desired
 
 
 def excess_burst_capacity(settings: KpaSettings, sample: KpaSample) -> int:
@@ -161,7 +161,7 @@ def reconcile(settings: KpaSettings, status: Status, recommended: Decision) -> S
 
 
 class MaxWindow:
-    """The largest value of the last `size` ticks; of several at one tick the largest counts."""
+    """The largest value of the last `size` ticks, of several at one tick the largest; of size 0 just the last value."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -185,8 +185,7 @@ class Kpa:
         self.settings = settings
         self.panic_since_ns: int | None = None
         self.panic_replicas = 0
-        ticks = math.ceil(settings.scale_down_delay_ns / settings.tick_ns)
-        self._delay = MaxWindow(ticks) if ticks > 0 else None
+        self._delay = MaxWindow(math.ceil(settings.scale_down_delay_ns / settings.tick_ns))
         burst = settings.target_burst_capacity
         self._excess = int(settings.initial_replicas * settings.capacity - burst) if burst > 0 else int(burst)
         self._recommended = Decision(UNKNOWN, "no data yet")
@@ -224,7 +223,7 @@ class Kpa:
             if wanted < self.panic_replicas:
                 wanted, reason = self.panic_replicas, "panic: kept at the most it reached"
             self.panic_replicas = wanted
-        if self._delay is not None and sample.reachable:
+        if sample.reachable:
             delayed = self._delay.record(sample.now_ns // self.settings.tick_ns, wanted)
             if delayed != wanted:
                 return Decision(delayed, f"held by the {self.settings.scale_down_delay_ns / SECOND_NS:g} s delay")

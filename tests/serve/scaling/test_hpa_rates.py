@@ -183,6 +183,10 @@ SCALING_WITH_RULES = [
         "scaleDown with with previous events still allowing more scale down",
         10, 5, 5, IN, down=_rules(0, 0, 1000, 120), downs=TENS,
     ),
+    _case("ours: up exactly to the rate", 10, 20, 20, IN),
+    _case("ours: up, the maximum and the rate agree", 10, 50, 20, MANY, (1, 20)),
+    _case("ours: down exactly to the rate", 10, 5, 5, IN, down=_rules(5, 60)),
+    _case("ours: down, the minimum and the rate agree", 10, 2, 5, FEW, (5, 1000), down=_rules(5, 60)),
     _case("check 'outdated' flag for events for one behavior for up", 100, 200, 200, IN, up=_rules(1000, 60), ups=FOUR),
     _case(
         "check that events were not marked 'outdated' for two different policies in the behavior for up",

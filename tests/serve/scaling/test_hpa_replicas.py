@@ -85,6 +85,7 @@ RESOURCE_SINGLE = [
     _case("TestReplicaCalcMissingMetricsNoChangeEq", 2, [2000], 100, (2, 100)),
     _case("TestReplicaCalcMissingMetricsNoChangeGt", 2, [3800], 100, (2, 190)),
     _case("TestReplicaCalcMissingMetricsNoChangeLt", 2, [1200], 100, (2, 60)),
+    _case("ours: a missing pod brings it within tolerance", 10, [2400] * 9, 100, (10, 120)),
     _case("TestReplicaCalcMissingMetricsUnreadyChange", 3, [200, 900], 50, (3, 45), unready=(0,)),
     _case("TestReplicaCalcMissingMetricsHotCpuNoChange", 3, [200, 900], 50, (3, 45), hot=(0,)),
     _case("TestReplicaCalcMissingMetricsUnreadyScaleUp", 3, [200, 4000], 50, (4, 200), unready=(0,)),

@@ -62,6 +62,14 @@ def test_from_one_replica_to_a_hundred(behavior: Behavior | None, wanted: list[i
     assert _wanted(Hpa(_settings(behavior)), 1, [100] * 6) == wanted
 
 
+def test_the_default_rates_are_per_15_s() -> None:
+    """Four of four were added at 0 s, and all of them count until just before 15 s."""
+    policy = Hpa(_settings(Behavior()))
+    for now_ns, replicas, wanted in ((0, 4, 8), (TICK - 1, 8, 8), (TICK, 8, 16)):
+        sample = HpaSample(now_ns, replicas, replicas, (Reading(total_milli=100_000),))
+        assert policy.decide(sample).wanted == wanted
+
+
 @pytest.mark.parametrize(("behavior", "ticks"), [(None, 21), (Behavior(), 20)])
 def test_a_fall_of_the_load_waits_for_the_window_to_forget_the_last_high_recommendation(
     behavior: Behavior | None, ticks: int

@@ -19,6 +19,7 @@ from serve.policy.scaling.hpa_replicas import (
     Pod,
     PodMetric,
     Proposal,
+    Readiness,
     Row,
     Tolerance,
     average_value_replicas,
@@ -100,6 +101,7 @@ def test_replicas_for_an_average_value(
     ],
 )
 def test_an_average_value_stays_an_int32(target: int, expected: int) -> None:
+    assert REPLICAS_MAX == 2_147_483_647
     assert average_value_replicas(1, INT64_MAX, target, USUAL).replicas == expected
 
 
@@ -174,6 +176,10 @@ def test_what_a_pod_is_to_its_cpu(pod: Pod, metric: PodMetric | None, group: int
 def test_count_in_a_ready_pod_memory() -> None:
     """Other resources look at no readiness at all."""
     assert pod_group(NEW, _sample(0, 60), False, NOW, READINESS) == READY
+
+
+def test_the_default_flags_are_the_controllers() -> None:
+    assert Readiness() == (300 * SECOND_NS, 30 * SECOND_NS)
 
 
 def test_several_pods_keep_their_order() -> None:

@@ -17,6 +17,7 @@ from serve.policy.scaling.kpa import (
     excess_burst_capacity,
     metric_target,
 )
+from serve.policy.scaling.nanoseconds import SECOND_NS
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,11 @@ def test_window_max(values: list[int], ticks: list[int] | None, expected: list[i
     assert [window.record(tick, value) for tick, value in zip(places, values, strict=True)] == expected
 
 
+def test_a_window_of_no_tick_is_the_last_value() -> None:
+    window = MaxWindow(0)
+    assert [window.record(tick, value) for tick, value in ((0, 4), (0, 2), (1, 3), (2, 1))] == [4, 2, 3, 1]
+
+
 @pytest.mark.parametrize(
     ("rps", "concurrency", "target", "utilization", "expected"),
     [
@@ -93,7 +99,8 @@ def test_resolve_metric_target(
 def test_the_default_settings_are_the_config_maps() -> None:
     settings = KpaSettings()
     assert (settings.target, settings.capacity) == metric_target(False, 0, None)
-    assert settings.panic_window_ns * 10 == settings.stable_window_ns == 30 * settings.tick_ns
+    assert settings.panic_window_ns * 10 == settings.stable_window_ns == 30 * settings.tick_ns == 60 * SECOND_NS
+    assert settings.activation_timeout_ns == (600 + 30) * SECOND_NS, "a revision's progress deadline, and a buffer"
 
 
 @pytest.mark.parametrize(("ready", "wanted"), [(1, 1000), (2, 2000)])

@@ -113,6 +113,13 @@ def _status(
             id="scale to zero while activating after deadline exceeded",
         ),
         pytest.param(
+            1, 0, {}, _status(ACTIVATING, ACTIVATION_S), UNKNOWN, False, id="ours: exactly at the deadline"
+        ),
+        pytest.param(
+            1, 0, {}, _status(ACTIVATING, initialized=False), UNKNOWN, False,
+            id="ours: an initial scale of 1 is no lower bound",
+        ),
+        pytest.param(
             1, 0, {"activation_timeout_s": 5 + 30}, _status(ACTIVATING, 5 + 30 + 1), 0, True,
             id="scale to zero while activating after revision deadline exceeded",
         ),
@@ -186,6 +193,15 @@ def test_scaler(
     assert step.wanted == wanted
     assert (step.applied and step.wanted != start) == scaling
     assert step.reason
+
+
+@pytest.mark.parametrize(
+    ("scale_to", "reason"),
+    [(1, "at its minimum of 2"), (2, "recommended"), (8, "recommended"), (9, "at its maximum of 8")],
+)
+def test_a_bound_is_the_reason_only_where_it_changes_the_count(scale_to: int, reason: str) -> None:
+    settings = _settings(min_replicas=2, max_replicas=8)
+    assert reconcile(settings, _status(ACTIVE), Decision(scale_to, "recommended")).reason == reason
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,17 @@ def test_spot_prices_of_aws_are_on_demand_less_a_saving_in_whole_per_cent() -> N
         assert offer.interruptions is not None
 
 
+def test_spot_prices_of_azures_newer_gpus_are_one_ratio_of_on_demand() -> None:
+    """A formula of their source rather than a market, as docs/estate.md says."""
+    ratios = {
+        offer.accelerator.name: round(offer.spot.usd_per_h / offer.on_demand.usd_per_h, 4)
+        for offer in OFFERS
+        if offer.provider == "azure" and offer.accelerator is not None and offer.spot is not None
+    }
+    assert ratios.pop("NVIDIA T4") == 0.2836
+    assert ratios == dict.fromkeys(("NVIDIA A10", "NVIDIA A100-80GB", "NVIDIA H100"), 0.1848)
+
+
 def test_only_aws_says_how_often_spot_is_reclaimed() -> None:
     assert {offer.provider for offer in OFFERS if offer.interruptions is not None} == {"aws"}
 
