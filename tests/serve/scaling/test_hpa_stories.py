@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.hpa import AVERAGE_VALUE, Hpa, HpaSample, HpaSettings, MetricTarget, Reading
 from serve.policy.scaling.hpa_rates import (
+    DOWN_RULES,
     POLICY_PERCENT,
     POLICY_PODS,
     SELECT_DISABLED,
@@ -105,6 +108,23 @@ def test_a_window_of_scale_ups_takes_the_lowest_recommendation() -> None:
 
 def test_at_equal_minimum_and_maximum_nothing_moves() -> None:
     assert _wanted(Hpa(_settings(min_replicas=2, max_replicas=2)), 2, [0, 9, 1, 50]) == [2, 2, 2, 2]
+
+
+def test_what_a_rate_has_left_after_a_smaller_change_may_still_be_used() -> None:
+    four = (ScalingPolicy(POLICY_PODS, 4, 60 * SECOND_NS),)
+    assert _wanted(Hpa(_settings(_up(*four))), 1, [3, 100]) == [3, 5]
+    down = Behavior(down=DOWN_RULES._replace(policies=four, window_ns=0))
+    assert _wanted(Hpa(_settings(down)), 10, [8, 1]) == [8, 6]
+
+
+@pytest.mark.parametrize(("replicas", "load", "wanted"), [(10, 6, 6), (5, 9, 9)], ids=["maximum", "minimum"])
+def test_exactly_at_a_bound_the_metric_still_counts(replicas: int, load: int, wanted: int) -> None:
+    settings = replace(_settings(min_replicas=5, max_replicas=10), down_window_ns=0)
+    assert _wanted(Hpa(settings), replicas, [load]) == [wanted]
+
+
+def test_the_default_tick_is_15_s() -> None:
+    assert _settings().interval_ns == TICK
 
 
 def test_at_zero_replicas_it_is_switched_off_until_somebody_else_scales_up() -> None:

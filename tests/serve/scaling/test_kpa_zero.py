@@ -18,6 +18,7 @@ from serve.policy.scaling.kpa import (
     Status,
     next_activity,
     reconcile,
+    to_zero,
 )
 from serve.policy.scaling.nanoseconds import SECOND_NS
 
@@ -202,6 +203,23 @@ def test_scaler(
 def test_a_bound_is_the_reason_only_where_it_changes_the_count(scale_to: int, reason: str) -> None:
     settings = _settings(min_replicas=2, max_replicas=8)
     assert reconcile(settings, _status(ACTIVE), Decision(scale_to, "recommended")).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (_status(ACTIVATING, 1), "still activating: held"),
+        (_status(ACTIVATING, ACTIVATION_S + 1), "not active in time: to zero"),
+        (_status(ACTIVE, 1), "no traffic, active for less than 300 s: one kept"),
+        (_status(ACTIVE, STABLE_S), "no traffic: now inactive, the buffer takes over"),
+        (_status(INACTIVE, 1, proxied_s=None), "no traffic: the buffer is not in the path yet"),
+        (_status(INACTIVE, 1), "no traffic: last one kept for 42 s"),
+        (_status(INACTIVE, 42), "no traffic: the buffer in the path for 60 s first"),
+        (_status(INACTIVE, GRACE_S), "no traffic: to zero"),
+    ],
+)
+def test_reasons_on_the_way_to_zero(status: Status, reason: str) -> None:
+    assert to_zero(_settings(pod_retention_s=42), status).reason == reason
 
 
 @pytest.mark.parametrize(

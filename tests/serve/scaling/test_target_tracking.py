@@ -43,6 +43,11 @@ def test_a_ratio_that_only_floats_put_above_a_whole_number_is_that_number() -> N
     assert proportional(3, 0.1, 0.3) == 1
 
 
+def test_the_defaults_are_a_datapoint_a_minute_and_five_minutes_of_cooldown() -> None:
+    cooldowns_ns = (SETTINGS.scale_out_cooldown_ns, SETTINGS.scale_in_cooldown_ns)
+    assert (SETTINGS.period_ns, *cooldowns_ns) == (60 * SECOND_NS, 300 * SECOND_NS, 300 * SECOND_NS)
+
+
 def test_the_third_datapoint_above_the_target_scales_out() -> None:
     assert _run(TargetTracking(SETTINGS), 10, [75.0, 75.0, 75.0]) == [10, 10, 15]
 
