@@ -38,6 +38,8 @@ ONE_EACH = (KedaTrigger(1000),)
         pytest.param(5, 0, 7, False, False, 301, 0, False, id="cooled down to idle"),
         pytest.param(5, 0, 0, False, False, 9, 0, False, id="idle stays idle"),
         pytest.param(5, 0, 5, True, False, 9, 5, True, id="active at the minimum"),
+        pytest.param(5, 0, 7, True, False, 9, 7, True, id="active above the minimum"),
+        pytest.param(5, None, 2, True, False, 9, 2, True, id="active below a minimum that the HPA brings it to"),
         pytest.param(2, None, 7, False, False, 301, 7, False, id="above a minimum the HPA scales down"),
         pytest.param(0, None, 0, False, False, 301, 0, False, id="zero stays zero"),
     ],
@@ -107,6 +109,14 @@ def test_a_burst_at_zero_waits_for_the_poll_and_then_grows_at_the_rate_of_the_hp
 def test_at_more_than_zero_the_poll_does_not_matter() -> None:
     settings = KedaSettings(ONE_EACH, polling_interval_ns=3600 * SECOND_NS, hpa_interval_ns=15 * SECOND_NS)
     assert _story(settings, 2, [2_000, 4_000, 4_000]) == [2, 4, 4]
+
+
+def test_between_its_ticks_the_hpa_does_nothing() -> None:
+    """Asked each 5 s; the load has doubled since just after the first call."""
+    policy = Keda(KedaSettings(ONE_EACH, polling_interval_ns=10 * SECOND_NS))
+    values = [2_000, 4_000, 4_000, 4_000]
+    samples = [KedaSample(index * 5 * SECOND_NS, 2, 2, (value,)) for index, value in enumerate(values)]
+    assert [policy.decide(sample).wanted for sample in samples] == [2, 2, 2, 4]
 
 
 def test_a_value_at_the_activation_does_not_activate_one_above_it_does() -> None:
