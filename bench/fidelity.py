@@ -30,14 +30,13 @@ from bench import fidelity_table, report
 from bench.fidelity_models import CACHE, MODELS, FidelityModel
 from planner.compare import compare
 from planner.look import look
-from planner.report import Report, Run
+from planner.report import Report
 from planner.subject import Subject, read_subject
 from planner.verify import SPOT_CHECK_S, now_text, verify
 from serve import files, machine
 from serve.benchmark import calibrate
 from serve.deployment import Deployment
 from serve.launch import launch
-from serve.load_plan import random_inputs
 from serve.loadgen import closed_loop
 from serve.profile import Profile
 from sim.scenario import Workload
@@ -164,14 +163,14 @@ def _still_holds(path: Path, onnx: Path) -> bool:
     return profile.model.sha256 == files.sha256(onnx) and not machine.differences(profile.machine, machine.describe())
 
 
-def capacity_rps(fleet: Fleet, profile: Path, seconds: float, again: bool) -> dict[str, float]:
+def capacity_rps(fleet: Fleet, profile: Path, seconds: float) -> dict[str, float]:
     """Throughput with the queue never empty: predicted, then live (median of two runs); kept beside the cells, by
     profile."""
     kept = RESULTS / "saturation" / f"{fleet.name}.json"
     sha = files.sha256(profile)
     known = json.loads(kept.read_text()) if kept.exists() else {"runs": []}
     mine = [run for run in known["runs"] if run["profile_sha256"] == sha]
-    if not mine or again:
+    if not mine:
         note(f"saturating {fleet.name}")
         predicted, found = _saturate(fleet, profile, seconds)
         mine = [{"date": now_text(), "profile_sha256": sha, "rps": rps, "predicted_rps": predicted} for rps in found]
@@ -181,15 +180,13 @@ def capacity_rps(fleet: Fleet, profile: Path, seconds: float, again: bool) -> di
 
 
 def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[float]]:
-    facts = files.load(profile, Profile).model
-    inputs = random_inputs([(t.name, t.datatype, t.shape) for t in facts.inputs], 64, SEED, facts.batch_axis or 0)
     path = CACHE / "cells" / f"{fleet.name}-saturation.yaml"
     anything = Cell(fleet, 1.0, "poisson").planned_for(1.0, 1.0)
     files.save(path, fleet.deployment(profile, fleet.model.fetch(), anything))
     subject = read_subject(path, SEED)
     predicted = predicted_capacity_rps(subject)
     cpus = subject.generator_cores
-    clients = clients_of(subject)
+    clients, inputs = clients_of(subject), subject.inputs()
     found = []
     with launch(path) as live:
         for _ in range(2):
@@ -269,8 +266,8 @@ def row_of(cell: Cell, rate_rps: float, capacity: dict[str, float], held: Report
         "oversubscribed": held.oversubscribed,
         "late_share": max(run.late_share for run in held.runs),
         "loadgen_cpu_share": max(run.loadgen_cores for run in held.runs),
-        "measured": measures_of(first),
-        "repeat": measures_of(second),
+        "measured": numbers(first.metrics),
+        "repeat": numbers(second.metrics),
         "predicted": numbers({c.metric: c.predicted for c in held.comparisons}),
         "interval": {k: None if v is None else [v[0] * 1e3, v[1] * 1e3] for k, v in intervals.items()},
         "batch_tv": held.batch_tv,
@@ -278,11 +275,6 @@ def row_of(cell: Cell, rate_rps: float, capacity: dict[str, float], held: Report
         "level": held.level,
         "front_level": held.front_level,
     }
-
-
-def measures_of(run: Run) -> dict[str, float | None]:
-    """What a row says of one live run."""
-    return numbers(run.metrics)
 
 
 def numbers(metrics: dict[str, float | None]) -> dict[str, float | None]:
@@ -323,7 +315,7 @@ def run_grid(grid: Grid, again: bool = False) -> list[dict[str, Any]]:
         profile = profiles[cell.fleet.model.name]
         kept = None if again else latest(cell, files.sha256(profile))
         if kept is None:
-            capacity = capacity_rps(cell.fleet, profile, grid.saturation_s, False)
+            capacity = capacity_rps(cell.fleet, profile, grid.saturation_s)
             kept = run_cell(cell, profile, capacity, grid.duration_s)
         done.append(kept)
         note(f"{number}/{len(cells)} {cell.name}: {_in_short(kept['row'])}")

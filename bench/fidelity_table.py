@@ -174,21 +174,23 @@ def _summary_table(rows: Sequence[Row]) -> str:
             continue
         distance = line["metric"] == "batch_tv"
         shown = _number if distance else _share
-        met = "-" if line["met"] is None else "yes" if line["met"] else "**no**"
         lines.append(
             f"| {line['group']} ({line['cells']}) | {line['metric'].removesuffix('_ms')} | {shown(line['error'])} "
-            f"| {_share(line['noise'])} | {shown(line['aim'])} | {met} | {_share(line['coverage'])} "
+            f"| {_share(line['noise'])} | {shown(line['aim'])} | {_met(line)} | {_share(line['coverage'])} "
             f"| {_share(line['half_width'])} |"
         )
     return "\n".join(lines) + "\n\n" + "\n".join(_interval_text(line) for line in found if line["metric"] == "pi")
 
 
+def _met(line: Mapping[str, Any]) -> str:
+    return "-" if line["met"] is None else "yes" if line["met"] else "**no**"
+
+
 def _interval_text(line: Mapping[str, Any]) -> str:
-    met = "-" if line["met"] is None else "yes" if line["met"] else "**no**"
     ratio = "-" if line["width_in_noise"] is None else f"{line['width_in_noise']:.1f}"
     return (
         f"- `pi`, {line['group']}: covers {_share(line['coverage'])} of the latencies of {line['cells']} cells "
-        f"(aim 90-99 %), half-width {ratio} times live against live (aim {HALF_WIDTH_AIM:g}): {met}."
+        f"(aim 90-99 %), half-width {ratio} times live against live (aim {HALF_WIDTH_AIM:g}): {_met(line)}."
     )
 
 

@@ -16,7 +16,7 @@ from planner.compare import check_bounds
 from planner.joined import rows_of_client
 from planner.live_run import Replayed, run_of
 from planner.report import BoundCheck, Run
-from planner.slo import latency_limit_s, parse_slo
+from planner.slo import parse_slo
 from serve.deployment import Model
 from serve.errors import EngineError, SpecError
 from serve.loadgen import address_of, inputs_of, replay
@@ -24,6 +24,8 @@ from serve.records import CLIENT_COLUMNS
 from sim.law_moments import expected_requests
 from sim.measured import measure_live
 from sim.scenario import Arrivals, RequestClass, Scenario, Slo, Workload
+from sim.slo import bounds as slo_bounds
+from sim.slo import limits_ns
 
 TIMEOUT_S = 10.0
 SENT_MAX = 1e7
@@ -89,7 +91,6 @@ def send(load: Load, url: str, allow_remote: bool, progress: Callable[[float, fl
     )
     table = client.table()
     bounds = parse_slo(load.slo, arrivals.names) if load.slo else []
-    limit_s = latency_limit_s(bounds)
     measured = measure_live(
         arrivals.with_classes(rows_of_client(client)),
         np.column_stack([table[column] for column in CLIENT_COLUMNS]),
@@ -97,7 +98,7 @@ def send(load: Load, url: str, allow_remote: bool, progress: Callable[[float, fl
         replicas=1,
         start_ns=client.start_ns,
         end_ns=client.start_ns + arrivals.duration_ns,
-        slo_ns=None if limit_s is None else [round(limit_s * 1e9)] * len(arrivals.names),
+        slo_ns=limits_ns(slo_bounds(load.slo, arrivals.names), arrivals.names),
     )
     run = run_of(measured, Replayed(client, None), served=False)
     return Loaded(model, run, check_bounds(bounds, [run]))

@@ -64,11 +64,10 @@ def _slo_ns(subject: Subject) -> list[int]:
 
 def run_of(measured: Measurement, replayed: Replayed, served: bool) -> Run:
     """A measured run as a Report holds it; without the server's log (`served` false) some metrics are unknown."""
-    known = {k: v for k, v in measured.total.items() if served or k not in SERVER_ONLY}
     answered = 1.0 - sum(measured.total.get(k, 0.0) for k in ("refused", "expired", "cancelled", "failed"))
     return Run(
-        metrics=_finite(known),
-        classes={name: _finite(part) for name, part in measured.classes.items()},
+        metrics=_known(measured.total, served),
+        classes={name: _known(part, served) for name, part in measured.classes.items()},
         requests=measured.requests,
         answered=round(measured.requests * answered) if measured.requests else 0,
         batch_rows=measured.batch_rows if served else (replayed.batch_shares or {}),
@@ -81,5 +80,7 @@ def run_of(measured: Measurement, replayed: Replayed, served: bool) -> Run:
     )
 
 
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+def _known(values: dict[str, float], served: bool) -> dict[str, float | None]:
+    """What was seen; None where it is not defined."""
+    seen = {name: value for name, value in values.items() if served or name not in SERVER_ONLY}
+    return {name: value if math.isfinite(value) else None for name, value in seen.items()}

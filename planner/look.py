@@ -90,8 +90,8 @@ def seen_of(subject: Subject, batches: Rows) -> Seen:
     notice_ns = float(np.median(column(batches, "seen_ns") - end_ns)) if len(batches) else 0.0
     took_ns = end_ns - column(batches, "start_ns") + notice_ns
     extra_ns = cold_ns(idle_before(batches), subject.profile.cold_us)
-    usual = np.isfinite(known_ns)
-    took, extra = (took_ns / known_ns)[usual], (extra_ns / known_ns)[usual]
+    told = np.isfinite(known_ns)
+    took, extra = (took_ns / known_ns)[told], (extra_ns / known_ns)[told]
     usual = took < STALLED * np.median(took) if len(took) else np.zeros(0, bool)
     return Seen(took[usual], extra[usual])
 

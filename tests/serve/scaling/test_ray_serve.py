@@ -206,6 +206,10 @@ def test_while_none_runs_the_counter_stays_and_nothing_ongoing_keeps_the_count()
     assert policy.counter == 1
 
 
+def test_at_zero_without_a_request_nothing_starts() -> None:
+    assert RayServe(AT_ONCE).decide(RayServeSample(0, 0, 0, 0.0)).wanted == 0
+
+
 def test_a_start_from_zero_is_bounded_last() -> None:
     policy = RayServe(RayServeSettings(min_replicas=0, max_replicas=2, upscaling_factor=10.0))
     decision = policy.decide(RayServeSample(0, 0, 0, 0.1))

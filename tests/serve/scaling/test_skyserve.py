@@ -50,6 +50,18 @@ def test_scale_to_zero_uses_faster_decision_interval() -> None:
     assert policy.interval_ns() == 20 * SECOND_NS
 
 
+def test_with_overprovision_the_interval_is_never_that_of_nothing_wanted() -> None:
+    policy = SkyServe(replace(UPSTREAM, min_replicas=1, overprovision=1))
+    assert policy.interval_ns() == 20 * SECOND_NS
+
+
+def test_reasons() -> None:
+    policy = SkyServe(replace(UPSTREAM, min_replicas=1, overprovision=0, base_ondemand_fallback_replicas=1))
+    assert policy.decide(SkyServeSample(0, 300)).reason == "as wanted: 300 requests in 60 s"
+    assert policy.decide(SkyServeSample(0, 301)).reason == "wants 2, 1 of 15 decisions: 301 requests in 60 s"
+    assert policy.decide(SkyServeSample(0, 299)).reason == "as wanted: 299 requests in 60 s"
+
+
 def test_overprovision_scales_up_extra_replica() -> None:
     policy = SkyServe(replace(UPSTREAM, max_replicas=5))
     assert policy.decide(SkyServeSample(0, 0)).wanted == 3

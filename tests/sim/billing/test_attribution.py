@@ -14,6 +14,7 @@ from sim.billing.usage import (
     CrossZone,
     FleetUsage,
     Owner,
+    ReplicasUp,
     ReplicaUsage,
     RequestRows,
     up_of_replicas,
@@ -117,6 +118,16 @@ def test_more_threads_than_cores_cannot_cost_more_than_the_node() -> None:
     parts = split(minute(*batches)).by_class()
     assert parts["interactive"].useful_usd == pytest.approx(MINUTE_USD / 3)
     assert parts["nightly"].useful_usd == pytest.approx(MINUTE_USD * 2 / 3)
+
+
+def test_more_threads_than_cores_next_to_cold_time_cost_the_warm_time() -> None:
+    usage = replace(minute(batch(30, 60, 8)), nodes=(node(0, 0, 60, first_ready_ns=30 * S),))
+    assert split(usage).total == Parts(useful_usd=about(MINUTE_USD / 2), cold_usd=about(MINUTE_USD / 2))
+
+
+def test_replicas_that_were_up_for_no_time_share_nothing() -> None:
+    usage = fleet(node(0, 0, 60), end_s=60, up=(ReplicasUp(0, 0, "a", 0),))
+    assert split(usage).by_model() == {"": Parts(idle_usd=about(MINUTE_USD))}
 
 
 def test_idle_time_is_shared_by_time_up_and_threads() -> None:

@@ -236,6 +236,19 @@ def test_usd_per_h_is_of_the_run_not_of_a_minimum_after_it() -> None:
     assert whole.total.usd_per_h == pytest.approx(0.40 / 60 * 120, rel=1e-12)
 
 
+def test_usd_per_h_of_an_hour_and_of_a_part_of_the_bill() -> None:
+    """From 8:30: half an hour, a whole one, a quarter of one, and the rest of a minimum after the run."""
+    usage = fleet(node(0, 0, 6300), node(1, 6290, 6295), end_s=6300)
+    whole = bill(usage, BOOK, datetime(2026, 3, 2, 8, 30))
+    assert [hour.figures.usd_per_h for hour in whole.hours] == pytest.approx([0.40, 0.40, (0.10 + 0.40 / 60) * 4])
+    late = bill(usage, BOOK, datetime(2026, 3, 2, 8, 30), from_ns=1800 * S, until_ns=5400 * S)
+    assert late.total.usd_per_h == pytest.approx(0.40)
+
+
+def test_a_bill_ends_where_there_is_nothing_left_to_bill() -> None:
+    assert bill(fleet(node()), BOOK, EIGHT, until_ns=9 * 3600 * S) == bill(fleet(node()), BOOK, EIGHT)
+
+
 def test_a_type_without_a_price_is_named() -> None:
     with pytest.raises(ValueError, match="no price of type 'x'; there are c, g"):
         bill(fleet(node(type="x")), BOOK, EIGHT)
