@@ -225,6 +225,16 @@ def test_equality_resets_the_counter() -> None:
     assert counters == [1, 2, 0, 1, 0], "downwards there is no delay: acted on, so the counter is 0 again"
 
 
+def test_reasons() -> None:
+    policy = RayServe(replace(AT_ONCE, upscale_delay_ns=LOOP_NS))
+    reasons = [policy.decide(RayServeSample(0, 2, 2, ongoing)).reason for ongoing in (4.0, 6.0, 6.0)]
+    assert reasons == [
+        "as wanted: 4.0 ongoing on 2 running",
+        "wants 3 since 1 loops: 6.0 ongoing on 2 running",
+        "6.0 ongoing on 2 running",
+    ]
+
+
 def test_at_equal_minimum_and_maximum_nothing_moves() -> None:
     policy = RayServe(replace(AT_ONCE, min_replicas=3, max_replicas=3))
     for ongoing in (0.0, 1000.0):

@@ -146,6 +146,16 @@ def test_a_node_without_replicas_is_shared_by_those_of_its_pool() -> None:
     assert parts == {"a": Parts(cold_usd=about(MINUTE_USD / 2), idle_usd=about(MINUTE_USD * 3 / 2))}
 
 
+def test_a_cold_node_is_shared_by_all_replicas_of_its_pool() -> None:
+    """A thread of a on either warm node and two of b on one: half each."""
+    up = up_of_replicas(
+        [replica("a", 1, 0, 60, node_id=1), replica("a", 1, 0, 60, node_id=2), replica("b", 2, 0, 60, node_id=2)]
+    )
+    held = (node(0, 0, 60, first_ready_ns=None), node(1, 0, 60), node(2, 0, 60))
+    parts = split(fleet(*held, end_s=60, up=up)).by_model()
+    assert [parts[model].cold_usd for model in ("a", "b")] == pytest.approx([MINUTE_USD / 2] * 2)
+
+
 def test_a_pool_without_replicas_keeps_its_cost() -> None:
     up = up_of_replicas([replica("a", 1, 0, 60, node_id=1)])
     attribution = split(fleet(node(0, 0, 60, pool="spill"), node(1, 0, 60), end_s=60, up=up))
