@@ -1,0 +1,7 @@
+"""Autoscalers as other projects' files describe them, read as they are: HPA, KEDA, Knative, Ray Serve.
+
+`read` tells the kinds apart; a file a kind has its fields, `node` the reading of a value with its path.
+"""
+
+from serve.manifests.read import Imported as Imported
+from serve.manifests.read import read as read
