@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 tour: $(STAMP)
-	$(BIN)/forebay tour $(if $(MODEL),--model $(MODEL))
+	$(BIN)/forebay tour $(if $(MODEL),--model "$(MODEL)")
 
 test: $(STAMP) lint types imports
 	$(BIN)/python -m pytest -n 2

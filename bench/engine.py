@@ -154,10 +154,10 @@ def measure(rounds: int, seconds: float) -> tuple[Found, float]:
         before = cpu_times(servers)
         for number in range(rounds + 1):
             for server, connections in order.sample(points, len(points)):
-                before_s = machine.tree_cpu_s(server.pid)
+                before_s = machine.tree_cpu_s([server.pid])
                 rows = closed_loop(server.url, "mlp", inputs, clients=connections, duration_s=seconds)
                 if number:
-                    found[server.case.name, connections].add(rows, machine.tree_cpu_s(server.pid) - before_s)
+                    found[server.case.name, connections].add(rows, machine.tree_cpu_s([server.pid]) - before_s)
                 progress.advance(task)
         strangers_cores = before.strangers_share(cpu_times(servers))
     return found, strangers_cores

@@ -68,10 +68,11 @@ class Grid:
     duration_s: float
     saturation_s: float
     budget_s: int  # of a calibration
+    look_s: float = SPOT_CHECK_S  # before each prediction
 
 
 FULL = Grid("full", MODELS, WINDOWS_MS, FLEETS, LOADS, ARRIVALS, 12.0, 6.0, 60)
-QUICK = Grid("quick", MODELS[:2], (2,), FLEETS, (0.3, 0.8), ARRIVALS[:1], 6.0, 3.0, 25)
+QUICK = Grid("quick", MODELS[:2], (2,), FLEETS, (0.3, 0.8), ARRIVALS[:1], 6.0, 3.0, 25, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _still_holds(path: Path, onnx: Path) -> bool:
     return profile.model.sha256 == files.sha256(onnx) and not machine.differences(profile.machine, machine.describe())
 
 
-def capacity_rps(fleet: Fleet, profile: Path, seconds: float) -> dict[str, float]:
+def capacity_rps(fleet: Fleet, profile: Path, grid: Grid) -> dict[str, float]:
     """Throughput with the queue never empty: predicted, then live (median of two runs); kept beside the cells, by
     profile."""
     kept = RESULTS / "saturation" / f"{fleet.name}.json"
@@ -172,19 +173,19 @@ def capacity_rps(fleet: Fleet, profile: Path, seconds: float) -> dict[str, float
     mine = [run for run in known["runs"] if run["profile_sha256"] == sha]
     if not mine:
         note(f"saturating {fleet.name}")
-        predicted, found = _saturate(fleet, profile, seconds)
+        predicted, found = _saturate(fleet, profile, grid.saturation_s, grid.look_s)
         mine = [{"date": now_text(), "profile_sha256": sha, "rps": rps, "predicted_rps": predicted} for rps in found]
         known["runs"] += mine
         write_json(kept, known)
     return {"measured": median(r["rps"] for r in mine), "predicted": median(r["predicted_rps"] for r in mine)}
 
 
-def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[float]]:
+def _saturate(fleet: Fleet, profile: Path, seconds: float, look_s: float) -> tuple[float, list[float]]:
     path = CACHE / "cells" / f"{fleet.name}-saturation.yaml"
     anything = Cell(fleet, 1.0, "poisson").planned_for(1.0, 1.0)
     files.save(path, fleet.deployment(profile, fleet.model.fetch(), anything))
     subject = read_subject(path, SEED)
-    predicted = predicted_capacity_rps(subject)
+    predicted = predicted_capacity_rps(subject, look_s)
     cpus = subject.generator_cores
     clients, inputs = clients_of(subject), subject.inputs()
     found = []
@@ -195,9 +196,9 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float) -> tuple[float, list[
     return predicted, found
 
 
-def predicted_capacity_rps(subject: Subject) -> float:
+def predicted_capacity_rps(subject: Subject, look_s: float) -> float:
     """The simulator's capacity, at the machine's present level."""
-    level = look(saturated(subject), SPOT_CHECK_S)
+    level = look(saturated(subject), look_s)
     workload, base = subject.planned.workload, subject.path.parent
     found = predict(subject.deployment, workload, base=base, replications=2, level=level).capacity_rps
     assert found is not None, "an open workload has a capacity"
@@ -225,23 +226,23 @@ def _steady_rps(answered_ns: Any, seconds: float) -> float:
 # -- a cell ------------------------------------------------------------------------------------------
 
 
-def run_cell(cell: Cell, profile: Path, capacity: dict[str, float], duration_s: float) -> dict[str, Any]:
+def run_cell(cell: Cell, profile: Path, capacity: dict[str, float], grid: Grid) -> dict[str, Any]:
     """Predict and run one cell; the file of the run, which holds its row, is written at the end."""
     folder = RESULTS / cell.name
     date = now_text()
     path = CACHE / "cells" / f"{cell.name}.yaml"
     rate_rps = cell.load * capacity["measured"]
-    planned_for = cell.planned_for(rate_rps, duration_s)
+    planned_for = cell.planned_for(rate_rps, grid.duration_s)
     files.save(path, cell.fleet.deployment(profile, cell.fleet.model.fetch(), planned_for))
     stamp = re.sub(r"[^0-9TZ]", "", date)
-    held = verify(path, repeats=2, prediction_path=folder / f"{stamp}.prediction.json")
+    held = verify(path, repeats=2, prediction_path=folder / f"{stamp}.prediction.json", spot_check_s=grid.look_s)
     held = held.model_copy(update={"deployment": str(path.relative_to(CACHE.parents[1]))})
     kept = {
         "cell": cell.name,
         "date": date,
         "profile_sha256": files.sha256(profile),
         "disturbed": files.load(profile, Profile).noise.disturbed,
-        "duration_s": duration_s,
+        "duration_s": grid.duration_s,
         "row": row_of(cell, rate_rps, capacity, held),
         "report": files.plain(held),
     }
@@ -315,8 +316,8 @@ def run_grid(grid: Grid, again: bool = False) -> list[dict[str, Any]]:
         profile = profiles[cell.fleet.model.name]
         kept = None if again else latest(cell, files.sha256(profile))
         if kept is None:
-            capacity = capacity_rps(cell.fleet, profile, grid.saturation_s)
-            kept = run_cell(cell, profile, capacity, grid.duration_s)
+            capacity = capacity_rps(cell.fleet, profile, grid)
+            kept = run_cell(cell, profile, capacity, grid)
         done.append(kept)
         note(f"{number}/{len(cells)} {cell.name}: {_in_short(kept['row'])}")
     return done

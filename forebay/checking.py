@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from forebay.formats import FORMATS, format_of
-from forebay.inputs import core_warnings, load_scenario, sample_faults, scenario_warnings
+from forebay.inputs import deployment_of, load_scenario, sample_faults
 from serve.deployment import Deployment
 from serve.errors import ForebayError, SpecError
 from serve.files import parse, read, resolve
@@ -20,6 +20,7 @@ from sim.junit import Case, CaseOutcome, Suite
 from sim.law_parts import parts
 from sim.result import Result
 from sim.scenario import Scenario
+from sim.setup import core_warnings
 from sim.simulate import simulate
 from sim.traces import load as load_trace
 
@@ -65,15 +66,21 @@ def check_file(path: Path, named: bool, seed: int | None = None) -> FileCheck:
         if kind != "scenario":
             checked = parse(data, FORMATS[kind], path)
             faults = sample_faults(path, checked) if isinstance(checked, Profile) else []
-            warnings = core_warnings(path, checked) if isinstance(checked, Deployment) else []
+            warnings = _warnings(path, checked) if isinstance(checked, Deployment) else []
             outcome: FileOutcome = "error" if faults else "valid"
             return FileCheck(str(path), kind, outcome, errors=[str(fault) for fault in faults], warnings=warnings)
-        scenario = load_scenario(path)
-        return replace(_check_scenario(path, scenario, seed), warnings=scenario_warnings(path, scenario))
+        scenario = load_scenario(path, seed)
+        deployment, file = deployment_of(path, scenario)
+        return replace(_check_scenario(path, scenario), warnings=_warnings(file, deployment))
     except SpecError as error:
         return FileCheck(str(path), kind, "error", errors=[str(fault) for fault in error.faults])
     except ForebayError as error:
         return FileCheck(str(path), kind, "error", errors=[str(error)])
+
+
+def _warnings(path: Path, deployment: Deployment) -> list[str]:
+    """What is odd about a deployment, with the file that it is in."""
+    return [f"{path}: {warning}" for warning in core_warnings(deployment)]
 
 
 def _unknown(path: Path, named: bool) -> FileCheck:
@@ -82,12 +89,10 @@ def _unknown(path: Path, named: bool) -> FileCheck:
     return FileCheck(str(path), None, "error", errors=[f"{path}: is none of {', '.join(FORMATS)}"])
 
 
-def _check_scenario(path: Path, scenario: Scenario, seed: int | None) -> FileCheck:
+def _check_scenario(path: Path, scenario: Scenario) -> FileCheck:
     if not scenario.expect:
         _read_traces(path, scenario)
         return FileCheck(str(path), "scenario", "valid")
-    if seed is not None:
-        scenario = scenario.model_copy(update={"seed": seed})
     claims, _ = claims_of(scenario.expect, list(scenario.workload.classes), path)
     checked = check_claims(
         claims,

@@ -19,7 +19,7 @@ from serve.profile import Profile
 from sim.expect import bounds_of, claims_of
 from sim.law_moments import expected_requests
 from sim.law_parts import files as files_named
-from sim.paths import apply
+from sim.paths import SOURCE, apply
 from sim.samples import read_columns
 from sim.scenario import RequestClass, Scenario, Workload
 
@@ -27,8 +27,9 @@ REQUESTS_MAX = 1e10
 """Requests of one question, replications included: about an hour of simulation."""
 
 
-def load_scenario(path: Path) -> Scenario:
-    """The scenario at `path`, its workload, claims and SLO checked against its deployment."""
+def load_scenario(path: Path, seed: int | None = None) -> Scenario:
+    """The scenario at `path` (with this seed, if one is given), its workload, claims and SLO checked against its
+    deployment."""
     try:
         scenario = load(path, Scenario)
     except SpecError as error:
@@ -45,7 +46,17 @@ def load_scenario(path: Path) -> Scenario:
         faults += profile_faults(folder, deployment, prefix)
     if faults:
         raise SpecError(faults)
-    return scenario
+    return scenario if seed is None else scenario.model_copy(update={"seed": seed})
+
+
+def as_set(path: Path, scenario: Scenario, overrides: Mapping[str, Any]) -> Scenario:
+    """The scenario with its deployment inside and the values of `--set`; SpecError if claims or SLO are wrong then."""
+    deployment, _ = deployment_of(path, scenario)
+    changed = apply(scenario.model_copy(update={"deployment": deployment}), overrides)
+    classes = list(changed.workload.classes)
+    if faults := claims_of(changed.expect, classes, SOURCE)[1] + bounds_of(changed.slo, classes, SOURCE)[1]:
+        raise SpecError(faults)
+    return changed
 
 
 def _claim_faults_of_broken(path: Path) -> list[Fault]:
@@ -172,33 +183,6 @@ def sample_faults(path: Path, profile: Profile) -> list[Fault]:
     except ProfileError as error:
         return [Fault(str(path), "samples.file", str(error))]
     return []
-
-
-def core_warnings(path: Path, deployment: Deployment, prefix: str = "") -> list[str]:
-    """Pools whose nodes have fewer cores than the replicas' threads; `path` and `prefix` as in `profile_faults`.
-
-    No fault, since such a node runs; but its replicas then wait for each other, which nobody measured.
-    """
-    models = [(f"{prefix}models.{name}.replicas", model.replicas) for name, model in deployment.models.items()]
-    needed = sum(replicas.count * replicas.threads for _, replicas in models)
-    asked = " + ".join(f"{replicas.count} x {replicas.threads}" for _, replicas in models)
-    where = ", ".join(field for field, _ in models)
-    return [
-        f"{path}: {where}: {asked} (count x threads) need {needed} cores, but a node of "
-        f"{prefix}pools.{name} has {pool.cores}: fewer replicas or threads, or more cores"
-        for name, pool in deployment.pools.items()
-        if needed > pool.cores
-    ]
-
-
-def scenario_warnings(path: Path, scenario: Scenario, overrides: Mapping[str, Any] | None = None) -> list[str]:
-    """As `core_warnings`, of the deployment that a scenario holds or names, with values set in it."""
-    deployment, file = deployment_of(path, scenario)
-    if overrides:
-        changed = apply(scenario.model_copy(update={"deployment": deployment}), overrides).deployment
-        assert isinstance(changed, Deployment)
-        deployment = changed
-    return core_warnings(file, deployment, "" if isinstance(scenario.deployment, str) else "deployment.")
 
 
 def file_faults(path: Path, deployment: Deployment) -> list[Fault]:

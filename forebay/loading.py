@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from forebay.inputs import deployment_of
 from planner.arrivals import draw
@@ -19,6 +20,7 @@ from planner.report import BoundCheck, Run
 from planner.slo import parse_slo
 from serve.deployment import Model
 from serve.errors import EngineError, SpecError
+from serve.load_client import STATUS_CANCELLED, STATUS_NONE
 from serve.loadgen import address_of, inputs_of, replay
 from serve.records import CLIENT_COLUMNS
 from sim.law_moments import expected_requests
@@ -28,6 +30,7 @@ from sim.slo import bounds as slo_bounds
 from sim.slo import limits_ns
 
 TIMEOUT_S = 10.0
+UNANSWERED, CANCELLED = "none", "cancelled"
 SENT_MAX = 1e7
 """Requests that one generator sends in a run: they are drawn beforehand, about 100 bytes each."""
 
@@ -53,11 +56,14 @@ class Loaded:
     model: str
     run: Run
     bounds: list[BoundCheck]
+    statuses: dict[str, int]
+    """Requests by the HTTP status of their answer; UNANSWERED and CANCELLED of those that have none."""
 
     @property
     def held(self) -> bool:
-        """Whether anything was answered, and every bound of the SLO held."""
-        return self.run.answered > 0 and all(bound.held for bound in self.bounds)
+        """Whether something was answered ok, nothing was left unanswered, and every bound of the SLO held."""
+        complete = self.run.answered > 0 and UNANSWERED not in self.statuses
+        return complete and all(bound.held for bound in self.bounds)
 
 
 def of_scenario(path: Path, scenario: Scenario, seed: int | None) -> Load:
@@ -101,7 +107,15 @@ def send(load: Load, url: str, allow_remote: bool, progress: Callable[[float, fl
         slo_ns=limits_ns(slo_bounds(load.slo, arrivals.names), arrivals.names),
     )
     run = run_of(measured, Replayed(client, None), served=False)
-    return Loaded(model, run, check_bounds(bounds, [run]))
+    return Loaded(model, run, check_bounds(bounds, [run]), by_status(client.status))
+
+
+def by_status(status: npt.NDArray[np.int64]) -> dict[str, int]:
+    """How many requests ended with each HTTP status, those without one last."""
+    names = {STATUS_NONE: UNANSWERED, STATUS_CANCELLED: CANCELLED}
+    found, counts = np.unique(status, return_counts=True)
+    known = sorted(zip(found.tolist(), counts.tolist(), strict=True), key=lambda entry: (entry[0] in names, entry[0]))
+    return {names.get(code, str(code)): count for code, count in known}
 
 
 def _check_size(workload: Workload) -> None:

@@ -22,9 +22,18 @@ Json = Annotated[
     bool,
     typer.Option("--json", callback=_remember_json, help="One JSON object on stdout; everything else goes to stderr."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw, in place of the file's.")]
-NoSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Accepted like everywhere; nothing is drawn here.")]
-Engine = Annotated[str, typer.Option("--engine", help="fast (compiled) or reference (SimPy); both give the same.")]
+SEED_MAX = 2**63 - 1
+"""As large as a file's seed may be."""
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=SEED_MAX, help="Seed of every random draw, in place of the file's."),
+]
+NoSeed = Annotated[
+    int | None, typer.Option("--seed", min=0, max=SEED_MAX, help="Accepted like everywhere; nothing is drawn here.")
+]
+Engine = Annotated[
+    str, typer.Option("--engine", help="fast (compiled) or reference (SimPy); both take the same decisions.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a value, such as models.digits.batching.window=5ms."),
@@ -37,6 +46,17 @@ def flag(name: str, parse: Callable[[str], V], text: str) -> V:
         return parse(text)
     except ValueError as error:
         raise SpecError.of(name, "", f"{error}, got {text!r}") from None
+
+
+def rate_of(text: str) -> float:
+    """`--rate 400/s` in requests per second; SpecError if it is none that can be simulated and sent."""
+    from serve.units import parse_rate_rps
+    from sim.scenario import RATE_RPS_MAX, RATE_RPS_MIN
+
+    rate_rps = flag("--rate", parse_rate_rps, text)
+    if not RATE_RPS_MIN <= rate_rps <= RATE_RPS_MAX:
+        raise SpecError.of("--rate", "", f"must be from {RATE_RPS_MIN:g}/s to {RATE_RPS_MAX:g}/s, got {text!r}")
+    return rate_rps
 
 
 def one_of(name: str, text: str, known: tuple[str, ...]) -> str:

@@ -70,8 +70,10 @@ def breakdown_table(result: Result) -> Table:
 
 def result_lines(result: Result) -> list[str]:
     """The verdict and what it rests on."""
+    refused = [f"not answered ok, by reason: {_shares(result.refusals)}"] if result.refusals else []
     return [
         f"{result.verdict}: {result.verdict_reason}",
+        *refused,
         f"{result.replications} replications, {result.requests:,} requests, seed {result.seed}; "
         f"the weakest number is {result.origin}",
         f"batches by reason: {_shares(result.reasons)}",

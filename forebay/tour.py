@@ -8,6 +8,7 @@ check agrees; the reason for each new measurement is kept for the reader.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -231,14 +232,20 @@ def _workload(scenario: Scenario, duration_ns: int) -> Workload:
 
 
 def commands(made: Tour) -> list[str]:
-    """The five commands that redo each step."""
-    at = made.folder
+    """The five commands that redo each step; where no setting holds the SLO, those up to the plan."""
+
+    def at(name: str) -> str:
+        return shlex.quote(str(made.path(name)))
+
     rate = format_rate(float(round(made.load_share * made.capacity_rps)))
     slo = f"p99<{made.scenario.slo['p99']}"
-    return [
-        f"forebay calibrate {at}/model.onnx -o {at}/profile.yaml",
-        f"forebay new {at}/profile.yaml --rate {rate} --slo '{slo}' -o {at}/scenario.yaml",
-        f"forebay plan {at}/scenario.yaml -o {at}/deployment.yaml",
-        f"forebay serve {at}/deployment.yaml --http-port 8000",
-        f"forebay verify {at}/deployment.yaml -o {at}/report.yaml",
+    planning = [
+        f"forebay calibrate {at('model.onnx')} -o {at('profile.yaml')}",
+        f"forebay new {at('profile.yaml')} --rate {rate} --slo '{slo}' -o {at('scenario.yaml')}",
+        f"forebay plan {at('scenario.yaml')} -o {at('deployment.yaml')}",
     ]
+    serving = [
+        f"forebay serve {at('deployment.yaml')} --http-port 8000",
+        f"forebay verify {at('deployment.yaml')} -o {at('report.yaml')}",
+    ]
+    return planning if made.report is None else planning + serving

@@ -29,6 +29,7 @@ class Replayed:
     client: ClientRows
     front_cores: float | None
     batch_shares: dict[int, float] | None = None  # by the server's own statistics, where its log is not ours
+    strangers_cores: float | None = None  # that others took meanwhile; none: an engine that is not ours is among them
 
 
 def measured_run(subject: Subject, arrivals: Arrivals, replayed: Replayed, rows: Rows | None, warmup_s: float) -> Run:
@@ -76,6 +77,7 @@ def run_of(measured: Measurement, replayed: Replayed, served: bool) -> Run:
         late_share=replayed.client.late_share,
         loadgen_cores=replayed.client.cpu_share,
         front_cores=replayed.front_cores,
+        strangers_cores=replayed.strangers_cores,
         latency_cdf_s=measured.latency_cdf_s,
     )
 

@@ -31,6 +31,9 @@ class Run(Spec):
     late_share: float = Field(description="share of requests that the generator sent late, or never")
     loadgen_cores: float = Field(description="cores that the load generator took")
     front_cores: float | None = Field(description="cores that the engine's front took; none: not ours to look at")
+    strangers_cores: float | None = Field(
+        None, description="cores that other processes, or the hypervisor, took meanwhile; none: not ours to tell"
+    )
     latency_cdf_s: list[float] = Field(description="latency quantiles at 0, 0.5, ..., 100 %")
 
 
@@ -77,6 +80,7 @@ class Report(Spec):
         None, description="service times just before the prediction, relative to the profile's; none: not looked at"
     )
     cold: float | None = Field(None, description="what idleness added then, relative to the profile's")
+    late_us: float | None = Field(None, description="how late emulated replicas woke then, on average; none: real ones")
     front_level: float | None = Field(None, description="CPU time of the front's work then, relative to the profile's")
     predicted: Result = Field(description="simulated from the same arrival instants, before the first live run")
     rehearsed: Result | None = Field(
@@ -112,6 +116,7 @@ class Prediction(Spec):
     arrivals_sha256: str = Field(description="hash of the instants and rows that both sides meet")
     level: float | None = Field(None, description="as in Report")
     cold: float | None = Field(None, description="as in Report")
+    late_us: float | None = Field(None, description="as in Report")
     front_level: float | None = Field(None, description="as in Report")
     result: Result
     rehearsed: Result | None = Field(None, description="as in Report")
@@ -138,10 +143,10 @@ def facts(report: Report) -> list[str]:
 def _level(report: Report) -> list[str]:
     if report.level is None or report.cold is None or report.front_level is None:
         return []
-    return [
-        f"machine, just before: service took {report.level:.3f} of the profile's times, idleness added "
-        f"{report.cold:.2f} of them, the front's work took {report.front_level:.2f}"
-    ]
+    replicas = f"service took {report.level:.3f} of the profile's times, idleness added {report.cold:.2f} of them"
+    if report.late_us is not None:
+        replicas = f"emulated replicas woke {report.late_us:.0f} us late"
+    return [f"machine, just before: {replicas}, the front's work took {report.front_level:.2f}"]
 
 
 def _number(value: float | None) -> str:

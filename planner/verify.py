@@ -8,6 +8,7 @@ both sides.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -134,6 +135,7 @@ def predict_first(
         arrivals_sha256=arrivals.sha256,
         level=None if level is None else level.value,
         cold=None if level is None else level.cold,
+        late_us=None if level is None or subject.replica_cores else level.late_ns / 1000,
         front_level=None if level is None else level.front,
         result=result,
         rehearsed=rehearsed,
@@ -182,12 +184,16 @@ def _replay(
     generator: LoadGenerator, plan: LoadPlan, url: str, model: str, pid: int | None, told: Callable[[float], None]
 ) -> Replayed:
     """One replay, with the front's CPU time (an engine of ours) or the server's batch statistics around it."""
-    before = None if pid is not None else batch_counts(url, model)
-    cpu_s, at_s = (machine.process_cpu_s(pid) if pid is not None else 0.0), time.monotonic()
-    client = generator.replay(plan, told)
     if pid is None:
-        return Replayed(client, None, batch_shares_between(before, batch_counts(url, model)))
-    return Replayed(client, (machine.process_cpu_s(pid) - cpu_s) / (time.monotonic() - at_s))
+        before = batch_counts(url, model)
+        client = generator.replay(plan, told)
+        return Replayed(client, None, batch_shares=batch_shares_between(before, batch_counts(url, model)))
+    ours = [os.getpid()]  # and our children: engine, replicas, generator
+    front_s, begun = machine.process_cpu_s(pid), machine.cpu_times(time.monotonic(), ours)
+    client = generator.replay(plan, told)
+    ended = machine.cpu_times(time.monotonic(), ours)
+    front_cores = (machine.process_cpu_s(pid) - front_s) / (ended.at_s - begun.at_s)
+    return Replayed(client, front_cores, strangers_cores=begun.strangers_share(ended))
 
 
 @contextmanager
@@ -230,6 +236,7 @@ def build_report(subject: Subject, prediction: Prediction, runs: list[Run], join
         warmup_s=prediction.result.warmup_s,
         level=prediction.level,
         cold=prediction.cold,
+        late_us=prediction.late_us,
         front_level=prediction.front_level,
         predicted=prediction.result,
         rehearsed=prediction.rehearsed,
@@ -266,6 +273,12 @@ def _warnings(subject: Subject, runs: list[Run], needed: float, cores: int) -> l
     if needed > cores:
         found.append(
             f"replicas, front and load generator want {needed:.2f} cores of {cores}: they slow each other down"
+        )
+    strangers = max(run.strangers_cores or 0.0 for run in runs)
+    if strangers > machine.STRANGERS_MAX:
+        found.append(
+            f"disturbed: other processes, or the hypervisor, took {strangers:.2f} cores during a live run; "
+            "verify again on a quiet machine"
         )
     late = max(run.late_share for run in runs)
     if late > LATE_SHARE_MAX:

@@ -49,8 +49,6 @@ CLOSING_SHARE = 0.06
 GRID_MARGIN, DENSE_MARGIN = 2, 8
 """How many times over the least time for a grid's samples must be left: sizes are not asked for equally often, and
 other episodes take their share. What a dense grid lacks for is samples in its largest sizes."""
-STRANGERS_MAX = 0.15
-"""Cores that others may take before a run counts as disturbed."""
 LEVEL_STEP_MAX = 0.15
 """A window farther than this from the whole, and than 5 robust deviations, counts as a disturbance."""
 
@@ -338,7 +336,7 @@ def check_answered(model_path: Path, parts: Sequence[Logs]) -> None:
 def disturbances(level: fit.Level, stalls: int, strangers: float) -> list[str]:
     """Why this run was not as undisturbed as the machine can be, one sentence each."""
     found = []
-    if strangers > STRANGERS_MAX:
+    if strangers > machine.STRANGERS_MAX:
         found.append(
             f"disturbed: other processes, or the hypervisor, took {strangers:.2f} cores while this was measured; "
             "calibrate again on a quiet machine"

@@ -125,9 +125,12 @@ def save_text(path: Path, text: str) -> None:
         raise _unwritable(path, error) from None
 
 
-def check_writable(path: Path) -> None:
-    """SpecError if `path` is no place for a file: asked before the work whose outcome goes there, lest it be lost."""
+def check_writable(path: Path, *read: Path) -> None:
+    """SpecError if `path` is no place for a file, or is one of those that are `read`: asked before the work whose
+    outcome goes there, lest either be lost."""
     try:
+        if path.exists() and any(other.exists() and path.samefile(other) for other in read):
+            raise ValueError("it is what is read; write to another file")
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder, not a file")
         folder = next(parent for parent in path.absolute().parents if parent.exists())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +16,9 @@ from serve.profile import Machine
 
 LIBRARIES = ("httptools", "numpy", "onnxruntime-gpu", "uvloop")
 """Libraries whose version changes what is measured."""
+
+STRANGERS_MAX = 0.15
+"""Cores that others may take before a measurement counts as disturbed."""
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -83,21 +88,21 @@ class CpuTimes:
 
 
 def cpu_times(at_s: float, pids: list[int], stat: str | None = None) -> CpuTimes:
-    """A reading now; `pids` (ours) count with their children. `stat` is the text of /proc/stat."""
+    """A reading now; `pids` (ours) count with their children, each once. `stat` is the text of /proc/stat."""
     fields = [int(f) for f in (stat or Path("/proc/stat").read_text()).splitlines()[0].split()[1:]]
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields[:8]
-    ours = sum(tree_cpu_s(pid) for pid in pids)
+    ours = tree_cpu_s(pids)
     return CpuTimes(at_s, (user + nice + system + irq + softirq) / _TICKS_PER_S, steal / _TICKS_PER_S, ours)
 
 
-def tree_cpu_s(pid: int) -> float:
-    """CPU seconds of a process and of the children that it has now; 0 if it is gone."""
-    try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0.0
-    return sum(process_cpu_s(p.pid) for p in family)
+def tree_cpu_s(pids: Iterable[int]) -> float:
+    """CPU seconds of some processes and of the children that they have now, each counted once; those gone are left
+    out."""
+    family: set[int] = set()
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family |= {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    return sum(process_cpu_s(pid) for pid in family)
 
 
 def process_cpu_s(pid: int) -> float:

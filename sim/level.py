@@ -29,12 +29,14 @@ at any time after calibration. With these, series of 55 s covered 94 % of what f
 @dataclass(frozen=True, slots=True)
 class Level:
     """The machine's level just before a run, as a spot check found it: service times relative to the profile's, what
-    idleness adds to them relative to the profile's `cold_us`, and what the front's work takes relative to its costs."""
+    idleness adds to them relative to the profile's `cold_us`, and what the front's work takes relative to its costs.
+    Of emulated replicas, which draw their service times: how late they wake, on average."""
 
     value: float
     measured_s: float
     cold: float = 1.0
     front: float = 1.0
+    late_ns: int = 0
 
 
 def calibration_level(noise: Noise, rng: np.random.Generator) -> float:

@@ -148,7 +148,8 @@ class Law:
 
     def _service(self, cells: Cells, factor: float, levels: Floats, bin_ns: int) -> Service:
         table = quantile_table(cells, self.threads, self.pressure_max, self.max_batch, not self.exact)
-        table = (table + self._joining_ns()[:, np.newaxis]) * factor
+        late_ns = self.level.late_ns if self.exact and self.level is not None else 0
+        table = (table + self._joining_ns()[:, np.newaxis]) * factor + late_ns
         whole = np.maximum(np.rint(table), 1).astype(np.int64)
         profile = self.measured.profile
         handover_ns = 0 if self.exact else handover(profile.noise)

@@ -108,7 +108,7 @@ def prepare(
         front=front_vector(measured.profile.front, measured.profile.noise, budget_ns),
         slo_ns=np.array(limits_ns(limits, classes), np.int64),
         seed=seed,
-        warnings=(*law.warnings, *measured.profile.warnings, *_changed(model, path)),
+        warnings=(*law.warnings, *measured.profile.warnings, *_changed(model, path), *core_warnings(deployment)),
     )
 
 
@@ -134,6 +134,23 @@ def model_name(deployment: Deployment, workload: Workload) -> str:
     if faults:
         raise SpecError(faults)
     return str(names.pop())
+
+
+def core_warnings(deployment: Deployment) -> list[str]:
+    """Pools whose nodes have fewer cores than the replicas' threads.
+
+    No fault, since such a node runs; but its replicas then wait for each other, which nobody measured.
+    """
+    models = [(f"models.{name}.replicas", model.replicas) for name, model in deployment.models.items()]
+    needed = sum(replicas.count * replicas.threads for _, replicas in models)
+    asked = " + ".join(f"{replicas.count} x {replicas.threads}" for _, replicas in models)
+    where = ", ".join(field for field, _ in models)
+    return [
+        f"{where}: {asked} (count x threads) need {needed} cores, but a node of pools.{name} has {pool.cores}: fewer "
+        "replicas or threads, or more cores"
+        for name, pool in deployment.pools.items()
+        if needed > pool.cores
+    ]
 
 
 def _changed(model: Model, path: Path) -> tuple[str, ...]:

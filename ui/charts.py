@@ -35,7 +35,8 @@ def latency_against_load(points: Sequence[tuple[float, Result]], slo_ms: float, 
         if (e := result.total.metrics[name]).value is not None and e.pi is not None
     ]
     data = pd.DataFrame(rows, columns=["rate", "percentile", "ms", "low", "high"])
-    ceiling = max(3 * slo_ms, 1.0)
+    here_ms = [float(row["ms"]) for row in rows if row["rate"] == rate_rps]
+    ceiling = max([3 * slo_ms, *(1.5 * ms for ms in here_ms)])
     scale = alt.Scale(domain=[0, ceiling], clamp=True)
     colour = alt.Color(
         "percentile:N",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serve.deployment import Deployment
+from serve.profile import Profile
 from sim.scenario import Arrivals, Gamma, RequestClass, Scenario
 
 REQUESTS_MAX = 200_000
@@ -48,6 +49,11 @@ def knobs_of(scenario: Scenario, model: str) -> Knobs:
         replicas=spec.replicas.count,
         p99_ms=0.0,
     )
+
+
+def batch_max(profile: Profile, threads: int) -> int:
+    """The largest batch whose time the profile knows: no slider goes beyond it."""
+    return max((cell.rows for cell in profile.service if cell.threads == threads and cell.busy == 0), default=1)
 
 
 def asked(scenario: Scenario, model: str, knobs: Knobs) -> Scenario:

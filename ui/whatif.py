@@ -6,14 +6,16 @@ from pathlib import Path
 
 import streamlit as st
 
-from serve.deployment import Deployment
-from serve.files import SpecError, load
+from serve.deployment import FRONT_SHARE, Deployment
+from serve.errors import ForebayError, SpecError
+from serve.files import load, resolve
+from serve.profile import Profile
 from serve.units import parse_duration_ns
 from sim.result import Estimate, Result
 from sim.scenario import Scenario
 from sim.simulate import simulate
 from ui import charts
-from ui.question import Knobs, asked, knobs_of, open_rate_rps
+from ui.question import Knobs, asked, batch_max, knobs_of, open_rate_rps
 
 LOADS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5)
 """Multiples of the slider's rate at which the curve is drawn."""
@@ -37,7 +39,11 @@ def page(folders: tuple[Path, ...]) -> None:
             return
     with controls:
         st.caption(_first_comment(path))
-        model, knobs = _asked(scenario, key=str(path))
+        try:
+            model, knobs = _asked(scenario, path.parent, key=str(path))
+        except ForebayError as error:
+            answer.error(str(error))
+            return
     with answer:
         _answer(scenario, path.parent, model, knobs)
 
@@ -62,10 +68,15 @@ def _first_comment(path: Path) -> str:
 def _open(path: Path, changed_ns: int) -> Scenario:
     """The scenario with its deployment inside (read anew when the file changed)."""
     scenario = load(path, Scenario)
-    if isinstance(scenario.deployment, str):
-        deployment = load(path.parent / scenario.deployment, Deployment)
-        scenario = scenario.model_copy(update={"deployment": deployment})
-    return scenario
+    if isinstance(scenario.deployment, Deployment):
+        return scenario
+    file = resolve(path.absolute(), scenario.deployment)
+    deployment = load(file, Deployment)
+    models = {
+        name: model.model_copy(update={"profile": str(resolve(file, model.profile))})
+        for name, model in deployment.models.items()
+    }
+    return scenario.model_copy(update={"deployment": deployment.model_copy(update={"models": models})})
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
@@ -78,21 +89,24 @@ def _result(scenario: Scenario, base: Path) -> Result:
     return _simulated(scenario.model_dump_json(), base, scenario)
 
 
-def _asked(scenario: Scenario, key: str) -> tuple[str, Knobs]:
+def _asked(scenario: Scenario, base: Path, key: str) -> tuple[str, Knobs]:
     """The model whose knobs are shown, and where they stand."""
     assert isinstance(scenario.deployment, Deployment)
     models = list(scenario.deployment.models)
     model = models[0] if len(models) == 1 else st.selectbox("model", models)
-    return model, _sliders(scenario, model, key)
+    spec = scenario.deployment.models[model]
+    profile = load(resolve(base / "scenario.yaml", spec.profile), Profile)
+    return model, _sliders(scenario, model, batch_max(profile, spec.replicas.threads), key)
 
 
 def _answer(scenario: Scenario, base: Path, model: str, knobs: Knobs) -> None:
     try:
         result = _result(asked(scenario, model, knobs), base)
-    except (SpecError, ValueError) as error:
+    except (ForebayError, ValueError) as error:
         st.error(str(error))
         return
     _headline(result, knobs)
+    _refusals(result, knobs)
     left, right = st.columns(2)
     left.markdown("**batches**")
     left.altair_chart(charts.batch_histogram(result.batch_rows), width="stretch")
@@ -104,7 +118,19 @@ def _answer(scenario: Scenario, base: Path, model: str, knobs: Knobs) -> None:
     _curve(scenario, base, model, knobs)
 
 
-def _sliders(scenario: Scenario, model: str, key: str) -> Knobs:
+def _refusals(result: Result, knobs: Knobs) -> None:
+    """Why requests were not answered, and what the front's patience has to do with the SLO."""
+    if not result.refusals:
+        return
+    reasons = ", ".join(f"{reason} {share:.1%}" for reason, share in result.refusals.items())
+    budget_ms = knobs.p99_ms / FRONT_SHARE
+    front = (
+        f" (front: waited over {budget_ms:g} ms to be read, a tenth of the SLO, unless `front.budget` says otherwise)"
+    )
+    st.caption(f"not answered, by reason: {reasons}{front if 'front' in result.refusals else ''}")
+
+
+def _sliders(scenario: Scenario, model: str, batch_max: int, key: str) -> Knobs:
     start = knobs_of(scenario, model)
     rate = start.rate_rps
     if open_rate_rps(scenario):
@@ -113,7 +139,9 @@ def _sliders(scenario: Scenario, model: str, key: str) -> Knobs:
     cv = st.slider("burstiness (cv of gaps; 1 is Poisson)", 0.2, 5.0, float(start.cv), 0.1, "%.1f", key=f"{key} cv")
     longest = max(20.0, 2 * start.window_ms)
     window = st.slider("window, ms", 0.0, longest, start.window_ms, 0.5, "%.1f", key=f"{key} window")
-    batch = st.slider("max batch, rows", 1, max(32, start.max_batch), start.max_batch, key=f"{key} batch")
+    batch = 1
+    if batch_max > 1:
+        batch = st.slider("max batch, rows", 1, batch_max, min(start.max_batch, batch_max), key=f"{key} batch")
     replicas = st.slider("replicas", 1, max(8, start.replicas), start.replicas, key=f"{key} replicas")
     slo = st.slider("SLO on p99, ms", 1.0, 500.0, _slo_ms(scenario), 0.5, "%.1f", key=f"{key} slo")
     return Knobs(rate, cv, window, batch, replicas, slo)

@@ -38,7 +38,7 @@ def calibrate(
     from serve.benchmark import calibrate as run
     from serve.files import check_writable, plain
 
-    check_writable(output)
+    check_writable(output, model, *([] if data is None else [data]))
     with bar("calibrating") as progress:
         profile = run(
             model,

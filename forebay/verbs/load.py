@@ -26,7 +26,8 @@ def load(
 ) -> None:
     """Send load to a running server and measure.
 
-    Requests leave at their instants, whatever the server does. Exits 1 if the SLO is missed, or nothing is answered.
+    Requests leave at their instants, whatever the server does. Exits 1 if the SLO is missed, if nothing is answered
+    ok, or if any request is left without an answer.
     Latency counts from the intended instant of a request, so that a slow server cannot slow its own clock.
     """
     from forebay.console import bar, emit
@@ -37,7 +38,8 @@ def load(
     with bar("sending") as progress:
         loaded = send(asked, url, allow_remote, progress)
     if as_json:
-        emit({"url": url, "model": loaded.model, **plain(loaded.run), "slo": [plain(b) for b in loaded.bounds]})
+        slo = [plain(b) for b in loaded.bounds]
+        emit({"url": url, "model": loaded.model, **plain(loaded.run), "statuses": loaded.statuses, "slo": slo})
     else:
         _print(loaded)
     raise typer.Exit(0 if loaded.held else 1)
@@ -48,18 +50,16 @@ def _asked(
 ) -> Load:
     from forebay.inputs import load_scenario
     from forebay.loading import of_rate, of_scenario
-    from forebay.options import flag
+    from forebay.options import flag, rate_of
     from serve.errors import SpecError
-    from serve.units import parse_duration_ns, parse_rate_rps
-    from sim.scenario import RATE_RPS_MAX, RATE_RPS_MIN
+    from serve.units import parse_duration_ns
 
     if (scenario is None) == (rate is None):
         raise SpecError.of("load", "", "takes either --scenario or --rate")
     if scenario is not None:
         return of_scenario(scenario, load_scenario(scenario), seed)
     assert rate is not None
-    if not RATE_RPS_MIN <= flag("--rate", parse_rate_rps, rate) <= RATE_RPS_MAX:
-        raise SpecError.of("--rate", "", f"must be from {RATE_RPS_MIN:g}/s to {RATE_RPS_MAX:g}/s, got {rate!r}")
+    rate_of(rate)
     if flag("--duration", parse_duration_ns, duration) <= 0:
         raise SpecError.of("--duration", "", f"must be above 0s, got {duration!r}")
     return of_rate(rate, duration, rows, model, seed)
@@ -67,6 +67,7 @@ def _asked(
 
 def _print(loaded: Loaded) -> None:
     from forebay.console import note, show
+    from forebay.loading import UNANSWERED
     from forebay.tables import bounds_table, run_table
 
     run = loaded.run
@@ -75,5 +76,9 @@ def _print(loaded: Loaded) -> None:
         show(bounds_table(loaded.bounds))
     cores = f"the load generator took {run.loadgen_cores:.2f} cores"
     show(f"{run.requests:,} requests, {run.answered:,} answered ok; {cores}")
+    if set(loaded.statuses) != {"200"}:
+        show("by HTTP status: " + ", ".join(f"{status} {count:,}" for status, count in loaded.statuses.items()))
+    if unanswered := loaded.statuses.get(UNANSWERED):
+        note(f"warning: {unanswered:,} requests were left without an answer: the server went away or was too slow")
     if run.late_share > 0:
         note(f"warning: {run.late_share:.2%} of the requests were sent over 1 ms late")

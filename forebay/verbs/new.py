@@ -23,17 +23,13 @@ def new(
     It asks about a model at a rate, and is ready to simulate and to plan.
     """
     from forebay.console import emit, show
-    from forebay.options import flag
+    from forebay.options import rate_of
     from forebay.starter import COMMENTS, slo_of, starter
-    from serve.errors import SpecError
-    from serve.files import load, plain, save
+    from serve.files import check_writable, load, plain, save
     from serve.profile import Profile
-    from serve.units import parse_rate_rps
-    from sim.scenario import RATE_RPS_MAX, RATE_RPS_MIN
 
-    rate_rps = flag("--rate", parse_rate_rps, rate)
-    if not RATE_RPS_MIN <= rate_rps <= RATE_RPS_MAX:
-        raise SpecError.of("--rate", "", f"must be from {RATE_RPS_MIN:g}/s to {RATE_RPS_MAX:g}/s, got {rate!r}")
+    rate_rps = rate_of(rate)
+    check_writable(output, profile)
     scenario = starter(load(profile, Profile), profile, output, rate_rps, slo_of(slo))
     if seed is not None:
         scenario = scenario.model_copy(update={"seed": seed})

@@ -31,10 +31,8 @@ def plan(
     from planner.search import plan as search
     from serve.files import check_writable, plain
 
-    check_writable(output)
-    question = load_scenario(scenario)
-    if seed is not None:
-        question = question.model_copy(update={"seed": seed})
+    check_writable(output, scenario)
+    question = load_scenario(scenario, seed)
     with bar("searching") as progress, faults_of(scenario):
         found = search(question, base=scenario.parent, progress=progress.named)
     if found.feasible:

@@ -30,19 +30,18 @@ def simulate(
     Exits 1 if the scenario's SLO or an expectation is not met.
     """
     from forebay.console import bar, emit
-    from forebay.inputs import load_scenario, scenario_warnings
+    from forebay.inputs import as_set, load_scenario
     from forebay.options import one_of
     from forebay.settings import overrides_of
     from serve.files import check_writable, save
     from sim.simulate import simulate as run
 
     if output is not None:
-        check_writable(output)
+        check_writable(output, scenario)
     kind = one_of("--engine", engine, ("fast", "reference"))
     overrides = overrides_of(set_ or [])
-    question = load_scenario(scenario)
-    if seed is not None:
-        question = question.model_copy(update={"seed": seed})
+    question = load_scenario(scenario, seed)
+    judged = as_set(scenario, question, overrides)
     with bar("simulating") as progress:
         result = run(
             question,
@@ -52,11 +51,9 @@ def simulate(
             overrides=overrides,
             progress=progress,
         )
-    warnings = scenario_warnings(scenario, question, overrides)
-    result = result.model_copy(update={"warnings": [*result.warnings, *warnings]})
     if output is not None:
         save(output, result)
-    checks, judgements = _judge(question, result)
+    checks, judgements = _judge(judged, result)
     if as_json:
         emit(_json(result, checks, judgements))
     else:

@@ -52,6 +52,7 @@ def _json(made: Tour) -> dict[str, object]:
         "plan": plain(made.plan),
         "report": None if made.report is None else plain(made.report),
         "notes": made.notes,
+        "warnings": made.profile.warnings,
         "commands": commands(made),
     }
 
@@ -64,14 +65,14 @@ def _print(made: Tour) -> None:
     if made.accuracy is not None:
         show(f"model: {made.path('model.onnx')}, reads {made.accuracy:.1%} of digits that it had not seen")
     show(_profile_line(made), _question_line(made))
-    for line in made.notes:
+    for line in (*made.notes, *(f"warning: {warning}" for warning in made.profile.warnings)):
         note(line)
     show(*why(made.plan))
     if made.report is not None:
         _print_report(made.report)
     show("", "Each step by itself:", *(f"  {command}" for command in commands(made)))
     names = "model.onnx profile scenario deployment result report .yaml and report.png"
-    show("", f"Files: {made.folder}/  ({names})" if made.report else f"Files: {made.folder}/")
+    show("", f"Files: {made.folder}/  ({names if made.report else 'model.onnx profile scenario .yaml'})")
 
 
 def _profile_line(made: Tour) -> str:

@@ -36,7 +36,7 @@ def verify(
     from serve.files import check_writable, plain, save
     from serve.units import parse_duration_ns
 
-    check_writable(output)
+    check_writable(output, deployment)
     spot_check_s = flag("--spot-check", parse_duration_ns, spot_check) / 1e9
     load_deployment(deployment)
     with bar("verifying") as progress:

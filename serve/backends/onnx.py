@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime
 
 from serve.backends.contract import Array, Facts, LoadError, Settings, check_fixed_batch
+from serve.backends.rows import mixed_output
 from serve.channel import RunHead, warm_head
 from serve.datatypes import NUMPY_OF_DATATYPE
 from serve.profile import Tensor
@@ -105,7 +106,22 @@ def load(settings: Settings) -> Onnx:
         max_batch=0 if fixed else settings.max_batch,
         notes=notes,
     )
-    return Onnx(session, facts)
+    model = Onnx(session, facts)
+    if facts.max_batch > 1 and settings.batch_axis == "auto":
+        _check_rows_apart(path, model)
+    return model
+
+
+def _check_rows_apart(path: Path, model: Onnx) -> None:
+    """Refuse to batch requests whose answers would depend on each other's rows."""
+    head = warm_head(1)
+    mixed = mixed_output(lambda feeds: model.run(feeds, head), model.facts.inputs, model.facts.outputs)
+    if mixed is not None:
+        raise LoadError(
+            f"{path}: in output {mixed!r} the answer to a row depends on the other rows of its batch, so requests "
+            f"cannot be stacked into batches of {model.facts.max_batch}; set batching.max_batch: 1 (batch_axis: first, "
+            f"if this is meant)"
+        )
 
 
 def _session(path: Path, threads: int) -> tuple[onnxruntime.InferenceSession, list[str]]:

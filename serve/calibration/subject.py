@@ -50,13 +50,12 @@ def inspect(
     backend, warnings = _load(path, max_batch, told)
     facts = backend.facts
     fixed = facts.max_batch == 0
-    if faults := _faults(path, facts, shapes or {}, data or {}):
+    if faults := _faults(path, facts, shapes or {}, data):
         raise SpecError(faults)
     inputs = _inputs(facts, shapes or {}, data, seed)
     rows = 1 if fixed else min(2, facts.max_batch)
     feeds = {i.name: _feed(i, rows) for i in inputs}
-    head = RunHead._make([0] * len(RunHead._fields))._replace(rows=rows, groups=1)
-    outputs = backend.run(feeds, head)
+    outputs = _tried(path, backend, feeds, rows, data is not None)
     model = ModelFacts(
         file=str(path),
         sha256=sha256(path),
@@ -72,6 +71,18 @@ def inspect(
     bytes_in = sum(len(binary_tensor(i, 1)[1]) for i in inputs)
     bytes_out = sum(_bytes(o) for o in outputs) // rows
     return Subject(model, inputs, max(1, bytes_in), max(1, bytes_out), tuple(warnings))
+
+
+def _tried(
+    path: Path, backend: backends.Backend, feeds: Mapping[str, npt.NDArray[Any]], rows: int, given: bool
+) -> list[npt.NDArray[Any]]:
+    """The outputs of a first run; SpecError if the model fails on these inputs."""
+    head = RunHead._make([0] * len(RunHead._fields))._replace(rows=rows, groups=1)
+    try:
+        return backend.run(feeds, head)
+    except Exception as error:  # the libraries behind backends have no common base of errors
+        inputs = "the inputs given" if given else "random inputs; give it real ones with --data inputs.npz"
+        raise SpecError.of(path, "inputs", f"the model fails on {inputs}: {error}") from None
 
 
 def _load(path: Path, max_batch: int, told: bool) -> tuple[backends.Backend, list[str]]:
@@ -90,17 +101,17 @@ def _load(path: Path, max_batch: int, told: bool) -> tuple[backends.Backend, lis
 
 
 def _faults(
-    path: Path, facts: Facts, shapes: Mapping[str, Sequence[int]], data: Mapping[str, npt.NDArray[Any]]
+    path: Path, facts: Facts, shapes: Mapping[str, Sequence[int]], data: Mapping[str, npt.NDArray[Any]] | None
 ) -> list[Fault]:
-    names = {t.name for t in facts.inputs}
+    names, given = {t.name for t in facts.inputs}, data or {}
     found = [
         Fault(str(path), f"inputs.{name}", f"the model has no such input; it has {', '.join(sorted(names))}")
-        for name in sorted((shapes.keys() | data.keys()) - names)
+        for name in sorted((shapes.keys() | given.keys()) - names)
     ]
     for tensor in facts.inputs:
-        if tensor.name in data:
-            found += _data_faults(path, tensor, data[tensor.name], facts.max_batch == 0)
-        elif data:
+        if tensor.name in given:
+            found += _data_faults(path, tensor, given[tensor.name], facts.max_batch == 0)
+        elif data is not None:
             found.append(Fault(str(path), f"inputs.{tensor.name}", "is missing in the data; give every input or none"))
         else:
             found += _shape_faults(path, tensor, shapes.get(tensor.name))

@@ -193,8 +193,10 @@ def test_who_reads_stdout_may_leave(folder: Path, arguments: list[str]) -> None:
 def test_replicas_that_ask_for_more_cores_than_a_node_has_are_told(folder: Path, arguments: list[str]) -> None:
     edited(folder, lambda text: text.replace("60s", "100ms").replace("count: 2", "count: 3"))
     ran = CliRunner().invoke(app, [*arguments, "s.yaml", "--json"])
-    asked = "3 x 1 (count x threads) need 3 cores, but a node of deployment.pools.here has 2"
-    warning = f"s.yaml: deployment.models.digits.replicas: {asked}: fewer replicas or threads, or more cores"
+    asked = "3 x 1 (count x threads) need 3 cores, but a node of pools.here has 2"
+    warning = f"models.digits.replicas: {asked}: fewer replicas or threads, or more cores"
+    if arguments == ["check"]:
+        warning = f"s.yaml: {warning}"
     assert ran.exit_code in (0, 1), ran.output
     told = json.loads(ran.stdout)
     assert warning in (told["files"][0] if arguments == ["check"] else told)["warnings"]
@@ -207,13 +209,13 @@ def test_cores_are_counted_with_what_is_set(folder: Path) -> None:
     edited(folder, lambda text: text.replace("60s", "100ms"))
     assert "need" not in CliRunner().invoke(app, ["simulate", "s.yaml", *flags]).stderr
     ran = CliRunner().invoke(app, ["simulate", "s.yaml", *flags, "--set", "models.digits.replicas.count=4"])
-    assert "warning: s.yaml: deployment.models.digits.replicas: 4 x 1 (count x threads) need 4 cores" in ran.stderr
+    assert "warning: models.digits.replicas: 4 x 1 (count x threads) need 4 cores" in ran.stderr
 
 
 @pytest.mark.parametrize(("answered", "code"), [(0, 1), (1, 0)])
 def test_load_exits_1_if_nothing_was_answered(answered: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = example("report").runs[0].model_copy(update={"answered": answered})
-    monkeypatch.setattr("forebay.loading.send", lambda *_: Loaded("m", ran, []))
+    monkeypatch.setattr("forebay.loading.send", lambda *_: Loaded("m", ran, [], {"200": answered}))
     assert CliRunner().invoke(app, ["load", "http://127.0.0.1:1", "--rate", "5/s"]).exit_code == code
 
 

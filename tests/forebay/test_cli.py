@@ -324,3 +324,38 @@ def test_set_and_seed_change_the_question(folder: Path) -> None:
 def test_a_setting_that_leads_nowhere_is_a_fault(folder: Path, setting: str, line: str) -> None:
     done = run("simulate", folder / "s.yaml", "--set", setting)
     assert done.exit_code == 2 and line in done.stderr, done.stderr
+
+
+# -- what must not be lost, or passed over in silence ------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["simulate", "plan"])
+def test_a_file_is_not_written_over_itself(folder: Path, verb: str) -> None:
+    before = (folder / "s.yaml").read_text()
+    done = run(verb, folder / "s.yaml", "-o", folder / "s.yaml")
+    assert done.exit_code == 2
+    assert "is what is read" in done.output
+    assert (folder / "s.yaml").read_text() == before
+
+
+def test_new_does_not_write_over_the_profile(folder: Path) -> None:
+    before = (folder / "profile.yaml").read_text()
+    done = run("new", folder / "profile.yaml", "--rate", "10/s", "--slo", "p99<1s", "-o", folder / "profile.yaml")
+    assert (done.exit_code, (folder / "profile.yaml").read_text()) == (2, before)
+
+
+def test_a_seed_that_no_file_can_hold_is_refused(folder: Path) -> None:
+    assert run("simulate", folder / "s.yaml", "--seed", 2**63).exit_code == 2
+    assert run("simulate", folder / "s.yaml", "--seed", 2**63 - 1).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "code"), [('expect=["p99 < 1ns"]', 1), ('expect=["p99 < 1h"]', 0), ('expect=["bogus"]', 2)]
+)
+def test_claims_that_are_set_are_judged(folder: Path, setting: str, code: int) -> None:
+    assert run("simulate", folder / "s.yaml", "--set", setting).exit_code == code
+
+
+def test_why_requests_were_not_answered_is_told(folder: Path) -> None:
+    done = run("simulate", folder / "s.yaml", "--set", "workload.classes.interactive.rows=99")
+    assert "not answered ok, by reason: rows" in done.stdout

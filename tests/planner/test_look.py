@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.look import Seen, fit, seen_of
+from planner.look import Seen, fit, lateness_ns, seen_of
 from planner.subject import Subject, read_subject
-from serve import files
+from serve import files, records
+from serve.backends.contract import DEFAULT_SEED
+from serve.backends.emulated import draw as draw_of_batch
 from serve.cold import cold_ns
 from serve.policy.service import COLD_KNOTS
 from serve.profile import Profile
-from serve.records import Rows
+from serve.profile_samples import ServiceTimes, load_samples
+from serve.records import Rows, empty_rows
 from serve.request_log import BATCH_COLUMNS
 from tests.planner.test_subject import planned
 from tests.profiles import Synthetic, write_profile
@@ -77,3 +80,19 @@ def test_a_stalled_batch_says_nothing(tmp_path: Path) -> None:
     seen = seen_of(subject_of(tmp_path), log_of((1, 0, 0, 1960), (1, 0, 0, 900_000), (1, 0, 0, 1960)))
     assert len(seen.took) == 2
     assert len(seen_of(subject_of(tmp_path), log_of().reshape(0, len(BATCH_COLUMNS))).took) == 0
+
+
+def test_emulated_replicas_are_late_by_what_they_took_beyond_their_draws(tmp_path: Path) -> None:
+    subject = read_subject(planned(tmp_path, "batch"))
+    write_profile(tmp_path, Synthetic(noise_cv=0.5, samples=300))
+    times = ServiceTimes(load_samples(tmp_path / "toy.parquet"), 1)
+    subject = replace(subject, profile=files.load(tmp_path / "toy.yaml", Profile))
+    drawn_us = [times.service_ns(2, 0, draw_of_batch(DEFAULT_SEED, 2 * k)) // 1000 for k in range(40)]
+    assert len(set(drawn_us)) > 30
+    batches = log_of(*((2, 0, 100, drawn + 30) for drawn in drawn_us))
+    requests = empty_rows(80)
+    requests[:, records.REQUEST] = np.arange(80)
+    requests[:, records.BATCH] = np.arange(80) // 2
+    late_ns = lateness_ns(subject, batches, requests[::-1])
+    assert late_ns == pytest.approx(70_000, abs=1000), "30 us, and 40 until it is noticed"
+    assert lateness_ns(subject, batches[:5], requests) is None

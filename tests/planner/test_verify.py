@@ -9,7 +9,7 @@ import pytest
 
 from planner import export, verify
 from planner.arrivals import draw
-from planner.live_run import Replayed, measured_run
+from planner.live_run import SERVER_ONLY, Replayed, measured_run
 from planner.plots import plot
 from planner.report import Prediction, Report, facts
 from planner.search import plan
@@ -76,7 +76,7 @@ def live(at_ns: np.ndarray[tuple[int], np.dtype[np.int64]], start_ns: int = ZERO
     return client, rows
 
 
-def report_of(path: Path, served: bool = True) -> Report:
+def report_of(path: Path, served: bool = True, strangers_cores: float | None = None) -> Report:
     """The report of two made-up runs, whose engine log is at hand if `served`."""
     subject = read_subject(path)
     arrivals = draw(subject.planned.workload, subject.deployment.models["m"], path.parent, subject.seed)
@@ -93,7 +93,7 @@ def report_of(path: Path, served: bool = True) -> Report:
     )
     shares = None if served else {1: 1.0}
     runs = [
-        measured_run(subject, arrivals, Replayed(c, 0.25 if served else None, shares), rows, warmup_s=1.0)
+        measured_run(subject, arrivals, Replayed(c, 0.25 if served else None, shares, strangers_cores), rows, 1.0)
         for c in (first, second)
     ]
     return verify.build_report(subject, prediction, runs, joined=not served)
@@ -121,6 +121,8 @@ def test_a_joined_engine_tells_what_the_client_and_its_statistics_know(planned: 
     assert run.metrics["p99"] == pytest.approx(0.005)
     assert "busy" not in run.metrics
     assert run.batch_rows == {1: 1.0}
+    for part in (run.metrics, *run.classes.values()):
+        assert "p99" in part and not SERVER_ONLY & set(part), "only the engine's log tells these"
 
 
 def test_a_report_reads_back_and_its_exit_code_follows_the_verdict(planned: Path, tmp_path: Path) -> None:
@@ -140,6 +142,11 @@ def test_a_changed_profile_is_named(planned: Path) -> None:
     profile = planned.parent / "profile.yaml"
     profile.write_text(profile.read_text() + "# changed\n")
     assert any("has changed since" in warning for warning in report_of(planned).warnings)
+
+
+def test_a_disturbed_run_is_named(planned: Path) -> None:
+    assert not any("disturbed" in warning for warning in report_of(planned, strangers_cores=0.1).warnings)
+    assert any("took 0.60 cores during a live run" in w for w in report_of(planned, strangers_cores=0.6).warnings)
 
 
 def test_a_deployment_that_was_never_planned_is_refused(planned: Path) -> None:

@@ -91,6 +91,15 @@ def batch_lost(path: Path) -> Path:
     return _save(path, nodes, [_value("x", ["n", 4])], [_value("y", ["m", 2])], [shape])
 
 
+def mixing(path: Path, width: int = 3) -> Path:
+    """y = x less its mean over the batch: what is answered to a row depends on the others."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0]),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    return _save(path, nodes, [_value("x", ["n", width])], [_value("y", ["n", width])])
+
+
 def two_names(path: Path) -> Path:
     """y = a + b, whose inputs call their first axes n and m."""
     nodes = [helper.make_node("Add", ["a", "b"], ["y"])]

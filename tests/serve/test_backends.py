@@ -242,3 +242,18 @@ def test_rows_never_measured_beside_neighbours_are_slowed_like_the_largest_that_
     busy, rows, service_ns = (np.array(c) for c in zip(*columns, strict=True))
     times = ServiceTimes({"threads": np.ones(3), "busy": busy, "rows": rows, "service_ns": service_ns}, 1)
     assert times.service_ns(2, 1, 0.5) == 30
+
+
+def test_a_model_that_mixes_rows_is_not_batched(tmp_path: Path) -> None:
+    models.mixing(tmp_path / "model.onnx")
+    with pytest.raises(LoadError, match="in output 'y' the answer to a row depends on the other rows") as refused:
+        backends.load(of(tmp_path))
+    assert "batching.max_batch: 1" in str(refused.value)
+    assert backends.load(of(tmp_path, max_batch=1)).facts.max_batch == 1
+    assert backends.load(of(tmp_path, batch_axis="first")).facts.max_batch == 4, "who says that it is meant may"
+
+
+@pytest.mark.parametrize("make", [models.mlp, models.two_in_two_out, models.text, models.gather, models.any_width])
+def test_models_that_answer_row_by_row_are_batched(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    make(tmp_path / "model.onnx")
+    assert backends.load(of(tmp_path)).facts.max_batch == 4

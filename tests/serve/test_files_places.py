@@ -66,3 +66,14 @@ def test_a_pipe_that_nobody_writes_into_is_empty(tmp_path: Path) -> None:
 def test_a_device_has_no_hash() -> None:
     with pytest.raises(SpecError, match="is a device or a pipe, not a file"):
         files.sha256(Path("/dev/zero"))
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+    read, link, other = tmp_path / "a.yaml", tmp_path / "link.yaml", tmp_path / "b.yaml"
+    read.write_text("x: 1")
+    link.symlink_to(read)
+    for output in (read, link, tmp_path / "." / "a.yaml"):
+        with pytest.raises(SpecError, match="is what is read; write to another file"):
+            files.check_writable(output, other, read)
+    files.check_writable(other, read)
+    assert read.read_text() == "x: 1"

@@ -287,6 +287,14 @@ def test_a_look_at_the_front_is_where_its_level_begins(tmp_path: Path) -> None:
     assert emulated.expected().tau_ns == pytest.approx(replace(law, exact=True).expected().tau_ns)
 
 
+def test_emulated_replicas_are_as_late_as_a_look_found_them(tmp_path: Path) -> None:
+    law = replace(measured(tmp_path, Synthetic(samples=600, rows=(1, 4))).law(1, 1, 4, "emulated"))
+    late = replace(law, level=Level(1.0, 5.0, late_ns=70_000))
+    assert (late.expected().tau_ns - law.expected().tau_ns)[:, 1:] == pytest.approx(70_000, abs=1)
+    real = replace(late, exact=False)
+    assert real.expected().tau_ns == pytest.approx(replace(law, exact=False).expected().tau_ns)
+
+
 def test_a_slower_core_makes_all_of_the_fronts_work_slower_and_nothing_else() -> None:
     vector = np.arange(1000, 1000 + front.FRONT_PARAM_COUNT, dtype=np.int64)
     changed = {i for i in range(len(vector)) if front_at(vector, 2.0)[i] == 2 * vector[i]}
