@@ -26,6 +26,11 @@ at any time after calibration. With these, series of 55 s covered 94 % of what f
 (a noisy host; docs/calibration.md)."""
 
 
+STRAYS, FRONT_STRAYS = 0.035, 0.1
+"""Least deviation of replicas' and of the front's level between a look and the runs that follow it: what the fidelity
+grid of 2026-11-25 showed over 133 cells (docs/fidelity.md). A calm minute of calibration says less than that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """The machine's level just before a run, as a spot check found it: service times relative to the profile's, what
@@ -80,12 +85,12 @@ def level_path(
     return there_and_back[path % len(there_and_back)], bin_ns
 
 
-def drift(noise: Noise, rng: np.random.Generator, looked: bool) -> float:
+def drift(noise: Noise, rng: np.random.Generator, looked: bool, strays: float = STRAYS) -> float:
     """Factor by which the machine strays beyond what so short a series shows; lognormal about 1.
 
     What quarters of the series differ by, beyond what the scatter of their windows explains, goes on: noise of
     this kind has no scale of its own, and the longer one waits, the further it goes. `looked`: the level was
-    measured seconds before.
+    measured seconds before, from which it strays by `strays` at least.
     """
     series = np.log(np.array(noise.level_series))
     if len(series) < 2 * DRIFT_QUARTERS:
@@ -94,12 +99,14 @@ def drift(noise: Noise, rng: np.random.Generator, looked: bool) -> float:
     scatter = float(np.mean([quarter.var(ddof=1) / len(quarter) for quarter in quarters]))
     beyond = max(0.0, float(np.var([quarter.mean() for quarter in quarters], ddof=1)) - scatter)
     deviations = DRIFT_AFTER_LOOK if looked else DRIFT_LATER
-    return math.exp(deviations * math.sqrt(beyond) * rng.standard_normal())
+    deviation = max(deviations * math.sqrt(beyond), strays if looked else 0.0)
+    return math.exp(deviation * rng.standard_normal())
 
 
 def run_levels(
-    noise: Noise, duration_ns: int, rng: np.random.Generator, level: Level | None = None
+    noise: Noise, duration_ns: int, rng: np.random.Generator, level: Level | None = None, strays: float = STRAYS
 ) -> tuple[Floats, int]:
-    """The level in successive windows of a run, drift included, and their length; `level`: as in `level_path`."""
+    """The level in successive windows of a run, drift included, and their length; `level`: as in `level_path`,
+    `strays`: as in `drift`."""
     path, bin_ns = level_path(noise, duration_ns, rng, level)
-    return path * drift(noise, rng, looked=level is not None), bin_ns
+    return path * drift(noise, rng, level is not None, strays), bin_ns

@@ -23,7 +23,7 @@ from serve.policy import front
 from serve.policy.service import COLD_KNOTS
 from serve.profile import ClientCosts, FrontCosts, Noise, Profile
 from serve.spec import Origin
-from sim.level import Level, calibration_level, run_levels
+from sim.level import FRONT_STRAYS, Level, calibration_level, run_levels
 from sim.plane import Ints, Service
 from sim.rng import uniform_bits
 from sim.samples import Cells, load_cells
@@ -320,7 +320,7 @@ def resampled(ordered: Floats, rng: np.random.Generator) -> Floats:
 def _front_level(noise: Noise, duration_ns: int, rng: np.random.Generator, level: Level | None) -> float:
     """Mean level of the front's core."""
     own = None if level is None else replace(level, value=level.front)
-    return float(run_levels(noise, duration_ns, rng, own)[0].mean())
+    return float(run_levels(noise, duration_ns, rng, own, FRONT_STRAYS)[0].mean())
 
 
 # -- front and client ----------------------------------------------------------------------------------
