@@ -26,9 +26,9 @@ at any time after calibration. With these, series of 55 s covered 94 % of what f
 (a noisy host; docs/calibration.md)."""
 
 
-STRAYS, FRONT_STRAYS = 0.035, 0.1
-"""Least deviation of replicas' and of the front's level between a look and the runs that follow it: what the fidelity
-grid of 2026-11-25 showed over its cells (docs/fidelity.md). A calm minute of calibration says less than that."""
+STRAYS, FRONT_STRAYS = 0.02, 0.1
+"""Least deviation of replicas' and of the front's level between a look and the runs that follow it: a calm minute of
+calibration says too little of that. By the fidelity grid of 2026-11-25 (docs/fidelity.md)."""
 
 
 @dataclass(frozen=True, slots=True)
