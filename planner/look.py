@@ -67,7 +67,7 @@ def look(subject: Subject, seconds: float) -> Level | None:
             front_s = machine.process_cpu_s(live.pid) - before_s
         batches, requests = read_batches(logs), read_requests(logs)
     front = front_work.level(front_work.Work.of(requests, len(batches), front_s), subject.profile.front)
-    if not subject.replica_cores:
+    if subject.emulated:
         late_ns = lateness_ns(subject, batches, requests)
         return None if late_ns is None else Level(1.0, seconds, front=front, late_ns=late_ns)
     seen = seen_of(subject, batches)

@@ -39,10 +39,14 @@ class Subject:
         return self.deployment.models[self.name].replicas.count
 
     @property
+    def emulated(self) -> bool:
+        """Whether its replicas only take the time that a model would."""
+        return self.deployment.models[self.name].backend == "emulated"
+
+    @property
     def replica_cores(self) -> int:
         """Cores that replicas can be busy on: none if they are emulated."""
-        emulated = self.deployment.models[self.name].backend == "emulated"
-        return 0 if emulated else cost.replica_cores(self.deployment)
+        return 0 if self.emulated else cost.replica_cores(self.deployment)
 
     @property
     def generator_cores(self) -> list[int]:

@@ -125,7 +125,7 @@ def predict_first(
     replications = max(20, subject.planned.replications)
     result = _predicted(subject, arrivals.given(), replications, level)
     rehearsed = None
-    if not subject.replica_cores:
+    if subject.emulated:
         draws = arrivals.given(arrivals.emulated_draws())
         rehearsed = _predicted(subject, draws, replications, level, result.warmup_s)
     prediction = Prediction(
@@ -135,7 +135,7 @@ def predict_first(
         arrivals_sha256=arrivals.sha256,
         level=None if level is None else level.value,
         cold=None if level is None else level.cold,
-        late_us=None if level is None or subject.replica_cores else level.late_ns / 1000,
+        late_us=level.late_ns / 1000 if level is not None and subject.emulated else None,
         front_level=None if level is None else level.front,
         result=result,
         rehearsed=rehearsed,

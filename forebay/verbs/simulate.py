@@ -41,7 +41,7 @@ def simulate(
     kind = one_of("--engine", engine, ("fast", "reference"))
     overrides = overrides_of(set_ or [])
     question = load_scenario(scenario, seed)
-    judged = as_set(scenario, question, overrides)
+    judged = as_set(scenario, question, overrides) if overrides else question
     with bar("simulating") as progress:
         result = run(
             question,

@@ -13,6 +13,7 @@ _WORDS = {
 }
 """What a metric's name or query says if it counts requests enqueued and not answered, or not dispatched."""
 
+_DIRECTIONS = {"scale_up": "scaleUp", "scale_down": "scaleDown"}
 _SELECT = {"Max": "max", "Min": "min", "Disabled": "disabled"}
 _RATES = {"Pods": "pods", "Percent": "percent"}
 _HOW = "only CPU utilisation and metrics of requests in flight or waiting are simulated"
@@ -60,9 +61,7 @@ def _metric(metric: Node) -> dict[str, Any]:
 
 
 def _behavior(node: Node) -> dict[str, Any]:
-    directions = {"scale_up": node.raw("scaleUp"), "scale_down": node.raw("scaleDown")}
-    names = {"scale_up": "scaleUp", "scale_down": "scaleDown"}
-    return {ours: _direction(node.node(names[ours])) for ours, value in directions.items() if value is not None}
+    return {ours: _direction(node.node(theirs)) for ours, theirs in _DIRECTIONS.items() if node.raw(theirs) is not None}
 
 
 def _direction(node: Node) -> dict[str, Any]:

@@ -119,6 +119,13 @@ def changed_within(changes: Sequence[Timestamped], now_ns: int, period_ns: int) 
     return sum(entry.replicas for entry in changes if entry.at_ns > now_ns - period_ns)
 
 
+def replicas_before(
+    current: int, ups: Sequence[Timestamped], downs: Sequence[Timestamped], now_ns: int, period_ns: int
+) -> int:
+    """How many there were a period ago, by what has changed since."""
+    return current - changed_within(ups, now_ns, period_ns) + changed_within(downs, now_ns, period_ns)
+
+
 def longest_period_ns(rules: ScalingRules) -> int:
     """How long a change has to be remembered for these rules."""
     return max(policy.period_ns for policy in rules.policies)
@@ -132,7 +139,7 @@ def up_limit(
         return current
     limits = []
     for kind, value, period_ns in rules.policies:
-        start = current - changed_within(ups, now_ns, period_ns) + changed_within(downs, now_ns, period_ns)
+        start = replicas_before(current, ups, downs, now_ns, period_ns)
         # Rounded up: a small percentage of few replicas would never let one be added.
         limits.append(start + value if kind == POLICY_PODS else math.ceil(start * (1 + value / 100)))
     return min(limits) if rules.select == SELECT_MIN else max(limits)
@@ -146,7 +153,7 @@ def down_limit(
         return current
     limits = []
     for kind, value, period_ns in rules.policies:
-        start = current - changed_within(ups, now_ns, period_ns) + changed_within(downs, now_ns, period_ns)
+        start = replicas_before(current, ups, downs, now_ns, period_ns)
         limits.append(start - value if kind == POLICY_PODS else int(start * (1 - value / 100)))
     return max(limits) if rules.select == SELECT_MIN else min(limits)
 
