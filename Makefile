@@ -49,7 +49,7 @@ bench-fidelity: $(STAMP)
 
 # 20,000 checked requests while replicas are killed; CI runs the same test with fewer.
 show: $(STAMP)
-	FOREBAY_SHOW_REQUESTS=20000 $(BIN)/python -m pytest tests/serve/test_show_kills.py
+	FOREBAY_SHOW_REQUESTS=60000 $(BIN)/python -m pytest tests/serve/test_show_kills.py
 
 clean:
 	rm -rf $(VENV) out

@@ -14,20 +14,15 @@ import numpy.typing as npt
 from forebay.inputs import deployment_of
 from planner.arrivals import draw
 from planner.compare import check_bounds
-from planner.joined import rows_of_client
-from planner.live_run import Replayed, run_of
+from planner.live_run import Replayed, measured_run
 from planner.report import BoundCheck, Run
 from planner.slo import parse_slo
 from serve.deployment import Model
 from serve.errors import EngineError, SpecError
 from serve.load_client import STATUS_CANCELLED, STATUS_NONE
 from serve.loadgen import address_of, inputs_of, replay
-from serve.records import CLIENT_COLUMNS
 from sim.law_moments import expected_requests
-from sim.measured import measure_live
 from sim.scenario import Arrivals, RequestClass, Scenario, Slo, Workload
-from sim.slo import bounds as slo_bounds
-from sim.slo import limits_ns
 
 TIMEOUT_S = 10.0
 UNANSWERED, CANCELLED = "none", "cancelled"
@@ -95,18 +90,8 @@ def send(load: Load, url: str, allow_remote: bool, progress: Callable[[float, fl
     client = replay(
         url, arrivals.plan(model, inputs), progress=lambda s: progress(s, duration_s), allow_remote=allow_remote
     )
-    table = client.table()
     bounds = parse_slo(load.slo, arrivals.names) if load.slo else []
-    measured = measure_live(
-        arrivals.with_classes(rows_of_client(client)),
-        np.column_stack([table[column] for column in CLIENT_COLUMNS]),
-        classes=arrivals.names,
-        replicas=1,
-        start_ns=client.start_ns,
-        end_ns=client.start_ns + arrivals.duration_ns,
-        slo_ns=limits_ns(slo_bounds(load.slo, arrivals.names), arrivals.names),
-    )
-    run = run_of(measured, Replayed(client, None), served=False)
+    run = measured_run(arrivals, Replayed(client, None), None, replicas=1, slo=load.slo)
     return Loaded(model, run, check_bounds(bounds, [run]), by_status(client.status))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from serve.deployment import Model
 from serve.load_plan import CLOSED_FIRST_ID, ClosedLoad, InputData, LoadPlan, OpenLoad
 from serve.policy.codes import NEVER_NS
 from serve.records import CLASS, REQUEST, Rows
-from sim.drawing import closed_chunks, closed_clients, open_chunks
+from sim.drawing import closed_chunks, closed_clients, concatenated, open_chunks
 from sim.plane import Closed, Ints, Requests
 from sim.scenario import Workload
 from sim.service import BITS
@@ -139,9 +138,7 @@ def _all_open(load: Load, seed: int) -> Requests | None:
     chunks = list(open_chunks(load, seed, 0)) if load.open else []
     if not chunks:
         return None
-    names = ("arrival_ns", "rows", "class_", "priority", "timeout_ns", "patience_ns", "client_ns")
-    columns: dict[str, Any] = {name: np.concatenate([getattr(c, name) for c in chunks]) for name in names}
-    return Requests(**columns, draw=np.concatenate([c.draw for c in chunks], axis=1))
+    return concatenated(chunks)
 
 
 def _enough_closed(load: Load, seed: int) -> Requests | None:

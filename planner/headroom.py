@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from planner.plan import Headroom
 from sim import law_parts
+from sim.law_moments import rate_rps
 from sim.scenario import Workload
-from sim.workload import rate_rps
 
 Breaks = Callable[[float], str]
 """What breaks at a multiple of the load; empty: nothing."""

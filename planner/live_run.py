@@ -11,11 +11,11 @@ import numpy as np
 from planner.arrivals import Arrivals
 from planner.joined import rows_of_client
 from planner.report import Run
-from planner.subject import Subject
 from serve.loadgen import ClientRows
 from serve.records import ARRIVAL_NS, CLIENT_COLUMNS, Rows
 from sim.measured import Measurement, measure_live
 from sim.measures import DELAYS
+from sim.scenario import Slo
 from sim.slo import bounds, limits_ns
 
 SERVER_ONLY = frozenset({"batch_mean", "busy", "front_busy", "in_system", *DELAYS})
@@ -32,8 +32,10 @@ class Replayed:
     strangers_cores: float | None = None  # that others took meanwhile; none: an engine that is not ours is among them
 
 
-def measured_run(subject: Subject, arrivals: Arrivals, replayed: Replayed, rows: Rows | None, warmup_s: float) -> Run:
-    """One live run measured, its warm-up cut."""
+def measured_run(
+    arrivals: Arrivals, replayed: Replayed, rows: Rows | None, *, replicas: int, slo: Slo, warmup_s: float = 0.0
+) -> Run:
+    """One live run measured, its warm-up cut. `rows`: the engine's own log; none: only the client saw it."""
     client = replayed.client
     start_ns = client.start_ns + round(warmup_s * 1e9)
     end_ns = client.start_ns + arrivals.duration_ns
@@ -45,25 +47,20 @@ def measured_run(subject: Subject, arrivals: Arrivals, replayed: Replayed, rows:
         arrivals.with_classes(mine),
         columns,
         classes=arrivals.names,
-        replicas=subject.replicas,
+        replicas=replicas,
         start_ns=start_ns,
         end_ns=end_ns,
-        slo_ns=_slo_ns(subject),
+        slo_ns=limits_ns(bounds(slo, arrivals.names), arrivals.names),
         front_busy_s=None if front_cores is None else front_cores * (end_ns - start_ns) / 1e9,
     )
-    return run_of(measured, replayed, served=rows is not None)
+    return _run_of(measured, replayed, served=rows is not None)
 
 
 def _within(rows: Rows, start_ns: int, end_ns: int) -> Any:
     return (rows[:, ARRIVAL_NS] >= start_ns) & (rows[:, ARRIVAL_NS] <= end_ns)
 
 
-def _slo_ns(subject: Subject) -> list[int]:
-    classes = tuple(subject.planned.workload.classes)
-    return limits_ns(bounds(subject.planned.slo, classes), classes)
-
-
-def run_of(measured: Measurement, replayed: Replayed, served: bool) -> Run:
+def _run_of(measured: Measurement, replayed: Replayed, served: bool) -> Run:
     """A measured run as a Report holds it; without the server's log (`served` false) some metrics are unknown."""
     answered = 1.0 - sum(measured.total.get(k, 0.0) for k in ("refused", "expired", "cancelled", "failed"))
     return Run(

@@ -15,8 +15,8 @@ from planner.fastest import capacity_rows_per_s, latency_floor_s
 from planner.slo import LATENCIES, Bound, latency_limit_s
 from planner.space import Candidate
 from serve.profile import Profile
+from sim.law_moments import rate_rps
 from sim.scenario import RequestClass, Workload
-from sim.workload import rate_rps
 
 BOUND_SLACK = 0.05
 """Means and medians are loosened by this share: replications draw the calibration anew, the machine has better days."""

@@ -72,9 +72,12 @@ def verify(
 
     Raises
     ------
+    ValueError : `repeats` below 1.
     SpecError : a deployment that says not what it was planned for.
     EngineError, LoadError : the engine did not start, or could not be reached.
     """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
     tell = progress or (lambda what, share: None)
     subject = read_subject(deployment_path, seed)
     arrivals = draw(
@@ -90,7 +93,17 @@ def verify(
         replayed = replay_live(subject, arrivals, url, repeats, tell, logs)
         tell("comparing", 0.97)
         rows = None if url is not None else _logged(logs)
-    runs = [measured_run(subject, arrivals, r, rows, prediction.result.warmup_s) for r in replayed]
+    runs = [
+        measured_run(
+            arrivals,
+            each,
+            rows,
+            replicas=subject.replicas,
+            slo=subject.planned.slo,
+            warmup_s=prediction.result.warmup_s,
+        )
+        for each in replayed
+    ]
     report = build_report(subject, prediction, runs, joined=url is not None)
     tell("done", 1.0)
     return report

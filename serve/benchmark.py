@@ -285,7 +285,7 @@ def assemble(asked: Request, subject: Subject, parts: Sequence[Logs], grid: Sequ
     if not any(c.rows == 1 and c.busy == 0 for c in cells):
         raise EngineError(
             f"{asked.model_path}: {asked.budget_s:g} s were too short for {fit.CELL_SAMPLES_MIN} samples of a lone "
-            "row; give a larger budget"
+            f"row; give a larger budget, such as {max(60, 2 * asked.budget_s):.0f}s"
         )
     kept = where(ones, fit.in_cells(ones, cells))
     undisturbed = fit.warmed(where(kept, fit.unmet(kept)), cold_us)

@@ -199,6 +199,8 @@ def _close_literal(detail: ErrorDetails) -> str:
     expected = str(detail.get("ctx", {}).get("expected", ""))
     if detail["type"] != "literal_error" or not isinstance(detail["input"], str):
         return ""
+    if detail["input"] == expected:
+        return "; write it without quotes"
     near = difflib.get_close_matches(detail["input"], expected.replace("'", "").replace(" or ", ", ").split(", "), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -61,11 +61,23 @@ def load(path: Path, kind: type[T]) -> T:
     try:
         loaded = kind.model_validate(data)
     except ValidationError as error:
+        wanted, other = schema_name(kind), _format_of(data)
+        if wanted is not None and other not in (None, wanted):
+            raise SpecError.of(path, "", f"is a {other}, not a {wanted}") from None
         broken = tuple(fault.field for fault in faults)
         faults += [fault for fault in explain(path, kind, data, error) if not _below(fault.field, broken)]
     if faults:
         raise SpecError(faults)
     return loaded
+
+
+def _format_of(data: Mapping[str, Any]) -> str | None:
+    """The format whose keys a mapping has, all that it needs and no others; None if there is none."""
+    for name in FORMATS:
+        schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+        if set(schema.get("required", ())) <= set(data) <= set(schema["properties"]):
+            return name
+    return None
 
 
 def _below(field: str, others: Iterable[str]) -> bool:

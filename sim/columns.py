@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,9 +99,15 @@ def numbers(place: Place, field: str, values: Objects) -> tuple[Floats, list[Fau
 
 
 def check(path: Path, faults: list[Fault]) -> None:
-    """SpecError with the faults, if there are any; after FAULTS_SHOWN of them only their number."""
+    """SpecError with the faults, if there are any, in the file's order; after FAULTS_SHOWN only their number."""
+    faults = sorted(faults, key=_place_of)
     if len(faults) > FAULTS_SHOWN:
         more = Fault(str(path), "", f"has {len(faults) - FAULTS_SHOWN} more faults like these")
         raise SpecError([*faults[:FAULTS_SHOWN], more])
     if faults:
         raise SpecError(faults)
+
+
+def _place_of(fault: Fault) -> int:
+    """The line or record that a fault is of (see `Place.fault`)."""
+    return int(re.findall(r"\d+", fault.field)[0])

@@ -16,8 +16,9 @@ import numpy as np
 
 from serve.policy.codes import NEVER_NS
 from sim.plane import Closed, Ints, Requests
+from sim.point_process import whole_ns
 from sim.rng import stream, uniform_bits
-from sim.workload import Load, Source, whole_ns
+from sim.workload import Load, Source
 
 CHUNK = 65_536
 """Requests of a class that are drawn at a time; any other number gives the same values."""
@@ -112,7 +113,7 @@ def _merged(feeds: Sequence[Iterator[Requests]]) -> Iterator[Requests]:
             if following is None:
                 unfinished.discard(i)
             else:
-                held[i] = _concatenate([held[i], following]) if i in held else following
+                held[i] = concatenated([held[i], following]) if i in held else following
         horizon = _horizon(held, unfinished)
         ready = []
         for i, requests in list(held.items()):
@@ -122,7 +123,7 @@ def _merged(feeds: Sequence[Iterator[Requests]]) -> Iterator[Requests]:
             if cut == len(requests):
                 del held[i]
         if any(len(r) for r in ready):
-            yield _ordered(_concatenate(ready))
+            yield _ordered(concatenated(ready))
 
 
 def _horizon(held: dict[int, Requests], unfinished: set[int]) -> int:
@@ -143,7 +144,8 @@ def _slice(requests: Requests, start: int, end: int) -> Requests:
     return Requests(**_each(requests, lambda a: a[start:end]), draw=requests.draw[:, start:end])
 
 
-def _concatenate(parts: Sequence[Requests]) -> Requests:
+def concatenated(parts: Sequence[Requests]) -> Requests:
+    """Requests one after another, as if they had been drawn together."""
     columns: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS}
     return Requests(**columns, draw=np.concatenate([p.draw for p in parts], axis=1))
 

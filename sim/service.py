@@ -184,20 +184,20 @@ def coverage(profile: Profile, threads: int, replicas: int, max_batch: int) -> t
     cells = [c for c in profile.service if c.threads == threads]
     if not cells:
         known = ", ".join(str(t) for t in sorted({c.threads for c in profile.service}))
-        raise ProfileError(f"profile {profile.name}: replicas.threads {threads} was not measured (measured: {known})")
+        raise ProfileError(f"replicas.threads {threads} was not measured (measured: {known})")
     alone = [c.rows for c in cells if c.busy == 0]
     if not alone or min(alone) > 1:
-        raise ProfileError(f"profile {profile.name}: threads {threads}: a lone request beside no neighbour is missing")
+        raise ProfileError(f"threads {threads}: a lone request beside no neighbour is missing")
     if max_batch > max(alone):
         raise ProfileError(
-            f"profile {profile.name}: batching.max_batch {max_batch} is beyond the {max(alone)} rows that were "
+            f"batching.max_batch {max_batch} is beyond the {max(alone)} rows that were "
             f"measured with threads {threads}; lower it, or calibrate up to it"
         )
     busy_max = max(c.busy for c in cells)
     warnings: tuple[str, ...] = ()
     if replicas - 1 > busy_max:
         warnings = (
-            f"profile {profile.name}: {replicas} replicas have up to {replicas - 1} busy neighbours, {busy_max} "
+            f"{replicas} replicas have up to {replicas - 1} busy neighbours, {busy_max} "
             f"were measured with threads {threads}; more than that are taken to slow a batch no further",
         )
     return threads, min(replicas - 1, busy_max), max_batch, warnings

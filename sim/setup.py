@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from serve.deployment import Deployment, Model
-from serve.errors import Fault, SpecError
+from serve.errors import Fault, ProfileError, SpecError
 from serve.files import resolve, sha256
 from serve.scheduler import SchedulerSpec
 from sim.drawing import closed_clients
@@ -91,9 +91,7 @@ def prepare(
     measured = Measured.load(path)
     client_ns = client_draw(measured.profile.client, measured.profile.front.bytes_in_per_row)
     load = build(workload, model, base, client_ns, given)
-    replicas = model.replicas
-    law = measured.law(replicas.threads, replicas.count, model.batching.max_batch, model.backend, load.rows_mean)
-    law = replace(law, level=level)
+    law = replace(_law(path, measured, model, load), level=level)
     classes = tuple(workload.classes)
     limits = bounds(slo, classes)
     budget_ns = deployment.front_budget_ns(slo)
@@ -108,8 +106,22 @@ def prepare(
         front=front_vector(measured.profile.front, measured.profile.noise, budget_ns),
         slo_ns=np.array(limits_ns(limits, classes), np.int64),
         seed=seed,
-        warnings=(*law.warnings, *measured.profile.warnings, *_changed(model, path), *core_warnings(deployment)),
+        warnings=(
+            *(f"{path}: {warning}" for warning in law.warnings),
+            *measured.profile.warnings,
+            *_changed(model, path),
+            *core_warnings(deployment),
+        ),
     )
+
+
+def _law(path: Path, measured: Measured, model: Model, load: Load) -> Law:
+    """Service times of a model's replicas; ProfileError, by the profile's file, where they were not measured."""
+    replicas, max_batch = model.replicas, model.batching.max_batch
+    try:
+        return measured.law(replicas.threads, replicas.count, max_batch, model.backend, load.rows_mean)
+    except ProfileError as error:
+        raise ProfileError(f"{path}: {error}") from None
 
 
 def model_name(deployment: Deployment, workload: Workload) -> str:

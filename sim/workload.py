@@ -13,10 +13,9 @@ import numpy as np
 
 from serve.deployment import Model
 from sim import traces
-from sim.law_moments import rate_rps as rate_rps
+from sim.law_moments import rate_rps
 from sim.law_parts import unscaled
 from sim.point_process import Draw, Fixed, Ints, Process
-from sim.point_process import whole_ns as whole_ns
 from sim.processes import process_of
 from sim.scenario import RequestClass, Workload
 

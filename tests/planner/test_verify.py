@@ -93,7 +93,14 @@ def report_of(path: Path, served: bool = True, strangers_cores: float | None = N
     )
     shares = None if served else {1: 1.0}
     runs = [
-        measured_run(subject, arrivals, Replayed(c, 0.25 if served else None, shares, strangers_cores), rows, 1.0)
+        measured_run(
+            arrivals,
+            Replayed(c, 0.25 if served else None, shares, strangers_cores),
+            rows,
+            replicas=subject.replicas,
+            slo=subject.planned.slo,
+            warmup_s=1.0,
+        )
         for c in (first, second)
     ]
     return verify.build_report(subject, prediction, runs, joined=not served)

@@ -327,3 +327,18 @@ def test_the_class_of_a_model_tells_its_format() -> None:
         """A kind of deployment."""
 
     assert [files.schema_name(kind) for kind in (Profile, Planned, Spec)] == ["profile", "deployment", None]
+
+
+def test_a_file_of_another_format_is_named_by_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "result.yaml"
+    files.save(path, example("result"))
+    with pytest.raises(SpecError) as caught:
+        files.load(path, Scenario)
+    assert str(caught.value) == f"{path}: is a result, not a scenario"
+
+
+def test_a_number_in_quotes_is_told_to_lose_them(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(SCENARIO_TEXT + "schema_version: '1'\n")
+    with pytest.raises(SpecError, match="schema_version: must be 1, got '1'; write it without quotes"):
+        files.load(path, Scenario)

@@ -1,6 +1,6 @@
 """The show: replicas are killed while hundreds of distinct requests are under way, and nobody notices.
 
-FOREBAY_SHOW_REQUESTS sets the number of requests (`make show` sends 20,000), half through
+FOREBAY_SHOW_REQUESTS sets the number of requests (`make show` sends 60,000, for several kills), half through
 tritonclient's blocking client, half through its asyncio one, 256 outstanding at any time in all.
 """
 
@@ -30,6 +30,8 @@ OUTSTANDING = 256
 MAX_BATCH = 8
 REPLICAS = 2
 KILL_EVERY_S = 2.0
+UNDER_WAY = 500
+"""Answers after which the first replica is killed."""
 SECOND_DEATH = "the model's process died 2 times"
 
 
@@ -67,7 +69,7 @@ class Ledger:
 
     def _note(self, i: int) -> None:
         self.answered.add(i)
-        if len(self.answered) >= REQUESTS // 4:
+        if len(self.answered) >= UNDER_WAY:
             self.well_under_way.set()
 
 
@@ -121,7 +123,7 @@ async def asyncio_clients(address: str, numbers: list[int], outstanding: int, le
 
 
 def kill_replicas(engine_pid: int, ledger: Ledger, stop: threading.Event, kills: list[int]) -> None:
-    """Once a quarter is answered, then at a random moment of every KILL_EVERY_S: kill -9 a replica chosen at random."""
+    """Once UNDER_WAY are answered, at a random moment of every KILL_EVERY_S: kill -9 a replica chosen at random."""
     random = np.random.default_rng(np.random.SeedSequence([8, REQUESTS]))
     engine = psutil.Process(engine_pid)
     ledger.well_under_way.wait()

@@ -174,7 +174,7 @@ def test_putting_requests_together_takes_its_time(tmp_path: Path, request_rows: 
 
 
 def test_threads_not_measured_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match=r"profile toy: replicas\.threads 3 was not measured \(measured: 1, 2\)"):
+    with pytest.raises(ProfileError, match=r"replicas\.threads 3 was not measured \(measured: 1, 2\)"):
         measured(tmp_path, Synthetic(threads=(1, 2))).law(3, 1, 8)
 
 

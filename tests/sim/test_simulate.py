@@ -480,7 +480,8 @@ def test_what_cannot_be_simulated_is_refused_by_name(
 
 def test_use_beyond_the_measured_neighbours_is_in_the_warnings(folder: Path) -> None:
     result = simulate(scenario(replicas={"count": 4}, duration="100ms"), base=folder)
-    assert any("up to 3 busy neighbours, 1 were measured" in warning for warning in result.warnings)
+    (warning,) = (warning for warning in result.warnings if "up to 3 busy neighbours, 1 were measured" in warning)
+    assert warning.startswith(f"{folder}/"), "the profile's file"
 
 
 def test_capacity_does_not_depend_on_the_seed_by_much(folder: Path) -> None:

@@ -86,9 +86,9 @@ def test_every_fault_is_told_and_beyond_twenty_their_number(tmp_path: Path) -> N
     assert [(fault.field, fault.message.split(",")[0]) for fault in caught.value.faults] == [
         ("line 2, arrival_s", "must be a number"),
         ("line 3, arrival_s", "must be seconds from the start"),
+        ("line 3, rows", "must be a whole number from 1 to 65536"),
         ("line 5, arrival_s", "must not be before the arrival above it"),
         ("line 5, rows", "must be a number"),
-        ("line 3, rows", "must be a whole number from 1 to 65536"),
     ]
     with pytest.raises(SpecError, match="has 80 more faults like these") as caught:
         traces.load(write(tmp_path, "arrival_s\n" + "soon\n" * 100))
