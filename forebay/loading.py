@@ -21,6 +21,7 @@ from serve.deployment import Model
 from serve.errors import EngineError, SpecError
 from serve.load_client import STATUS_CANCELLED, STATUS_NONE
 from serve.loadgen import address_of, inputs_of, replay
+from serve.units import format_duration
 from sim.law_moments import expected_requests
 from sim.scenario import Arrivals, RequestClass, Scenario, Slo, Workload
 
@@ -81,10 +82,14 @@ def of_rate(rate: str, duration: str, rows: int, model: str | None, seed: int | 
 
 def send(load: Load, url: str, allow_remote: bool, progress: Callable[[float, float], None]) -> Loaded:
     """Send the load to the server at `url` and measure at the client; EngineError if it cannot be reached."""
+    url = url if "//" in url else f"http://{url}"
     address_of(url, allow_remote)  # before the first byte is sent to it
     _check_size(load.workload)
     model = load.model or only_model(url)
     arrivals = draw(load.workload, load.limits, load.base, load.seed)
+    if arrivals.empty:
+        what = f"no request arrives in {format_duration(arrivals.duration_ns)} by seed {load.seed}; make it longer"
+        raise SpecError.of("load", "", what)
     inputs = inputs_of(url, model, seed=load.seed, allow_remote=allow_remote)
     duration_s = arrivals.duration_ns / 1e9
     client = replay(
@@ -117,7 +122,9 @@ def only_model(url: str) -> str:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             names = sorted({entry["name"] for entry in json.load(answer)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise EngineError(f"{url}: cannot be reached: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"{url}: cannot be asked for its models: {error}; name one with --model") from None
     if len(names) != 1:
         raise SpecError.of("--model", "", f"is needed: the server has {', '.join(names) or 'no model'}")

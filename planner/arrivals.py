@@ -36,6 +36,11 @@ class Arrivals:
     model: Model
 
     @property
+    def empty(self) -> bool:
+        """Whether nobody ever asks for anything."""
+        return self.open is None and self.closed is None
+
+    @property
     def sha256(self) -> str:
         """Hash of the open instants and rows."""
         parts = [] if self.open is None else [self.open.arrival_ns, self.open.rows, self.open.class_]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from planner import cost
 from serve import affinity, files
 from serve.deployment import Deployment
 from serve.errors import SpecError
-from serve.load_plan import InputData, random_inputs
+from serve.load_plan import InputData, random_inputs, whole_inputs
 from serve.profile import Profile
 from sim.scenario import PlannedFor
 
@@ -59,7 +59,7 @@ class Subject:
         tensors = [(t.name, t.datatype, t.shape) for t in facts.inputs]
         if facts.batch_axis is not None:
             return random_inputs(tensors, INPUT_ROWS, self.seed, facts.batch_axis)
-        return tuple(replace(i, data=i.data[0], whole=True) for i in random_inputs(tensors, 1, self.seed))
+        return whole_inputs(tensors, self.seed)
 
 
 def read_subject(path: Path, seed: int | None = None) -> Subject:

@@ -25,11 +25,13 @@ from planner.report import Prediction, Report, Run
 from planner.slo import parse_slo
 from planner.subject import Subject, read_subject
 from serve import files, machine
+from serve.errors import SpecError
 from serve.launch import Live, launch
 from serve.load_plan import LoadPlan
 from serve.loadgen import LoadGenerator
 from serve.records import Rows
 from serve.scratch import scratch
+from serve.units import format_duration
 
 if TYPE_CHECKING:
     from sim.level import Level
@@ -83,6 +85,9 @@ def verify(
     arrivals = draw(
         subject.planned.workload, subject.deployment.models[subject.name], deployment_path.parent, subject.seed
     )
+    if arrivals.empty:
+        what = f"no request arrives in {format_duration(arrivals.duration_ns)} by seed {subject.seed}; lengthen it"
+        raise SpecError.of(deployment_path, "planned_for.workload.duration", what)
     level = None
     if spot_check_s > 0 and url is None:
         tell("looking how fast the machine is", 0.02)
@@ -180,13 +185,17 @@ def _replays(
     with LoadGenerator(url, cpus=cpus) as generator:
         generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
         return [
-            _replay(generator, plan, url, subject.name, pid, _live_progress(tell, number, repeats, arrivals))
+            _replay(generator, plan, url, subject.name, pid, _live_progress(tell, live, number, repeats, arrivals))
             for number in range(repeats)
         ]
 
 
-def _live_progress(tell: Progress, number: int, repeats: int, arrivals: Arrivals) -> Callable[[float], None]:
+def _live_progress(
+    tell: Progress, live: Live | None, number: int, repeats: int, arrivals: Arrivals
+) -> Callable[[float], None]:
     def told(seconds: float) -> None:
+        if live is not None:
+            live.check()
         share = min(1.0, seconds * 1e9 / arrivals.duration_ns)
         tell(f"live run {number + 1} of {repeats}", 0.1 + 0.85 * (number + share) / repeats)
 

@@ -68,7 +68,9 @@ class Model(Spec):
         None, description="model file that `serve` loads, relative to this file; not needed by an emulated model"
     )
     profile: str = Field(description="profile that `sim` draws from, relative to this file")
-    profile_sha256: str | None = Field(None, description="hash of that profile when this was planned")
+    profile_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="hash of that profile when this was planned"
+    )
     backend: Literal["onnx", "emulated"] = Field(
         "onnx", description="emulated: holds its slot for a time drawn from the profile"
     )

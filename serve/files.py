@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -138,10 +138,10 @@ def save_text(path: Path, text: str) -> None:
 
 
 def check_writable(path: Path, *read: Path) -> None:
-    """SpecError if `path` is no place for a file, or is one of those that are `read`: asked before the work whose
-    outcome goes there, lest either be lost."""
+    """SpecError if `path` is no place for a file, or is one of those that are `read`, or that they name: asked before
+    the work whose outcome goes there, lest either be lost."""
     try:
-        if path.exists() and any(other.exists() and path.samefile(other) for other in read):
+        if path.exists() and any(path.samefile(other) for one in read for other in _with_named(one)):
             raise ValueError("it is what is read; write to another file")
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder, not a file")
@@ -152,6 +152,30 @@ def check_writable(path: Path, *read: Path) -> None:
             raise PermissionError(errno.EACCES, f"{folder} may not be written to")
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from None
+
+
+def _with_named(path: Path) -> Iterator[Path]:
+    """A file, if it is there, and those that it names, and that they name: profiles, samples, models, traces."""
+    queue, seen = [path], set[str]()
+    while queue:
+        one = queue.pop()
+        with contextlib.suppress(OSError, ValueError, SpecError):
+            if not one.is_file() or os.path.realpath(one) in seen:
+                continue
+            seen.add(os.path.realpath(one))
+            yield one
+            if one.suffix in (".yaml", ".yml", ".json"):
+                queue += [resolve(one, name) for name in _texts(read(one))]
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts in plain data that could be the name of a file."""
+    if isinstance(value, str):
+        if 0 < len(value) < 1024:
+            yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _unwritable(path: Path, error: OSError | ValueError) -> SpecError:

@@ -6,11 +6,10 @@ import asyncio
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from serve import channel
+from serve import channel, children
 from serve.backends.contract import Facts, Settings
 from serve.batch_memory import BatchMemory, Flight
 from serve.channel import DoneHead, RunHead
@@ -81,11 +80,11 @@ class Handle:
         ours, theirs = channel.pair()
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "serve.replica", str(theirs.fileno())],
+                children.python("-m", "serve.replica", str(theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # the engine's stdout holds the one line that says it is ready
-                env=os.environ | {"OMP_NUM_THREADS": str(settings.threads)},
+                env=children.environment(OMP_NUM_THREADS=str(settings.threads)),
             )
         told = {"parent": os.getpid(), "settings": settings.model_dump(), "buffers": self._buffers}
         channel.send(ours, channel.pack_json(told))

@@ -8,7 +8,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serve import children
 from serve.errors import EngineError
 
 DRAIN_S = 30.0
@@ -31,6 +31,14 @@ class Live:
     started: dict[str, Any]
     log_dir: Path | None
     process: subprocess.Popen[bytes]
+    stderr: Any
+
+    def check(self) -> None:
+        """EngineError, with what it said last, if it has died."""
+        code = self.process.poll()
+        if code is not None:
+            how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+            raise EngineError(f"the engine {how} while it was needed: {_last_words(self.stderr)}")
 
 
 @contextlib.contextmanager
@@ -56,7 +64,7 @@ def launch(
         process = _spawn(deployment_path, host, http_port, log_dir, stderr)
         try:
             started = _ready(process, timeout_s, stderr)
-            yield Live(started["url"], process.pid, started, log_dir, process)
+            yield Live(started["url"], process.pid, started, log_dir, process, stderr)
         finally:
             drained = _stop(process, drain_s)
         if not drained:
@@ -66,13 +74,18 @@ def launch(
 
 
 def _spawn(path: Path, host: str, http_port: int, log_dir: Path | None, stderr: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "serve.engine", str(path), "--host", host, "--http-port", str(http_port)]
+    command = children.python("-m", "serve.engine", str(path), "--host", host, "--http-port", str(http_port))
     command += ["--while-stdin"]
     if log_dir is not None:
         command += ["--log-dir", str(log_dir)]
     # A session of its own: a Ctrl-C in the terminal is for the caller, who stops the engine in order.
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+        env=children.environment(),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -308,6 +308,11 @@ def random_inputs(
         full = [*shape[:batch_axis], rows, *shape[batch_axis:]]
         made.append(InputData(name, datatype, _random(generator, datatype, full), batch_axis))
     return tuple(made)
+
+
+def whole_inputs(tensors: Sequence[tuple[str, str, Sequence[int]]], seed: int) -> tuple[InputData, ...]:
+    """The inputs of a model whose batch is fixed, by (name, datatype, shape): every request sends all of them."""
+    return tuple(replace(i, data=np.asarray(i.data[0]), whole=True) for i in random_inputs(tensors, 1, seed))
 
 
 def _random(generator: np.random.Generator, datatype: str, shape: Sequence[int]) -> npt.NDArray[Any]:

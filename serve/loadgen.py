@@ -27,9 +27,10 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 import numpy.typing as npt
 
+from serve import children
 from serve.errors import EngineError
 from serve.load_client import STATUS_CANCELLED, STATUS_NONE, Done, Job
-from serve.load_plan import ClosedLoad, InputData, Ints, LoadPlan, build_forms, faults, random_inputs
+from serve.load_plan import ClosedLoad, InputData, Ints, LoadPlan, build_forms, faults, random_inputs, whole_inputs
 
 __all__ = [
     "STATUS_CANCELLED",
@@ -133,9 +134,10 @@ class LoadGenerator:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _CHILD, str(theirs.fileno()), self.host, str(self.port)],
+                children.python("-c", _CHILD, str(theirs.fileno()), self.host, str(self.port)),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                env=children.environment(),
                 stdout=sys.stderr if sys.stderr is not None and _has_fd(sys.stderr) else subprocess.DEVNULL,
             )
             self._pipe = Pipe(ours.detach())
@@ -256,15 +258,17 @@ def inputs_of(
 ) -> tuple[InputData, ...]:
     """Random inputs of a served model, from the metadata that the server gives of it.
 
-    `shapes` gives the sizes (without the batch axis) of inputs that vary. Raises LoadError.
+    `shapes` gives the sizes (without the batch axis) of inputs that vary. Of a model whose batch is fixed a request
+    sends the whole, which is one row. Raises LoadError.
     """
     host, port = address_of(url, allow_remote)
     metadata = _get_json(f"http://{host}:{port}/v2/models/{quote(model)}")
-    asked = [
-        (t["name"], t["datatype"], (shapes or {}).get(t["name"], t["shape"][1:])) for t in metadata.get("inputs", [])
-    ]
+    tensors = metadata.get("inputs", [])
+    batched = all(t["shape"] and t["shape"][0] < 0 for t in tensors)
+    cut = 1 if batched else 0
+    asked = [(t["name"], t["datatype"], (shapes or {}).get(t["name"], t["shape"][cut:])) for t in tensors]
     try:
-        return random_inputs(asked, rows, seed)
+        return random_inputs(asked, rows, seed) if batched else whole_inputs(asked, seed)
     except ValueError as error:
         raise LoadError(f"{url}, model {model}: {error}") from error
 

@@ -64,6 +64,8 @@ def _steps(scenario: Scenario, path: str) -> list[str]:
     here: Any = scenario
     for step in steps:
         names = _names(here)
+        if names is not None and here is scenario.deployment and not path.startswith("deployment."):
+            names = [*names, *Scenario.model_fields]  # what the path could have begun with
         if names is None:
             raise LookupError(f"leads into {_shown(here)}, which has no parts (at {step!r})")
         if step not in names:

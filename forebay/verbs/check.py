@@ -33,9 +33,9 @@ def check(
     from serve.files import check_writable, save_text
     from sim.junit import to_xml
 
-    if junit is not None:
-        check_writable(junit)
     files = list(files_of(paths))
+    if junit is not None:
+        check_writable(junit, *(file for file, _ in files))
     checks = []
     with bar("checking") as progress:
         for number, (file, named) in enumerate(files):

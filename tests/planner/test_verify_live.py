@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ from planner.report import Prediction
 from planner.search import plan
 from planner.verify import verify
 from serve import files
+from serve.errors import EngineError, SpecError
 from serve.launch import launch
 from sim.scenario import Scenario
 from tests.profiles import Synthetic, write_profile
@@ -84,3 +86,33 @@ def test_a_running_engine_is_joined_and_goes_on(deployed: Path) -> None:
     assert sum(report.runs[0].batch_rows.values()) == pytest.approx(1.0)
     assert "busy" not in report.runs[0].metrics
     assert report.runs[0].requests == report.runs[0].answered
+
+
+def test_an_engine_that_dies_ends_the_run_at_once_and_says_how(deployed: Path) -> None:
+    def kill(what: str, share: float) -> None:
+        engine = [child for child in psutil.Process().children() if "serve.engine" in child.cmdline()]
+        if what.startswith("live run") and engine:
+            engine[0].kill()
+
+    with pytest.raises(EngineError, match="the engine was killed by signal 9 while it was needed"):
+        verify(deployed, progress=kill, spot_check_s=0.0)
+
+
+def test_a_load_without_a_request_is_refused(deployed: Path) -> None:
+    planned = files.read(deployed)
+    del planned["planned_for"]["workload"]["classes"]["looped"]
+    planned["planned_for"]["workload"]["classes"]["open"]["arrivals"]["poisson"] = "0.001/s"
+    path = deployed.with_name("quiet.json")
+    path.write_text(json.dumps(planned))
+    with pytest.raises(SpecError, match=r"workload\.duration: no request arrives in 1\.5s by seed 1; lengthen it"):
+        verify(path)
+
+
+def test_a_package_of_ours_in_the_folder_is_not_taken_for_us(
+    deployed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "serve").mkdir()
+    (tmp_path / "serve" / "__init__.py").write_text("raise SystemExit('another package called serve')")
+    monkeypatch.chdir(tmp_path)
+    with launch(deployed) as live:
+        assert live.started["url"] == live.url

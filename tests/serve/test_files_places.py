@@ -77,3 +77,15 @@ def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
             files.check_writable(output, other, read)
     files.check_writable(other, read)
     assert read.read_text() == "x: 1"
+
+
+def test_nor_is_what_that_names(tmp_path: Path) -> None:
+    """A scenario names a profile, which names its samples; files may name each other in a circle."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "s.yaml").write_text("deployment: {models: {m: {profile: sub/p.yaml}}}\nback: s.yaml\n")
+    (tmp_path / "sub" / "p.yaml").write_text("samples: {file: p.parquet}\nfrom: ../s.yaml\n")
+    (tmp_path / "sub" / "p.parquet").write_text("raw")
+    for output in ("sub/p.yaml", "sub/p.parquet"):
+        with pytest.raises(SpecError, match="is what is read"):
+            files.check_writable(tmp_path / output, tmp_path / "s.yaml")
+    files.check_writable(tmp_path / "sub" / "new.yaml", tmp_path / "s.yaml")

@@ -231,6 +231,13 @@ def test_random_inputs_come_from_the_server_s_metadata(server):
     assert (tensor.name, tensor.datatype, tensor.data.shape) == ("x", "FP32", (3, 2))
 
 
+@pytest.mark.parametrize("shape", [[3, 2], [1, 2], []])
+def test_a_fixed_batch_is_sent_whole(server, shape):
+    server.metadata = {"inputs": [{"name": "x", "datatype": "FP32", "shape": shape}]}
+    (tensor,) = inputs_of(server.url, "m")
+    assert (tensor.whole, tensor.rows, list(tensor.take(1).shape)) == (True, 1, shape)
+
+
 def test_only_this_machine_is_loaded_unless_told():
     with pytest.raises(LoadError, match=r"another machine .192\.0\.2\.1."):
         address_of("http://192.0.2.1:80")
