@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +13,16 @@ from serve.deployment import Deployment
 from serve.errors import ForebayError, SpecError
 from serve.files import parse, read, resolve
 from serve.profile import Profile
+from sim.claims import claims_of
 from sim.counts import load as load_counts
-from sim.expect import Judgement, claims_of
+from sim.expect import Judgement, Outcome, Variants
 from sim.expect import check as check_claims
 from sim.junit import Case, CaseOutcome, Suite
 from sim.law_parts import parts
 from sim.result import Result
 from sim.scenario import Scenario
 from sim.setup import core_warnings
-from sim.simulate import simulate
+from sim.simulate import simulate_variants
 from sim.traces import load as load_trace
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -37,10 +38,22 @@ class FileCheck:
     file: str
     format: str | None
     outcome: FileOutcome
-    result: Result | None = None
+    results: Mapping[str | None, Result] = field(default_factory=dict)
+    """By variant; None of a scenario without variants."""
     judgements: Sequence[Judgement] = ()
     errors: Sequence[str] = field(default=())
     warnings: Sequence[str] = field(default=())
+
+    @property
+    def replications(self) -> int | None:
+        """Of each simulation; None if it was not run."""
+        return next((result.replications for result in self.results.values()), None)
+
+    @property
+    def verdict(self) -> str | None:
+        """Of the scenario as it stands; None if it was not run, or has variants."""
+        result = self.results.get(None)
+        return None if result is None else result.verdict
 
 
 def files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
@@ -93,13 +106,26 @@ def _check_scenario(path: Path, scenario: Scenario) -> FileCheck:
     if not scenario.expect:
         _read_traces(path, scenario)
         return FileCheck(str(path), "scenario", "valid")
-    claims, _ = claims_of(scenario.expect, list(scenario.workload.classes), path)
-    checked = check_claims(
-        claims,
-        lambda count: simulate(scenario, base=path.parent, replications=count),
-        scenario.replications,
-    )
-    return FileCheck(str(path), "scenario", checked.outcome, checked.result, checked.judgements)
+    claims, _ = claims_of(scenario.expect, list(scenario.workload.classes), path, scenario.variants)
+
+    def run(count: int, changed: Mapping[str, Any] | None = None) -> Variants:
+        return simulate_variants(scenario, path.parent, count, changed)
+
+    checked = check_claims(claims, run, scenario.replications)
+    if scenario.contrast is not None:
+        named = next(claim for claim in claims if claim.text == scenario.contrast.fails)
+        changes = scenario.contrast.set
+        contrasted = check_claims([named], lambda count: run(count, changes), scenario.replications)
+        checked = replace(checked, judgements=[*checked.judgements, _contrast(contrasted.judgements[0], changes)])
+    return FileCheck(str(path), "scenario", checked.outcome, checked.results, checked.judgements)
+
+
+def _contrast(judged: Judgement, changes: Mapping[str, Any]) -> Judgement:
+    """The judgement of a contrast: its claim must fail."""
+    where = ", ".join(f"{path} = {value}" for path, value in changes.items())
+    opposite: dict[Outcome, Outcome] = {"pass": "fail", "fail": "pass", "undecided": "undecided"}
+    claim = replace(judged.expectation, text=f"not {judged.expectation.text}, with {where}")
+    return Judgement(claim, judged.estimate, opposite[judged.outcome])
 
 
 def _read_traces(path: Path, scenario: Scenario) -> None:
@@ -140,8 +166,9 @@ def check_json(check: FileCheck) -> dict[str, Any]:
         "file": check.file,
         "format": check.format,
         "outcome": check.outcome,
-        "verdict": check.result.verdict if check.result else None,
-        "replications": check.result.replications if check.result else None,
+        "verdict": check.verdict,
+        "replications": check.replications,
+        "variants": {name: result.verdict for name, result in check.results.items() if name is not None},
         "expectations": [claim_json(judgement) for judgement in check.judgements],
         "errors": list(check.errors),
         "warnings": list(check.warnings),

@@ -16,7 +16,7 @@ from serve.errors import Fault, ProfileError, SpecError
 from serve.faults import near_miss
 from serve.files import bound, load, read, resolve
 from serve.profile import Profile
-from sim.expect import bounds_of, claims_of
+from sim.claims import bounds_of, claims_of
 from sim.law_moments import expected_requests
 from sim.law_parts import files as files_named
 from sim.paths import SOURCE, apply
@@ -36,7 +36,9 @@ def load_scenario(path: Path, seed: int | None = None) -> Scenario:
         raise SpecError([*error.faults, *_claim_faults_of_broken(path)]) from None
     deployment, folder, faults = _deployment(path, scenario)
     classes = list(scenario.workload.classes)
-    faults += claims_of(scenario.expect, classes, path)[1] + bounds_of(scenario.slo, classes, path)[1]
+    faults += (
+        claims_of(scenario.expect, classes, path, scenario.variants)[1] + bounds_of(scenario.slo, classes, path)[1]
+    )
     faults += trace_faults(path, scenario.workload) + size_faults(path, scenario)
     if deployment is not None:
         prefix = "" if isinstance(scenario.deployment, str) else "deployment."
@@ -44,9 +46,24 @@ def load_scenario(path: Path, seed: int | None = None) -> Scenario:
         if not any(choice.endswith(".max_batch") for choice in scenario.choices):
             faults += row_faults(path, scenario.workload, deployment)
         faults += profile_faults(folder, deployment, prefix)
+        faults += variant_faults(path, scenario.model_copy(update={"deployment": deployment}))
     if faults:
         raise SpecError(faults)
     return scenario if seed is None else scenario.model_copy(update={"seed": seed})
+
+
+def variant_faults(path: Path, scenario: Scenario) -> list[Fault]:
+    """Paths of `variants` and `contrast` that lead nowhere, and values that will not do; the deployment is inside."""
+    changes = {f"variants.{name}": change for name, change in scenario.variants.items()}
+    if scenario.contrast is not None:
+        changes["contrast.set"] = scenario.contrast.set
+    faults = []
+    for field, change in changes.items():
+        try:
+            apply(scenario, change, path)
+        except SpecError as error:
+            faults += [Fault(str(path), f"{field}.{fault.field}", fault.message) for fault in error.faults]
+    return faults
 
 
 def as_set(path: Path, scenario: Scenario, overrides: Mapping[str, Any]) -> Scenario:
@@ -54,7 +71,10 @@ def as_set(path: Path, scenario: Scenario, overrides: Mapping[str, Any]) -> Scen
     deployment, _ = deployment_of(path, scenario)
     changed = apply(scenario.model_copy(update={"deployment": deployment}), overrides)
     classes = list(changed.workload.classes)
-    if faults := claims_of(changed.expect, classes, SOURCE)[1] + bounds_of(changed.slo, classes, SOURCE)[1]:
+    if (
+        faults := claims_of(changed.expect, classes, SOURCE, changed.variants)[1]
+        + bounds_of(changed.slo, classes, SOURCE)[1]
+    ):
         raise SpecError(faults)
     return changed
 
@@ -75,13 +95,15 @@ def _claim_faults_of_broken(path: Path) -> list[Fault]:
         slo if isinstance(slo, dict) and all(isinstance(value, (str, int, float)) for value in slo.values()) else {}
     )
     names = [str(name) for name in classes]
+    variants = data.get("variants")
+    known = [str(name) for name in variants] if isinstance(variants, dict) else []
     texts_at = {index: text for index, text in enumerate(texts) if isinstance(text, str)}
-    claims = [fault for index, text in texts_at.items() for fault in _claim_faults(index, text, names, path)]
+    claims = [fault for index, text in texts_at.items() for fault in _claim_faults(index, text, names, path, known)]
     return claims + bounds_of({str(k): v for k, v in bounds.items()}, names, path)[1]
 
 
-def _claim_faults(index: int, text: str, classes: list[str], path: Path) -> list[Fault]:
-    return [Fault(f.file, f"expect.{index}", f.message) for f in claims_of([text], classes, path)[1]]
+def _claim_faults(index: int, text: str, classes: list[str], path: Path, variants: list[str]) -> list[Fault]:
+    return [Fault(f.file, f"expect.{index}", f.message) for f in claims_of([text], classes, path, variants)[1]]
 
 
 def load_deployment(path: Path) -> Deployment:

@@ -13,7 +13,7 @@ from serve.errors import Fault, SpecError
 from serve.files import resolve
 from serve.profile import Profile
 from serve.units import format_rate
-from sim.expect import LOWER_BOUNDED, parse_bound
+from sim.claims import LOWER_BOUNDED, parse_bound
 from sim.scenario import Arrivals, RequestClass, Scenario, Workload
 
 PRICE = "0.35 USD/h"
@@ -104,7 +104,7 @@ def _bound(text: str) -> tuple[str, str]:
         raise ValueError(f"must read like 'p99<100ms' or 'throughput>300/s', got {text.strip()!r}")
     name, operator, value = matched.groups()
     bound = parse_bound(name, value, ())
-    least = bound.metric in LOWER_BOUNDED
+    least = bound.of.metric in LOWER_BOUNDED
     if operator.startswith(">") is not least:
         raise ValueError(f"{name} is bounded from {'below (>)' if least else 'above (<)'}, got {text.strip()!r}")
     return name, value

@@ -36,7 +36,9 @@ def coloured(outcome: str) -> Text:
 
 def value(metric: str, number: float | None) -> str:
     """A metric's value with its unit; a dash where it does not exist."""
-    return "-" if number is None else show_value(metric, number)
+    if number is None:
+        return "-"
+    return show_value(metric, number) if number >= 0 else f"-{show_value(metric, -number)}"
 
 
 def interval(metric: str, ends: Interval | None) -> str:
@@ -96,7 +98,7 @@ def claims_table(judged: Sequence[tuple[str, Judgement]], title: str = "Expected
     table = Table("scenario", "expected", _right("simulated"), _right("95 % ci"), "", title=title)
     previous = None
     for file, judgement in judged:
-        metric, estimate = judgement.expectation.metric, judgement.estimate
+        metric, estimate = judgement.expectation.of.metric, judgement.estimate
         table.add_row(
             file if file != previous else "",
             judgement.expectation.text,

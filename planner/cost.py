@@ -32,6 +32,8 @@ def only_pool(deployment: Deployment) -> Pool:
         raise SpecError.of(
             "scenario", "deployment.pools", f"plan takes exactly one pool, got {', '.join(deployment.pools)}"
         )
+    if deployment.node_count != 1:
+        raise SpecError.of("scenario", "deployment.pools", f"plan takes one node, got {deployment.node_count}")
     return next(iter(deployment.pools.values()))
 
 

@@ -13,8 +13,7 @@ from math import inf
 from serve.errors import SpecError
 from serve.units import format_duration, format_rate, format_share
 from serve.vocabulary import METRICS
-from sim import expect
-from sim.expect import LOWER_BOUNDED, Expectation
+from sim.claims import LOWER_BOUNDED, Expectation, bounds_of
 from sim.result import ClassResult, Estimate, Result
 
 LATENCIES = ("p99", "p99.9", "p95", "p90", "p50", "mean")
@@ -95,7 +94,7 @@ def parse_slo(slo: Mapping[str, str | float], classes: tuple[str, ...]) -> list[
     ------
     SpecError : all faults at once.
     """
-    claims, faults = expect.bounds_of(slo, classes, "scenario")
+    claims, faults = bounds_of(slo, classes, "scenario")
     if faults:
         raise SpecError(faults)
     bounds = [_bound(claim) for claim in claims]
@@ -104,8 +103,8 @@ def parse_slo(slo: Mapping[str, str | float], classes: tuple[str, ...]) -> list[
 
 
 def _bound(claim: Expectation) -> Bound:
-    limit = claim.low if claim.metric in LOWER_BOUNDED else claim.high
-    return Bound(claim.metric, limit, claim.class_)
+    limit = claim.low if claim.of.metric in LOWER_BOUNDED else claim.high
+    return Bound(claim.of.metric, limit, claim.of.class_)
 
 
 def estimate_of(bound: Bound, result: Result) -> Estimate | None:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from serve.policy.codes import NEVER_NS
+from serve.policy.retries import ATTEMPTS_MAX
 from serve.scheduler import SchedulerSpec
 from serve.spec import Name, Origin, SchemaVersion, Spec
-from serve.units import DurationNs, PriceUsdPerH, parse_duration_ns
+from serve.units import DurationNs, PriceUsdPerH, Share, parse_duration_ns
 
 FRONT_SHARE = 10
 """The front's budget, where a deployment sets none, is one so manieth of the p99 SLO (rule 10)."""
@@ -59,6 +60,9 @@ class Replicas(Spec):
         description="auto: each replica has cores of its own, as many as threads, if that leaves one to the front",
     )
     slots: int = Field(1, ge=1, le=2, description="batches a replica holds: 2 lets a full batch wait inside it")
+    on: list[Name] | None = Field(
+        None, min_length=1, description="pools that may hold them, in the order of preference; none: all"
+    )
 
 
 class Model(Spec):
@@ -117,6 +121,49 @@ class Front(Spec):
     )
 
 
+class Retry(Spec):
+    """Rule 17: when the router sends a request again, whose node was lost, full or draining."""
+
+    max: int = Field(1, ge=1, lt=ATTEMPTS_MAX, description="retries of one request")
+    budget: Share = Field(
+        0.2, ge=0, le=1, description="retries at a time, of what is outstanding; three are always allowed"
+    )
+    backoff: DurationNs = Field(
+        25_000_000,
+        ge=0,
+        lt=2**41,
+        description="the first waits a random time below this, each further one twice as long",
+        validate_default=False,
+    )
+    backoff_max: DurationNs = Field(
+        250_000_000, ge=0, lt=2**41, description="and none longer than this", validate_default=False
+    )
+
+
+class Router(Spec):
+    """Rule 17: what sends requests to the nodes."""
+
+    policy: Literal["round_robin", "random", "least_outstanding", "shortest_queue", "p2c", "least_work"] = Field(
+        "round_robin", description="which node gets a request; p2c: the better of two drawn at random"
+    )
+    network: DurationNs = Field(
+        0, ge=0, description="from the router to a node, and the same back", validate_default=False
+    )
+    state_age: DurationNs | None = Field(
+        None,
+        description="0s: queues and work of the nodes are known as they are; none: as their last answers told them",
+    )
+
+    retry: Retry | None = Field(None, description="none: a request is sent once")
+
+    @field_validator("state_age")
+    @classmethod
+    def _told(cls, state_age: int | None) -> int | None:
+        if state_age:
+            raise ValueError("must be 0s or left out: probes at intervals are not simulated")
+        return state_age
+
+
 class Pool(Spec):
     """Nodes of one kind."""
 
@@ -133,8 +180,28 @@ class Deployment(Spec):
     models: dict[Name, Model] = Field(min_length=1)
     pools: dict[Name, Pool] = Field(min_length=1)
     front: Front = Front()
+    router: Router | None = Field(None, description="needed where there are several nodes")
     planned_for: dict[str, Any] | None = Field(None, description="workload, SLO and seed that this was planned for")
     prediction: dict[str, Any] | None = Field(None, description="what the simulator says of it")
+
+    @property
+    def node_count(self) -> int:
+        """Nodes of all pools."""
+        return sum(pool.nodes for pool in self.pools.values())
+
+    @model_validator(mode="after")
+    def _fleet(self) -> Deployment:
+        faults = []
+        if self.node_count > 1 and self.router is None:
+            faults.append(f"router: is missing: {self.node_count} nodes need one, such as {{policy: p2c}}")
+        for name, model in self.models.items():
+            unknown = [pool for pool in model.replicas.on or () if pool not in self.pools]
+            if unknown:
+                known = ", ".join(self.pools)
+                faults.append(f"models.{name}.replicas.on: must name pools ({known}), got {', '.join(unknown)}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
     @field_validator("planned_for")
     @classmethod

@@ -77,6 +77,8 @@ class Reason(IntEnum):
     DEADLINE = codes.REASON_DEADLINE
     CLIENT = codes.REASON_CLIENT
     DEATH = codes.REASON_DEATH
+    NO_NODE = codes.REASON_NO_NODE
+    NODE = codes.REASON_NODE
 
 
 class Outcome(IntEnum):

@@ -26,6 +26,7 @@ from serve.deployment import Deployment
 from serve.engine import Engine
 from serve.errors import EngineError, ForebayError
 from serve.files import load
+from serve.fleet import node_of
 from serve.protocol.http import HttpFront
 
 READY_SCHEMA_VERSION = 1
@@ -44,14 +45,17 @@ def run(
     http_port: int = 0,
     log_dir: Path | None = None,
     while_stdin: bool = False,
+    pool: str | None = None,
 ) -> int:
-    """Serve the deployment at `path` until told to stop, or until stdin closes if `while_stdin`; the exit code.
+    """Serve the deployment at `path`, or its one node of `pool`, until told to stop, or until stdin closes if
+    `while_stdin`; the exit code.
 
     Raises
     ------
-    SpecError : the file's faults. EngineError : a model cannot be served, or the address is taken.
+    SpecError : the file's faults, or a pool that it does not have.
+    EngineError : a model cannot be served, or the address is taken.
     """
-    deployment = load(path, Deployment)
+    deployment = node_of(load(path, Deployment), pool)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(deployment, path.parent, host, http_port, log_dir, while_stdin))

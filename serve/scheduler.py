@@ -115,19 +115,24 @@ class Decision:
 
 
 class Scheduler:
-    """One queue feeding `replicas` replicas, ids 0 and up; they are down until `up` is called."""
+    """One queue feeding `replicas` replicas, ids 0 and up; they are down until `up` is called.
 
-    def __init__(self, spec: SchedulerSpec, replicas: int) -> None:
+    Batches are numbered from `first_batch` on.
+    """
+
+    def __init__(self, spec: SchedulerSpec, replicas: int, first_batch: int = 0) -> None:
         self.spec = spec
         self.replicas = [Replica(id=i) for i in range(replicas)]
         self.draining = False
         self.waiting_rows = 0
         self.waiting_requests = 0
-        self._levels: list[deque[Request]] = [deque() for _ in range(spec.priority_levels)]
+        self.ongoing_rows = 0
+        self.ongoing_requests = 0
+        self.levels: list[deque[Request]] = [deque() for _ in range(spec.priority_levels)]
         self._level_rows = [0] * spec.priority_levels
         self._deadlines: list[tuple[int, int, int, Request]] = []
         self._numbers = 0
-        self._batches = 0
+        self.next_batch = first_batch
         self._params = (spec.max_batch, spec.window_ns)
         self._newcomer: Request | None = None
 
@@ -142,8 +147,9 @@ class Scheduler:
         request.enqueue_ns = now_ns
         if request.timeout_ns != NEVER_NS:
             request.deadline_ns = now_ns + request.timeout_ns
-        self._levels[request.priority].append(request)
+        self.levels[request.priority].append(request)
         self._count_waiting(request, 1)
+        self._count_ongoing(request, 1)
         self._newcomer = request
         return None
 
@@ -187,6 +193,8 @@ class Scheduler:
 
     def finished(self, batch: Batch) -> None:
         """First part of a finish job is done: the slot is free, unless its replica died meanwhile."""
+        for request in batch.requests:
+            self._count_ongoing(request, -1)
         replica = self.replicas[batch.replica]
         if replica.incarnation == batch.incarnation:
             replica.batches.remove(batch)
@@ -205,6 +213,7 @@ class Scheduler:
                 request.deaths += 1 if batch.start_ns >= 0 else 0
                 drop = self._put_back(request, now_ns)
                 if drop is not None:
+                    self._count_ongoing(request, -1)
                     drops.append(drop)
         return drops
 
@@ -295,7 +304,7 @@ class Scheduler:
         """Rule 2: the longest prefix of (priority, enqueue number) whose rows fit."""
         taken: list[Request] = []
         rows = 0
-        for level in self._levels:
+        for level in self.levels:
             while level:
                 if not batching.fits(rows, level[0].rows, rows_max):
                     return taken
@@ -307,8 +316,8 @@ class Scheduler:
 
     def _dispatch(self, replica: Replica, requests: list[Request], reason: int, now_ns: int) -> Batch:
         rows = sum(r.rows for r in requests)
-        batch = Batch(self._batches, requests, rows, reason, replica.id, replica.incarnation, now_ns)
-        self._batches += 1
+        batch = Batch(self.next_batch, requests, rows, reason, replica.id, replica.incarnation, now_ns)
+        self.next_batch += 1
         for request in requests:
             request.batch = batch
         replica.batches.append(batch)
@@ -337,7 +346,7 @@ class Scheduler:
                 OUTCOME_EXPIRED: REASON_DEADLINE,
             }[outcome]
             return Drop(request, outcome, reason)
-        level = self._levels[request.priority]
+        level = self.levels[request.priority]
         level.insert(bisect_left(level, request.number, key=lambda r: r.number), request)
         request.batch = None
         self._count_waiting(request, 1)
@@ -346,11 +355,17 @@ class Scheduler:
     # -- bookkeeping -------------------------------------------------------------------------------
 
     def _oldest(self) -> Request:
-        return min((level[0] for level in self._levels if level), key=lambda r: r.number)
+        return min((level[0] for level in self.levels if level), key=lambda r: r.number)
 
     def _remove(self, request: Request) -> None:
-        self._levels[request.priority].remove(request)
+        self.levels[request.priority].remove(request)
         self._count_waiting(request, -1)
+        self._count_ongoing(request, -1)
+
+    def _count_ongoing(self, request: Request, sign: int) -> None:
+        """Enqueued, and neither dropped nor of a batch that is finished."""
+        self.ongoing_requests += sign
+        self.ongoing_rows += sign * request.rows
 
     def _count_waiting(self, request: Request, sign: int) -> None:
         request.waiting = sign > 0

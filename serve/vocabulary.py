@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["s", "1/s", "share", "rows", "usd/h", "usd", "1"]
+Unit = Literal["s", "1/s", "share", "rows", "usd/h", "usd", "1", "count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,10 @@ METRICS = {
         Metric("expired", "share", "share whose deadline passed in the queue"),
         Metric("cancelled", "share", "share cancelled by the client"),
         Metric("failed", "share", "share that failed: lost or their replica died once too often"),
+        Metric("lost", "count", "requests that were lost or failed after they had been admitted"),
         Metric("batch_mean", "rows", "mean rows of a batch", per_class=False),
         Metric("busy", "share", "share of time that replicas compute", per_class=False),
-        Metric("front_busy", "share", "share of time that the front works", per_class=False),
+        Metric("front_busy", "share", "share of time that the fronts work", per_class=False),
         Metric("in_system", "1", "mean number of requests present", per_class=False),
         Metric("front_delay", "s", "mean time from arrival to enqueue"),
         Metric("queue_delay", "s", "mean time from enqueue to dispatch"),

@@ -4,30 +4,70 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from serve.policy.codes import (
+    ATTEMPT_BITS,
     EVENT_ARRIVAL,
+    NEVER_NS,
     OUTCOME_CANCELLED,
     OUTCOME_DRAINING,
     OUTCOME_FULL,
     OUTCOME_OK,
 )
+from serve.policy.routing import another_draw
 from serve.scheduler import Request
 from sim.clock import Clock
 from sim.plane import Closed, Node, Requests, check_first_closed, check_open, check_requests
 
 
 @dataclass(slots=True)
+class State:
+    """What becomes of a request, whichever of its attempts brings it about."""
+
+    settled: bool = False  # its client has its answer, or gave up
+    attempt: int = 0  # number of the one that is under way
+    in_flight: bool = False  # it was sent to a node, and not heard of
+    node: int = 0
+
+
+@dataclass(slots=True)
 class Trip:
-    """What the driver knows of a request beyond the scheduler: its payload."""
+    """What the driver knows of a request, or of one attempt at it, beyond the scheduler: its payload."""
 
     class_: int
-    arrival_ns: int
+    arrival_ns: int  # at the node
     patience_ns: int
     client_ns: int
     draws: tuple[int, ...]
+    route: int
+    index: int  # of its events: the request's id or the attempt's index
     client: int = -1  # closed-loop client that sent it
+    first_ns: int = -1  # arrival at the router
+    give_up_ns: int = NEVER_NS  # when the client tells the router that it gave up
+    node: int = 0
+    state: State = field(default_factory=State)
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt, of a request that a router sends."""
+        return self.index & ((1 << ATTEMPT_BITS) - 1)
+
+
+def first_attempt(request: Request) -> Request:
+    """The first attempt at a request that arrives at the router now."""
+    trip: Trip = request.payload
+    give_up_ns = trip.arrival_ns + trip.patience_ns if trip.patience_ns < NEVER_NS else NEVER_NS
+    sent = replace(trip, index=request.id << ATTEMPT_BITS, first_ns=trip.arrival_ns, give_up_ns=give_up_ns)
+    return Request(request.id, request.rows, request.priority, request.timeout_ns, sent)
+
+
+def next_attempt(attempt: Request) -> Request:
+    """The attempt after one, with draws of its own."""
+    trip: Trip = attempt.payload
+    draws = tuple(another_draw(draw) for draw in trip.draws)
+    sent = replace(trip, index=trip.index + 1, draws=draws, route=another_draw(trip.route))
+    return Request(attempt.id, attempt.rows, attempt.priority, attempt.timeout_ns, sent)
 
 
 class Arrivals:
@@ -132,8 +172,16 @@ def _requests_of(requests: Requests, first_id: int) -> list[Request]:
     columns = (requests.arrival_ns, requests.rows, requests.class_, requests.priority)
     more = (requests.timeout_ns, requests.patience_ns, requests.client_ns)
     draws = [tuple(d) for d in requests.draw.T.tolist()]
-    fields = zip(*(c.tolist() for c in columns + more), draws, strict=True)
+    fields = zip(*(c.tolist() for c in columns + more), draws, requests.route.tolist(), strict=True)
     return [
-        Request(first_id + i, rows, priority, timeout_ns, Trip(class_, arrival_ns, patience_ns, client_ns, draw))
-        for i, (arrival_ns, rows, class_, priority, timeout_ns, patience_ns, client_ns, draw) in enumerate(fields)
+        Request(
+            first_id + i,
+            rows,
+            priority,
+            timeout_ns,
+            Trip(class_, arrival_ns, patience_ns, client_ns, draw, route, first_id + i),
+        )
+        for i, (arrival_ns, rows, class_, priority, timeout_ns, patience_ns, client_ns, draw, route) in enumerate(
+            fields
+        )
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -24,20 +25,29 @@ _BINS = 10  # of the run; the first is warm-up, the last has requests not yet an
 
 
 def capacity_rps(setup: Setup, engine: Engine) -> float:
-    """Requests per second that the node answers at most, at the machine's mean level.
+    """Requests per second that the nodes answer at most together, at the machine's mean level.
+
+    The router does not come into it: there is always something for every node to do.
+    """
+    alike = Counter(place.replicas for place in setup.places)
+    return sum(nodes * node_capacity_rps(setup, engine, replicas) for replicas, nodes in sorted(alike.items()))
+
+
+def node_capacity_rps(setup: Setup, engine: Engine, replicas: int) -> float:
+    """Requests per second that a node with so many replicas answers at most.
 
     Simulated with so many clients without a think time that more than a batch always waits, without
     deadlines, bound of the queue or budget of the front, which would only take work away.
     """
-    node = _unbounded(setup)
+    node = _unbounded(setup, replicas)
     batch, slots = setup.spec.max_batch, setup.spec.slots
-    clients = (setup.replicas * (slots + 1) + 4) * batch
-    turns = max(_TURNS_MIN, min(_TURNS_MAX, BATCHES // setup.replicas))
+    clients = (replicas * (slots + 1) + 4) * batch
+    turns = max(_TURNS_MIN, min(_TURNS_MAX, BATCHES // replicas))
     duration_ns = turns * max(1, _batch_ns(node))
     closed = Closed(class_=np.zeros(clients, np.int64), think_ns=np.zeros(clients, np.int64))
     bin_ns = duration_ns // _BINS
     plane = build_plane(engine, node, 1, closed, _BINS + 1, bin_ns, np.full(1, NEVER_NS, np.int64))
-    for replica in range(setup.replicas):
+    for replica in range(replicas):
         plane.ready(replica)
     plane.end_feed()
     draws = _Mix(setup)
@@ -48,8 +58,8 @@ def capacity_rps(setup: Setup, engine: Engine) -> float:
     return answered / ((_BINS - 2) * bin_ns * 1e-9)
 
 
-def _unbounded(setup: Setup) -> Node:
-    node = setup.node(setup.law.expected())
+def _unbounded(setup: Setup, replicas: int) -> Node:
+    node = setup.node(setup.law.expected(), replicas)
     front = node.front.copy()
     front[FRONT_BUDGET_NS] = -1
     return replace(node, front=front, scheduler=replace(node.scheduler, max_queue=-1))

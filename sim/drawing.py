@@ -26,7 +26,7 @@ CHUNK = 65_536
 CLOSED_CHUNK = 8_192
 """The same of closed loops, of which nobody knows beforehand how many requests they will send."""
 
-_COLUMNS = ("arrival_ns", "rows", "class_", "priority", "timeout_ns", "patience_ns", "client_ns")
+_COLUMNS = ("arrival_ns", "rows", "class_", "priority", "timeout_ns", "patience_ns", "client_ns", "route")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,11 @@ class _Streams:
     service: np.random.Generator
     client: np.random.Generator
     patience: np.random.Generator
+    route: np.random.Generator
 
 
 def _streams(source: Source, seed: int, replication: int) -> _Streams:
-    names = ("rows", "service", "client", "patience")
+    names = ("rows", "service", "client", "patience", "route")
     return _Streams(*(stream(seed, replication, source.name, purpose) for purpose in names))
 
 
@@ -63,6 +64,7 @@ def _attributes(source: Source, load: Load, streams: _Streams, arrival_ns: Ints,
         patience_ns=patience,
         client_ns=load.client_ns(streams.client, rows),
         draw=np.ascontiguousarray(draw).reshape(1, count),
+        route=uniform_bits(streams.route, count) if load.routed else np.zeros(count, np.int64),
     )
 
 

@@ -19,114 +19,98 @@ from serve.policy.codes import (
     REASON_CLIENT,
     REASON_DRAINING,
 )
-from serve.policy.front import FRONT_TIMER_LATE_NS
 from sim import layout as ly
 from sim.compiled import entry, helper, inlined
 from sim.kernel_batch import drop_expired, end_batch, kill, note_drained, replica_at
 from sim.kernel_front import settle
 from sim.kernel_leave import job_push, leave_unserved, refuse
-from sim.kernel_queue import (
-    heap_pop,
-    heap_top_ns,
-    leave_queue,
-    oldest,
-    row_of,
-    take_slot,
-    timer_due_ns,
-)
+from sim.kernel_next import timer_event
+from sim.kernel_queue import heap_pop, heap_top_ns, leave_queue, row_of, take_slot
 
 # -- the next event ------------------------------------------------------------------------------
 
 
 @inlined
 def next_event(s, pool, q, open_arrival_ns):
-    """(instant, class) of the next event; a lower class wins a tie, and so does an open arrival's lower id."""
+    """(instant, class) of the next event of the only node; a lower class wins a tie."""
     at_ns, event = s[ly.NEXT_END_NS], EVENT_ENDED
     if s[ly.FRONT_END_NS] < at_ns:
         at_ns, event = s[ly.FRONT_END_NS], EVENT_FRONT
-    arrival_ns = heap_top_ns(s, q, ly.CLIENTS)
-    if s[ly.OPEN_AT] < s[ly.OPEN_COUNT]:
-        arrival_ns = min(arrival_ns, open_arrival_ns[s[ly.OPEN_AT]])
+    arrival_ns = next_arrival_ns(s, q, open_arrival_ns)
     if arrival_ns < at_ns:
         at_ns, event = arrival_ns, EVENT_ARRIVAL
-    cancel_ns = timer_due_ns(s, pool, q, ly.CANCELS, at_ns)
-    if cancel_ns < at_ns:
-        at_ns, event = cancel_ns, EVENT_CANCEL
-    if s[ly.FRONT_END_NS] == NEVER_NS:  # a timer that falls into a job is dropped: the job's end does its work
-        window_ns = window_due_ns(s, pool, q)
-        if window_ns < at_ns:
-            at_ns, event = window_ns, EVENT_WINDOW
-        late_ns = s[ly.FRONT + FRONT_TIMER_LATE_NS]
-        deadline_ns = timer_due_ns(s, pool, q, ly.DEADLINES, at_ns - late_ns) + late_ns
-        if deadline_ns < at_ns:
-            at_ns, event = deadline_ns, EVENT_DEADLINE
-    return at_ns, event
+    return timer_event(s, pool, q, at_ns, event)
 
 
 @inlined
-def window_due_ns(s, pool, q):
-    """When the oldest waiting request's window timer fires; once at each such instant."""
-    if s[ly.WINDOW_NS] == 0 or s[ly.WAITING] == 0:
-        return NEVER_NS
-    enqueue_ns = pool[row_of(oldest(s, pool, q)) + ly.ENQUEUE_NS]
-    due_ns = enqueue_ns + s[ly.WINDOW_NS] + s[ly.FRONT + FRONT_TIMER_LATE_NS]
-    if due_ns < s[ly.NOW_NS] or due_ns == s[ly.WINDOW_FIRED_NS]:
-        return NEVER_NS
-    return due_ns
+def next_arrival_ns(s, q, open_arrival_ns):
+    """When the next request arrives, of those fed."""
+    arrival_ns = heap_top_ns(s, q, ly.CLIENTS)
+    if s[ly.OPEN_AT] < s[ly.OPEN_COUNT]:
+        arrival_ns = min(arrival_ns, open_arrival_ns[s[ly.OPEN_AT]])
+    return arrival_ns
 
 
 # -- arrivals ------------------------------------------------------------------------------------
 
 
 @inlined
-def admit(s, pool, q, slot, id_, client, patience_ns):
-    """What every arrival has in common, now; its other columns are written by the caller."""
-    at, now_ns = row_of(slot), s[ly.NOW_NS]
-    pool[at + ly.ID], pool[at + ly.CLIENT] = id_, client
-    pool[at + ly.ARRIVAL_NS], pool[at + ly.ENQUEUE_NS] = now_ns, -1
-    pool[at + ly.CANCEL_NS] = now_ns + patience_ns if patience_ns < NEVER_NS else NEVER_NS
+def admit(s, pool, q, slot):
+    """A request arrives at a node, now."""
+    at = row_of(slot)
+    pool[at + ly.ARRIVAL_NS], pool[at + ly.ENQUEUE_NS] = s[ly.NOW_NS], -1
     pool[at + ly.DEATHS], pool[at + ly.POSITION], pool[at + ly.HEAPED] = 0, ly.NOWHERE, 0
     if s[ly.DRAINING] != 0:
         refuse(s, pool, q, slot, OUTCOME_DRAINING, REASON_DRAINING)
         return
     job_push(s, q, ly.JOB_PARSE, slot)
     if s[ly.AVAILABLE] == 0:
-        s[ly.HOMELESS_ID] = id_
+        s[ly.HOMELESS_ID] = pool[at + ly.ID]
 
 
 @inlined
-def arrive_open(s, pool, q, rows, class_, priority, timeout_ns, patience_ns, client_ns, draw):
-    """The next open arrival."""
+def ask(s, pool, at, id_, client, patience_ns):
+    """Who asks, and until when, of a request that arrives now."""
+    pool[at + ly.ID], pool[at + ly.CLIENT] = id_, client
+    pool[at + ly.CANCEL_NS] = s[ly.NOW_NS] + patience_ns if patience_ns < NEVER_NS else NEVER_NS
+
+
+@inlined
+def take_open(s, pool, q, rows, class_, priority, timeout_ns, patience_ns, client_ns, route, draw):
+    """Slot of the next open arrival."""
     i, slot = s[ly.OPEN_AT], take_slot(s, q)
     s[ly.OPEN_AT] = i + 1
     at = row_of(slot)
     pool[at + ly.ROWS], pool[at + ly.CLASS], pool[at + ly.PRIORITY] = rows[i], class_[i], priority[i]
     pool[at + ly.DEADLINE_NS], pool[at + ly.CLIENT_NS] = timeout_ns[i], client_ns[i]
+    if s[ly.ROUTED] != 0:
+        pool[at + ly.ROUTE] = route[i]
     first = (s[ly.AT_DRAWS] + slot * s[ly.DRAWS]) & ly.INDEX_MASK
     for d in range(s[ly.DRAWS]):
         q[first + d] = draw[d, i]
-    admit(s, pool, q, slot, s[ly.OPEN_FIRST_ID] + i, -1, patience_ns[i])
+    ask(s, pool, at, s[ly.OPEN_FIRST_ID] + i, -1, patience_ns[i])
+    return slot
 
 
 @helper
-def arrive_closed(s, pool, q, closed):
-    """The next arrival of a closed-loop client; 0 if its request was not fed yet."""
+def take_closed(s, pool, q, closed):
+    """Slot of the next request of a closed-loop client; NOWHERE if it was not fed yet."""
     base = s[ly.HEAPS + ly.HEAP_WIDTH * ly.CLIENTS + ly.HEAP_BASE]
     id_, client = q[base + 1], q[base + 2]
     i = id_ - s[ly.CLOSED_FIRST_ID] - s[ly.CLOSED_FIRST_INDEX]
     if i >= s[ly.CLOSED_COUNT]:
-        return 0
+        return ly.NOWHERE
     heap_pop(s, q, ly.CLIENTS)
     q[s[ly.AT_TURNS] + client] += 1
     slot = take_slot(s, q)
     at = row_of(slot)
     pool[at + ly.ROWS], pool[at + ly.CLASS] = closed[i, ly.C_ROWS], closed[i, ly.C_CLASS]
     pool[at + ly.PRIORITY], pool[at + ly.DEADLINE_NS] = closed[i, ly.C_PRIORITY], closed[i, ly.C_TIMEOUT_NS]
-    pool[at + ly.CLIENT_NS] = closed[i, ly.C_CLIENT_NS]
+    pool[at + ly.CLIENT_NS], pool[at + ly.ROUTE] = closed[i, ly.C_CLIENT_NS], closed[i, ly.C_ROUTE]
     for d in range(s[ly.DRAWS]):
         q[s[ly.AT_DRAWS] + slot * s[ly.DRAWS] + d] = closed[i, ly.C_WIDTH + d]
-    admit(s, pool, q, slot, id_, client, closed[i, ly.C_PATIENCE_NS])
-    return 1
+    ask(s, pool, at, id_, client, closed[i, ly.C_PATIENCE_NS])
+    return slot
 
 
 # -- control and the loop ------------------------------------------------------------------------
@@ -155,7 +139,7 @@ def control(s, pool, q, t, x, out, op, replica):
 
 @inlined
 def pending_stop(s):
-    """The code of what control has yet to be told, NOWHERE if nothing (see `sim.plane.StopCode`)."""
+    """The code of what control has yet to be told of a node, NOWHERE if nothing (see `sim.plane.StopCode`)."""
     if s[ly.DRAINED_COUNT] > 0:
         return tell_drained(s)
     if s[ly.FAILED_ID] >= 0:
@@ -164,9 +148,13 @@ def pending_stop(s):
     if s[ly.HOMELESS_ID] >= 0:
         s[ly.WHICH], s[ly.HOMELESS_ID] = s[ly.HOMELESS_ID], -1
         return ly.STOP_NO_REPLICA
-    if s[ly.OPEN_AT] == s[ly.OPEN_COUNT] and s[ly.OPEN_ENDED] == 0:
-        return ly.STOP_STARVED
     return ly.NOWHERE
+
+
+@inlined
+def starved(s):
+    """Whether the next open arrival may be one that was not fed."""
+    return 1 if s[ly.OPEN_AT] == s[ly.OPEN_COUNT] and s[ly.OPEN_ENDED] == 0 else 0
 
 
 @helper
@@ -192,17 +180,19 @@ def withdraw(s, pool, q, t, x, out):
 @entry
 def advance(
     s, pool, q, t, x, out, table, levels,
-    arrival_ns, rows, class_, priority, timeout_ns, patience_ns, client_ns, draw, closed,
+    arrival_ns, rows, class_, priority, timeout_ns, patience_ns, client_ns, route, draw, closed,
     until_ns, op, replica,
 ):  # fmt: skip
-    """Handle events up to `until_ns`, then, unless OP_NONE, control's `op`; a StopCode, or GROW."""
+    """One node: handle events up to `until_ns`, then, unless OP_NONE, control's `op`; a StopCode, or GROW."""
     while True:
-        if s[ly.FREE] == 0 or s[ly.ROWS_OUT] + s[ly.POOL_SIZE] - s[ly.FREE] >= s[ly.ROWS_OUT_MAX]:
+        if s[ly.FREE] == 0 or out[0] + s[ly.POOL_SIZE] - s[ly.FREE] >= s[ly.ROWS_OUT_MAX]:
             return ly.GROW
         if op == ly.OP_NONE:
             code = pending_stop(s)
             if code != ly.NOWHERE:
                 return code
+            if starved(s) != 0:
+                return ly.STOP_STARVED
         at_ns, event = next_event(s, pool, q, arrival_ns)
         if at_ns > until_ns or (at_ns == until_ns and event >= EVENT_CONTROL):
             at_ns, event = until_ns, EVENT_CONTROL
@@ -211,9 +201,12 @@ def advance(
         if event == EVENT_ARRIVAL:
             i = s[ly.OPEN_AT]
             if i < s[ly.OPEN_COUNT] and arrival_ns[i] == at_ns:
-                arrive_open(s, pool, q, rows, class_, priority, timeout_ns, patience_ns, client_ns, draw)
-            elif arrive_closed(s, pool, q, closed) == 0:
-                return ly.STOP_STARVED
+                slot = take_open(s, pool, q, rows, class_, priority, timeout_ns, patience_ns, client_ns, route, draw)
+            else:
+                slot = take_closed(s, pool, q, closed)
+                if slot == ly.NOWHERE:
+                    return ly.STOP_STARVED
+            admit(s, pool, q, slot)
         elif event == EVENT_ENDED:
             end_batch(s, pool, q, t, x, table, levels)
         elif event == EVENT_FRONT:

@@ -23,6 +23,7 @@ from sim.compiled import helper, inlined
 from sim.kernel_leave import job_push, leave_unserved, refuse
 from sim.kernel_queue import (
     count_out,
+    end_ongoing,
     leave_queue,
     oldest,
     put_back,
@@ -114,7 +115,7 @@ def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
     q[batch + ly.B_ID], q[batch + ly.B_REASON], q[batch + ly.B_REPLICA] = s[ly.BATCH_IDS], reason, replica
     s[ly.BATCH_IDS] += 1
     q[batch + ly.B_INCARNATION] = s[replica_at(s, ly.R_INCARNATION, replica)]
-    q[batch + ly.B_DISPATCH_NS] = s[ly.NOW_NS]
+    q[batch + ly.B_DISPATCH_NS], q[batch + ly.B_REQUESTS] = s[ly.NOW_NS], requests
     q[batch + ly.B_START_NS], q[batch + ly.B_DONE_NS] = -1, -1
     s[replica_at(s, ly.R_OCCUPIED, replica)] += 1
     s[ly.FREE_SLOTS] -= 1
@@ -139,14 +140,14 @@ def front_of(s):
 def start(s, pool, q, t, table, levels, b, replica):
     """Rules 5 and 11: the batch starts beside the other running replicas; its end is now known."""
     batch, now_ns = batch_of(s, b), s[ly.NOW_NS]
-    level = levels[0]
+    level = levels[s[ly.LEVELS_AT]]
     if s[ly.LEVEL_COUNT] > 1:
-        level = levels[min(now_ns // s[ly.LEVEL_BIN_NS], s[ly.LEVEL_COUNT] - 1)]
+        level = levels[s[ly.LEVELS_AT] + min(now_ns // s[ly.LEVEL_BIN_NS], s[ly.LEVEL_COUNT] - 1)]
     first, rows = q[batch + ly.B_FIRST], q[batch + ly.B_ROWS]
     death = min(pool[row_of(first) + ly.DEATHS], s[ly.DRAWS] - 1)
     draw = q[s[ly.AT_DRAWS] + first * s[ly.DRAWS] + death]
     pressure = min(s[ly.RUNNING], s[ly.PRESSURE_MAX])
-    span_ns = service_ns(table, s[ly.TABLE_BITS], s[ly.TABLE_ROWS_MAX], rows, pressure, draw, level)
+    span_ns = service_ns(table[s[ly.TABLE_AT] :], s[ly.TABLE_BITS], s[ly.TABLE_ROWS_MAX], rows, pressure, draw, level)
     if s[ly.COLD + COLD_KNOTS - 1] > 0:
         span_ns += cold_ns(s, ly.COLD, now_ns - s[replica_at(s, ly.R_RESTED_NS, replica)])
     if q[batch + ly.B_DISPATCH_NS] < now_ns:
@@ -293,6 +294,8 @@ def undo(s, pool, q, t, x, out, b, started):
         outcome = put_back_outcome(
             pool[at + ly.CANCEL_NS], pool[at + ly.DEATHS], s[ly.MAX_DEATHS], pool[at + ly.DEADLINE_NS], now_ns
         )
+        if outcome != OUTCOME_PENDING:
+            end_ongoing(s, 1, pool[at + ly.ROWS])
         if outcome == OUTCOME_PENDING:
             put_back(s, pool, q, slot)
         elif outcome == OUTCOME_CANCELLED:

@@ -15,8 +15,9 @@ from serve.policy.front import FRONT_BUDGET_NS
 from sim import layout as ly
 from sim.compiled import inlined
 from sim.kernel_batch import batch_of, free_batch, front_of, note_drained, replica_at, rule_3
-from sim.kernel_leave import leave, leave_unserved, refuse
+from sim.kernel_leave import leave, leave_unserved, refuse, report_of
 from sim.kernel_queue import (
+    end_ongoing,
     enqueue,
     row_of,
 )
@@ -124,6 +125,9 @@ def finished(s, q, b):
     """First part of a finish job: the slot is free, unless its replica died meanwhile."""
     batch = batch_of(s, b)
     replica = q[batch + ly.B_REPLICA]
+    end_ongoing(s, q[batch + ly.B_REQUESTS], q[batch + ly.B_ROWS])
+    if s[ly.ROUTED] != 0:
+        q[batch + ly.B_REPORT] = report_of(s)
     if s[replica_at(s, ly.R_INCARNATION, replica)] != q[batch + ly.B_INCARNATION]:
         return
     s[replica_at(s, ly.R_OCCUPIED, replica)] -= 1

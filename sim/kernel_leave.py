@@ -1,5 +1,6 @@
 """The kernel's ways out: a request leaves, or is refused by a job of the front."""
 
+from serve.policy import routing
 from serve.policy.codes import (
     OUTCOME_CANCELLED,
     OUTCOME_DRAINING,
@@ -15,14 +16,50 @@ from sim.kernel_queue import (
 )
 from sim.kernel_tally import keep
 
+reported = inlined(routing.reported)
+
 
 @inlined
 def leave(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns):
-    """A request leaves at `at_ns`: it is counted, its client thinks, its slot is free."""
+    """A request leaves at `at_ns`: it is counted, its client thinks, its slot is free; or the router will hear."""
+    if s[ly.ROUTED] != 0:
+        ride(pool, q, slot, batch)
+        post(s, pool, q, slot, report_of(s) if batch == ly.NOWHERE else q[batch + ly.B_REPORT], outcome, reason, at_ns)
+        return
     keep(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns)
     if pool[row_of(slot) + ly.CLIENT] >= 0:
         think(s, pool, q, slot, outcome, at_ns)
     free_slot(s, q, slot)
+
+
+@helper
+def ride(pool, q, slot, batch):
+    """What an attempt that leaves its node rode in."""
+    at = row_of(slot)
+    if batch == ly.NOWHERE:
+        pool[at + ly.BY_REPLICA], pool[at + ly.BY_BATCH] = -1, -1
+        pool[at + ly.DISPATCHED_NS], pool[at + ly.STARTED_NS], pool[at + ly.ENDED_NS] = -1, -1, -1
+        return
+    pool[at + ly.BY_REPLICA], pool[at + ly.BY_BATCH] = q[batch + ly.B_REPLICA], q[batch + ly.B_ID]
+    pool[at + ly.DISPATCHED_NS], pool[at + ly.STARTED_NS] = q[batch + ly.B_DISPATCH_NS], q[batch + ly.B_START_NS]
+    pool[at + ly.ENDED_NS] = q[batch + ly.B_DONE_NS]
+
+
+@helper
+def post(s, pool, q, slot, report, outcome, reason, at_ns):
+    """What the router is to be told goes into the outbox."""
+    at = row_of(slot)
+    pool[at + ly.LEFT_NS], pool[at + ly.OUTCOME], pool[at + ly.REASON] = at_ns, outcome, reason
+    pool[at + ly.REPORT], pool[at + ly.PLACE] = report, ly.LEFT
+    q[s[ly.AT_OUTBOX] + s[ly.OUTBOX]] = slot
+    s[ly.OUTBOX] += 1
+    s[ly.PRESENT] -= 1
+
+
+@inlined
+def report_of(s):
+    """What a node tells of itself: the requests that it holds, or the work that they are."""
+    return reported(s[ly.ROUTING], s[ly.ONGOING], s[ly.ONGOING_ROWS], s[ly.ROW_NS], s[ly.AVAILABLE])
 
 
 @helper

@@ -36,6 +36,8 @@ from sim.layout import (
     NUMBER,
     NUMBERS,
     OLDEST,
+    ONGOING,
+    ONGOING_ROWS,
     POOL_SHIFT,
     POSITION,
     PRIORITY,
@@ -234,6 +236,8 @@ def enqueue(s, pool, q, slot):
     q[ring_at(s, level, tail)] = slot
     s[block + LEVEL_TAIL] = tail + 1
     pool[at + POSITION] = tail
+    s[ONGOING] += 1
+    s[ONGOING_ROWS] += pool[at + ROWS]
     count_in(s, pool, slot)
     if s[OLDEST] == NOWHERE:
         s[OLDEST] = slot
@@ -265,6 +269,13 @@ def count_out(s, pool, slot):
         s[OLDEST] = UNKNOWN if s[WAITING] > 0 else NOWHERE
 
 
+@inlined
+def end_ongoing(s, requests, rows):
+    """Requests that the scheduler is done with: their batch is finished, or they were dropped."""
+    s[ONGOING] -= requests
+    s[ONGOING_ROWS] -= rows
+
+
 @helper
 def leave_queue(s, pool, q, slot):
     """Take a request out of the middle of its ring: a hole stays, but never at the head or the tail."""
@@ -276,6 +287,7 @@ def leave_queue(s, pool, q, slot):
     while s[block + LEVEL_TAIL] > s[block + LEVEL_HEAD] and q[ring_at(s, level, s[block + LEVEL_TAIL] - 1)] == NOWHERE:
         s[block + LEVEL_TAIL] -= 1
     count_out(s, pool, slot)
+    end_ongoing(s, 1, pool[row_of(slot) + ROWS])
 
 
 @inlined

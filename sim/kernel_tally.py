@@ -3,7 +3,7 @@
 import numpy as np
 
 from serve import records
-from serve.policy.codes import OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
+from serve.policy.codes import ATTEMPT_BITS, CAUSE_FIRST, CAUSE_ROUTER_RETRY, OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
 from sim.compiled import helper, inlined
 from sim.kernel_queue import row_of
 from sim.layout import (
@@ -13,22 +13,31 @@ from sim.layout import (
     B_ID,
     B_REPLICA,
     B_START_NS,
+    BATCH_COLUMNS,
     BIN,
     BIN_LOW_NS,
     BIN_NS,
+    BY_BATCH,
+    BY_REPLICA,
     CLASS,
     CLIENT_NS,
     DEATHS,
+    DISPATCHED_NS,
+    ENDED_NS,
     ENQUEUE_NS,
+    FIRST_NS,
     ID,
     INDEX_MASK,
     KEEP_ROWS,
     KEEP_TALLY,
-    MAX_BATCH,
+    LEFT_NS,
     NOWHERE,
+    OUTCOME,
     PRIORITY,
+    REASON,
     ROWS,
-    ROWS_OUT,
+    SENT_TO,
+    STARTED_NS,
     T_BATCH_REASONS,
     T_BATCH_ROWS,
     T_DROPS,
@@ -77,12 +86,22 @@ def spread_far(s, x, base, bin_, start_ns, end_ns):
     x[base + bin_] += (end_ns - start_ns) * 1e-9
 
 
+@helper
+def take_back(s, x, base, start_ns, end_ns):
+    """Of a span that was added, what lies behind `start_ns` did not come about."""
+    while s[KEEP_TALLY] != 0 and start_ns < end_ns:
+        bin_ = bin_of(s, start_ns)
+        edge_ns = end_ns if bin_ == s[TIME_BINS] - 1 else min(end_ns, (bin_ + 1) * s[BIN_NS])
+        x[base + bin_] -= (edge_ns - start_ns) * 1e-9
+        start_ns = edge_ns
+
+
 @inlined
 def tally_batch(s, t, rows, reason, at_ns):
     """A batch starts."""
     if s[KEEP_TALLY] != 0:
         bin_ = bin_of(s, at_ns)
-        t[s[T_BATCH_ROWS] + bin_ * (s[MAX_BATCH] + 1) + rows] += 1
+        t[s[T_BATCH_ROWS] + bin_ * s[BATCH_COLUMNS] + rows] += 1
         t[s[T_BATCH_REASONS] + bin_ * REASON_COUNT + reason] += 1
 
 
@@ -109,11 +128,56 @@ def tally_answer(s, pool, q, t, x, slot, batch, at_ns):
     x[sums + 7] += client_ns * 1e-9
 
 
-@inlined
-def tally_drop(s, pool, t, slot, outcome, reason):
-    """A request left without an ok answer."""
+@helper
+def keep_attempt(s, pool, x, out, slot):
+    """The router knows what became of an attempt at this node: count it, write its row."""
     at = row_of(slot)
-    cell = pool[at + CLASS] * s[TIME_BINS] + bin_of(s, pool[at + ARRIVAL_NS])
+    if s[KEEP_TALLY] != 0:
+        if pool[at + OUTCOME] == OUTCOME_OK:
+            sums = (pool[at + CLASS] * s[TIME_BINS] + bin_of(s, pool[at + FIRST_NS])) * SUM_COUNT
+            x[sums + 2] += (pool[at + ENQUEUE_NS] - pool[at + ARRIVAL_NS]) * 1e-9
+            x[sums + 3] += (pool[at + DISPATCHED_NS] - pool[at + ENQUEUE_NS]) * 1e-9
+            x[sums + 4] += (pool[at + STARTED_NS] - pool[at + DISPATCHED_NS]) * 1e-9
+            x[sums + 5] += (pool[at + ENDED_NS] - pool[at + STARTED_NS]) * 1e-9
+            x[sums + 6] += (pool[at + LEFT_NS] - pool[at + ENDED_NS]) * 1e-9
+        spread(s, x, s[X_IN_SYSTEM], pool[at + ARRIVAL_NS], pool[at + LEFT_NS])
+    if s[KEEP_ROWS] != 0:
+        row = write_request(pool, out, slot, pool[at + OUTCOME], pool[at + REASON], pool[at + LEFT_NS])
+        out[row + records.REQUEST] = pool[at + ID] >> ATTEMPT_BITS
+        out[row + records.ATTEMPT] = pool[at + ID] & ((1 << ATTEMPT_BITS) - 1)
+        out[row + records.CAUSE] = CAUSE_FIRST if out[row + records.ATTEMPT] == 0 else CAUSE_ROUTER_RETRY
+        out[row + records.NODE] = pool[at + SENT_TO]
+        out[row + records.REPLICA] = pool[at + BY_REPLICA]
+        out[row + records.BATCH] = pool[at + BY_BATCH]
+        out[row + records.DISPATCH_NS] = pool[at + DISPATCHED_NS]
+        out[row + records.START_NS] = pool[at + STARTED_NS]
+        out[row + records.DONE_NS] = pool[at + ENDED_NS]
+
+
+@helper
+def tally_request(s, pool, t, x, slot, at_ns):
+    """An ok answer has reached the router at `at_ns`: the request's latency, goodput."""
+    at = row_of(slot)
+    first_ns, client_ns = pool[at + FIRST_NS], pool[at + CLIENT_NS]
+    latency_ns = at_ns - first_ns + client_ns
+    cell = (pool[at + CLASS] * s[TIME_BINS] + bin_of(s, first_ns)) & INDEX_MASK
+    index = (np.float64(latency_ns).view(np.int64) >> _SHIFT) - _ZERO_OCTAVE
+    t[(cell * HISTOGRAM_BINS + min(max(index, 0), HISTOGRAM_BINS - 1)) & INDEX_MASK] += 1
+    t[(s[T_OUTCOMES] + cell * OUTCOME_COUNT + OUTCOME_OK) & INDEX_MASK] += 1
+    if latency_ns <= t[(s[T_SLO] + pool[at + CLASS]) & INDEX_MASK]:
+        t[(s[T_GOOD] + cell) & INDEX_MASK] += 1
+    latency_s, sums = latency_ns * 1e-9, cell * SUM_COUNT
+    x[sums] += latency_s
+    x[sums + 1] += latency_s * latency_s
+    stay_ns = pool[at + LEFT_NS] - pool[at + ARRIVAL_NS]
+    x[sums + 7] += (latency_ns - stay_ns) * 1e-9
+
+
+@inlined
+def tally_drop(s, pool, t, slot, arrival_ns, outcome, reason):
+    """A request that arrived then left without an ok answer."""
+    at = row_of(slot)
+    cell = pool[at + CLASS] * s[TIME_BINS] + bin_of(s, arrival_ns)
     t[s[T_OUTCOMES] + cell * OUTCOME_COUNT + outcome] += 1
     t[s[T_DROPS] + cell * REASON_COUNT + reason] += 1
 
@@ -125,31 +189,38 @@ def keep(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns):
         if outcome == OUTCOME_OK:
             tally_answer(s, pool, q, t, x, slot, batch, at_ns)
         else:
-            tally_drop(s, pool, t, slot, outcome, reason)
+            tally_drop(s, pool, t, slot, pool[row_of(slot) + ARRIVAL_NS], outcome, reason)
         spread(s, x, s[X_IN_SYSTEM], pool[row_of(slot) + ARRIVAL_NS], at_ns)
     if s[KEEP_ROWS] != 0:
-        write_row(s, pool, q, out, slot, batch, outcome, reason, at_ns)
+        write_row(pool, q, out, slot, batch, outcome, reason, at_ns)
 
 
 @helper
-def write_row(s, pool, q, out, slot, batch, outcome, reason, at_ns):
-    """Append a request's row to `out`, which was filled with -1."""
-    at, row = row_of(slot), s[ROWS_OUT] * records.ROW_WIDTH
-    s[ROWS_OUT] += 1
+def write_row(pool, q, out, slot, batch, outcome, reason, at_ns):
+    """A row of a request that no router sent."""
+    at, row = row_of(slot), write_request(pool, out, slot, outcome, reason, at_ns)
     out[row + records.REQUEST] = pool[at + ID]
-    out[row + records.ATTEMPT], out[row + records.CAUSE] = 0, 0
-    out[row + records.DEATHS] = pool[at + DEATHS]
-    out[row + records.CLASS] = pool[at + CLASS]
-    out[row + records.ROWS] = pool[at + ROWS]
-    out[row + records.PRIORITY] = pool[at + PRIORITY]
-    out[row + records.NODE], out[row + records.QUEUE] = 0, 0
-    out[row + records.REASON], out[row + records.OUTCOME] = reason, outcome
-    out[row + records.ARRIVAL_NS] = pool[at + ARRIVAL_NS]
-    out[row + records.ENQUEUE_NS] = pool[at + ENQUEUE_NS]
-    out[row + records.ANSWERED_NS] = at_ns
     if batch != NOWHERE:
         out[row + records.REPLICA] = q[batch + B_REPLICA]
         out[row + records.BATCH] = q[batch + B_ID]
         out[row + records.DISPATCH_NS] = q[batch + B_DISPATCH_NS]
         out[row + records.START_NS] = q[batch + B_START_NS]
         out[row + records.DONE_NS] = q[batch + B_DONE_NS]
+
+
+@helper
+def write_request(pool, out, slot, outcome, reason, at_ns):
+    """Append a row to `out`, which was filled with -1 and whose first row holds their number; where it begins."""
+    out[0] += 1
+    at, row = row_of(slot), out[0] * records.ROW_WIDTH
+    out[row + records.ATTEMPT], out[row + records.CAUSE] = 0, CAUSE_FIRST
+    out[row + records.NODE], out[row + records.QUEUE] = 0, 0
+    out[row + records.DEATHS] = pool[at + DEATHS]
+    out[row + records.CLASS] = pool[at + CLASS]
+    out[row + records.ROWS] = pool[at + ROWS]
+    out[row + records.PRIORITY] = pool[at + PRIORITY]
+    out[row + records.REASON], out[row + records.OUTCOME] = reason, outcome
+    out[row + records.ARRIVAL_NS] = pool[at + ARRIVAL_NS]
+    out[row + records.ENQUEUE_NS] = pool[at + ENQUEUE_NS]
+    out[row + records.ANSWERED_NS] = at_ns
+    return row

@@ -1,11 +1,13 @@
 """Where the kernel keeps what: columns and offsets of its flat int64 arrays.
 
-Five arrays hold a plane. `s`: scalars, then one block a priority level, then one column after
-another of the replicas. `pool`: 16 numbers a request present. `q`: rings, free lists, batches and
-heaps, at offsets kept in `s`. `t` and `x`: integer and float parts of the tally.
+Five arrays hold a plane. `rows`: one row a node, and one more of the router where there is one; a
+helper gets the row that it works on as `s`, the router's as `g`: scalars, then one block a priority
+level, then one column after another of the replicas. `pool`: 32 numbers a request present. `q`:
+rings, free lists, batches and heaps, at offsets kept in a row. `t` and `x`: integer and float parts
+of the tally.
 
-One node has one front and one queue, so their scalars lie in `s` itself; with several, each gets a
-copy of that block and the helpers their block's offset, while pool, batches and heaps stay shared.
+Where one node is simulated, and no router, its row is also the one that holds what is the plane's:
+arrivals, clients, free slots of the pool.
 """
 
 # s: the clock and what control set.
@@ -57,6 +59,10 @@ JOBS_MASK = 36
 
 HANDOVER_NS = 37  # of the replicas together: what a batch saves that waited in a second slot
 HANDING_OVER_NS = 38  # how long the batches that left in this run of rule 3 hold the front
+ROUTED = 39  # 1: a router sends the requests, and is told of what leaves
+OUTBOX = 40  # how many left in the event that is handled
+AT_OUTBOX = 41  # offset in q: their slots
+PRESENT = 42  # requests that arrived at this node and have not left, room for which is ROOM
 AT_FREE = 43  # offsets in q
 AT_BATCHES_FREE = 44
 AT_BATCHES = 45
@@ -85,8 +91,7 @@ HOMELESS_ID = 62
 # s: what is kept.
 KEEP_ROWS = 63
 KEEP_TALLY = 64
-ROWS_OUT = 65
-ROWS_OUT_MAX = 66
+ROWS_OUT_MAX = 65  # rows that `out` has room for; its first one holds how many there are
 TIME_BINS = 67
 BIN_NS = 68
 BIN = 69  # the time bin of the last look-up, and where it starts
@@ -108,15 +113,46 @@ FRONT = 82  # vector of the front's costs, FRONT_PARAM_COUNT long
 
 COLD = 95  # curve of what idle replicas take longer, COLD_KNOTS long
 
+# s: of a node that a router knows.
+ROOM = 105  # requests that may be present at once
+ONGOING = 106  # requests enqueued whose batch is not finished, and their rows
+ONGOING_ROWS = 107
+ROW_NS = 108  # what a row is expected to take of a replica
+TABLE_AT = 109  # where its service times and levels begin
+LEVELS_AT = 110
+NODE = 111
+
+# s: of the router.
+ROUTING = 112  # kind of policy
+NETWORK_NS = 113
+TRUE_STATE = 114  # 1: it knows what nodes hold without being told
+TURN = 115
+CANDIDATES = 116
+LEAVES = 117  # of the tournament of nodes, a power of two
+WHERE = 118  # out: the node of a stop, or whose arrays are full
+
+BATCH_COLUMNS = 119  # of the tally's batch sizes
+
+# s: of the router, retries.
+RETRIES_MAX = 120
+BUDGET_PERCENT = 121
+BACKOFF_NS = 122
+BACKOFF_MOST_NS = 123
+RETRYING = 124  # under way, those that wait for their turn included
+OUTSTANDING = 125
+
+LOST = 126  # 1: a node is gone until one of its replicas is ready again
+
 # Heaps of (instant, request id, slot or client). Those of timers have a buffer of (id, slot) in front,
-# because most timers are forgotten before anybody asks for them; DUE is a lower bound over both.
-HEAPS = 105  # HEAP_WIDTH numbers a heap
-DEADLINES, CANCELS, CLIENTS, HEAP_COUNT = range(4)
+# because most timers are forgotten before anybody asks for them; DUE is a lower bound over both. A node has
+# the first two, a plane the others, all but the clients' only if it has a router.
+HEAPS = 127  # HEAP_WIDTH numbers a heap
+DEADLINES, CANCELS, CLIENTS, ANSWERS, DELIVERIES, GIVE_UPS, RETRIES, HEAP_COUNT = range(8)
 HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
-LEVEL = 124  # LEVEL_WIDTH numbers a level
+LEVEL = 169  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64
@@ -124,8 +160,8 @@ REPLICA = LEVEL + LEVEL_WIDTH * LEVELS_MAX  # then one column after another, REP
 R_UP, R_DRAINING, R_INCARNATION, R_OCCUPIED, R_RUNNING, R_SECOND, R_END_NS, R_DRAINED, R_RESTED_NS = range(9)
 R_WIDTH = 9
 
-# pool: one row of 16 a request.
-POOL_SHIFT = 4
+# pool: one row of 32 a request; of one that a router sends, ID is its attempt's index.
+POOL_SHIFT = 5
 ID = 0
 CLASS = 1
 ROWS = 2
@@ -142,6 +178,21 @@ POSITION = 12  # in its level's ring while it waits, else NOWHERE
 CLIENT = 13
 VERDICT = 14  # outcome * 16 + reason of a refuse job
 HEAPED = 15  # bit h: heap h or its buffer holds an entry for it
+FIRST_NS = 16  # arrival at the router
+SENT_TO = 17
+LEFT_NS = 18  # when, and how, it left its node, and what that then told
+OUTCOME = 19
+REASON = 20
+REPORT = 21
+SETTLED = 22  # 1: the client has its answer, or gave up
+ROUTE = 23  # its draw or key, as routing takes it
+TIMEOUT_NS = 24  # of each of its attempts
+BY_REPLICA = 25  # what an attempt that left its node rode in
+BY_BATCH = 26
+DISPATCHED_NS = 27
+STARTED_NS = 28
+ENDED_NS = 29
+PLACE = 30  # where an attempt is
 
 # q: one row of 16 a batch.
 BATCH_SHIFT = 4
@@ -154,6 +205,11 @@ B_INCARNATION = 5
 B_DISPATCH_NS = 6
 B_START_NS = 7
 B_DONE_NS = 8
+B_REQUESTS = 9
+B_REPORT = 10  # what its node tells with its answers
+
+# Where an attempt is: with the router or on its way to a node, there, or on its way back.
+WITH_ROUTER, AT_NODE, LEFT = range(3)
 
 NOWHERE = -1
 UNKNOWN = -2
@@ -165,11 +221,11 @@ INDEX_MASK = 2**48 - 1  # a masked index is not negative: the compiler need not 
 JOB_PARSE, JOB_FINISH, JOB_REFUSE, JOB_REST = range(4)
 
 # Operations of control.
-OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN = range(5)
+OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE = range(6)
 
 # What the kernel returns: the codes of `sim.plane.StopCode`, and GROW when an array is full.
 STOP_UNTIL, STOP_STARVED, STOP_NO_REPLICA, STOP_DRAINED, STOP_FAILED = range(5)
 GROW = 100
 
 # Columns of a closed-loop request, then its draws.
-C_ARRIVAL_NS, C_ROWS, C_CLASS, C_PRIORITY, C_TIMEOUT_NS, C_PATIENCE_NS, C_CLIENT_NS, C_WIDTH = range(8)
+C_ARRIVAL_NS, C_ROWS, C_CLASS, C_PRIORITY, C_TIMEOUT_NS, C_PATIENCE_NS, C_CLIENT_NS, C_ROUTE, C_WIDTH = range(9)

@@ -7,62 +7,84 @@ from __future__ import annotations
 
 import numpy as np
 
-from serve.policy.codes import CAUSE_FIRST
-from serve.records import Rows, empty_rows
+from serve.policy.codes import CAUSE_FIRST, CAUSE_ROUTER_RETRY
+from serve.records import ATTEMPT, REQUEST, Rows, empty_rows
 from serve.scheduler import Batch, Request
 from sim.plane import Ints
-from sim.tally import BATCH_WIDTH, Tally, tally_from_rows
+from sim.tally import BATCH_WIDTH, REQUEST_COLUMNS, Routed, Tally, tally_from_rows
 
 
 class Ledger:
     """The record of one run; instants are ns of the simulated clock and never go back."""
 
-    def __init__(self) -> None:
+    def __init__(self, routed: bool = False) -> None:
+        self._routed = routed
+        self._requests: list[tuple[int, ...]] = []
         self._rows: list[tuple[int, ...]] = []
         self._client_ns: list[int] = []
-        self._batches: dict[int, list[int]] = {}
+        self._first_ns: list[int] = []
+        self._batches: dict[tuple[int, int], list[int]] = {}
         self._front_ns: list[tuple[int, int]] = []
-        self._arrived = self._present = self._area_ns = self._area_at_ns = self._stayed_ns = 0
+        self._arrived = self._left = self._present = self._area_ns = self._area_at_ns = self._stayed_ns = 0
 
     def arrived(self, now_ns: int) -> None:
         """A request came in."""
         self._count_present(1, now_ns)
         self._arrived += 1
 
-    def left(self, request: Request, outcome: int, reason: int, now_ns: int) -> None:
-        """A request left, answered or not: its row."""
+    def left(self, request: Request, now_ns: int) -> None:
+        """A request left its node, answered or not."""
         self._count_present(-1, now_ns)
+        self._left += 1
+        self._stayed_ns += now_ns - request.payload.arrival_ns
+
+    def row(self, request: Request, node: int, outcome: int, reason: int, left_ns: int) -> None:
+        """What is known of a request that left its node, or of an attempt that the router has heard of."""
         trip, batch = request.payload, request.batch
-        self._stayed_ns += now_ns - trip.arrival_ns
         replica, number, dispatch_ns, start_ns, done_ns = -1, -1, -1, -1, -1
         if batch is not None:
             replica, number, dispatch_ns = batch.replica, batch.id, batch.dispatch_ns
             start_ns, done_ns = batch.start_ns, batch.ended_ns
-        asked = (request.id, 0, CAUSE_FIRST, request.deaths, trip.class_, request.rows, request.priority)
-        met = (0, 0, replica, number, reason, outcome)
-        instants = (trip.arrival_ns, request.enqueue_ns, dispatch_ns, start_ns, done_ns, now_ns)
+        attempt = trip.attempt if self._routed else 0
+        cause = CAUSE_ROUTER_RETRY if attempt else CAUSE_FIRST
+        asked = (request.id, attempt, cause, request.deaths, trip.class_, request.rows, request.priority)
+        met = (node, 0, replica, number, reason, outcome)
+        instants = (trip.arrival_ns, request.enqueue_ns, dispatch_ns, start_ns, done_ns, left_ns)
         self._rows.append(asked + met + instants)
         self._client_ns.append(trip.client_ns)
+        self._first_ns.append(trip.first_ns)
 
-    def front_worked(self, begin_ns: int, end_ns: int) -> None:
-        """The front station is held from `begin_ns` to `end_ns`."""
+    def settled(self, attempt: Request, outcome: int, reason: int, stay_ns: int, now_ns: int) -> None:
+        """A request that a router sent has come to its end for its client, by an attempt that stayed so long."""
+        trip = attempt.payload
+        self._requests.append((trip.class_, outcome, reason, trip.first_ns, now_ns, trip.client_ns, stay_ns))
+
+    def front_worked(self, begin_ns: int, end_ns: int) -> int:
+        """A front station is held from `begin_ns` to `end_ns`; the span's number."""
         self._front_ns.append((begin_ns, end_ns))
+        return len(self._front_ns) - 1
 
-    def batch_started(self, batch: Batch, now_ns: int) -> None:
-        """A replica began a batch."""
-        self._batches[batch.id] = [now_ns, -1, batch.rows, batch.reason]
+    def front_stopped(self, number: int, now_ns: int) -> None:
+        """What is left of a span does not come about (-1: of none)."""
+        if number >= 0:
+            begin_ns, end_ns = self._front_ns[number]
+            self._front_ns[number] = (begin_ns, min(end_ns, now_ns))
 
-    def batch_stopped(self, batch: Batch, now_ns: int) -> None:
+    def batch_started(self, batch: Batch, node: int, now_ns: int) -> None:
+        """A replica of a node began a batch."""
+        self._batches[node, batch.id] = [now_ns, -1, batch.rows, batch.reason]
+
+    def batch_stopped(self, batch: Batch, node: int, now_ns: int) -> None:
         """A batch ended, or its replica died over it."""
-        self._batches[batch.id][1] = now_ns
+        self._batches[node, batch.id][1] = now_ns
 
     def rows(self) -> Rows:
-        """The rows of all requests that left, by request id."""
+        """The rows of all attempts that left their node, by (request, attempt)."""
         rows = self._rows_as_left()
-        return rows[np.argsort(rows[:, 0])]
+        return rows[np.lexsort((rows[:, ATTEMPT], rows[:, REQUEST]))]
 
     def batches(self) -> Ints:
-        """The batch log (see `sim.tally`), in order of dispatch, of every batch that started."""
+        """The batch log (see `sim.tally`), by node in order of dispatch, of every batch that started."""
         log = [self._batches[i] for i in sorted(self._batches)]
         return np.array(log, np.int64).reshape(-1, BATCH_WIDTH)
 
@@ -78,11 +100,16 @@ class Ledger:
             slo_ns=slo_ns,
             batches=self.batches(),
             front_ns=np.array(self._front_ns, np.int64).reshape(-1, 2),
+            routed=self._as_settled() if self._routed else None,
         )
+
+    def _as_settled(self) -> Routed:
+        requests = np.array(self._requests, np.int64).reshape(-1, len(REQUEST_COLUMNS))
+        return Routed(requests, np.array(self._first_ns, np.int64))
 
     def check(self, present: int) -> None:
         """Conservation, and, exactly, Little's law whenever none of the requests is `present`."""
-        assert self._arrived == len(self._rows) + present, "conservation: arrivals = left + present"
+        assert self._arrived == self._left + present, "conservation: arrivals = left + present"
         if present == 0:
             assert self._stayed_ns == self._area_ns, "Little's law: the stays add up to the integral of those present"
 

@@ -174,6 +174,7 @@ def _node(rows: Rows, replicas: int, window_ns: tuple[int, int], front_busy_s: f
     return NodeTotals(
         span_s=(window_ns[1] - window_ns[0]) * 1e-9,
         replicas=replicas,
+        nodes=1,
         batch_rows=np.bincount(started[:, BATCH_ROWS], minlength=2).astype(np.int64),
         batch_reasons=np.bincount(started[:, BATCH_REASON], minlength=REASON_COUNT).astype(np.int64),
         busy_s=_overlap_s(starts, batches[:, BATCH_END_NS], window_ns),

@@ -84,10 +84,11 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class NodeTotals:
-    """What the node did in the window of `span_s` seconds."""
+    """What the nodes did in the window of `span_s` seconds."""
 
     span_s: float
     replicas: int
+    nodes: int
     batch_rows: Ints  # (rows_max + 1,)
     batch_reasons: Ints  # (REASON_COUNT,)
     busy_s: float
@@ -124,7 +125,12 @@ class Run:
 
 
 def run_of_tally(
-    tally: Tally, window: Window, replicas: int, in_time: tuple[int, ...] | None = None, latency_first: int = 0
+    tally: Tally,
+    window: Window,
+    replicas: int,
+    in_time: tuple[int, ...] | None = None,
+    latency_first: int = 0,
+    nodes: int = 1,
 ) -> Run:
     """The run that a tally holds, within a window; its histograms may begin at bin `latency_first`."""
     cut = slice(window.first, window.last)
@@ -132,6 +138,7 @@ def run_of_tally(
     node = NodeTotals(
         span_s=window.span_s,
         replicas=replicas,
+        nodes=nodes,
         batch_rows=tally.batch_rows[cut].sum(axis=0),
         batch_reasons=tally.batch_reasons[cut].sum(axis=0),
         busy_s=float(tally.busy_s[cut].sum()),
@@ -230,6 +237,7 @@ def _request_metrics(totals: Totals, span_s: float, answered: int) -> dict[str, 
     out["goodput"] = _ratio(min(totals.good, answered), span_s)
     for name, outcomes in SHARES.items():
         out[name] = _ratio(totals.outcomes[list(outcomes)].sum(), arrived)
+    out["lost"] = float(totals.outcomes[[OUTCOME_LOST, OUTCOME_FAILED]].sum())
     for name, column in DELAYS.items():
         out[name] = _ratio(totals.sums[column], ok)
     return out
@@ -242,7 +250,7 @@ def node_metrics(node: NodeTotals) -> dict[str, float]:
     return {
         "batch_mean": _ratio(rows, batches),
         "busy": _ratio(node.busy_s, node.span_s * node.replicas),
-        "front_busy": _ratio(node.front_busy_s, node.span_s),
+        "front_busy": _ratio(node.front_busy_s, node.span_s * node.nodes),
         "in_system": _ratio(node.in_system_s, node.span_s),
     }
 

@@ -1,9 +1,10 @@
 """The Plane: what both simulators are given, do and return, so that the same code drives either.
 
-A plane simulates one node (front, queue, replicas) and is advanced in time by its caller, which
-adds control (replica up, dead, drain) between two advances. `sim.reference` is the SimPy plane
-over the production scheduler, `sim.dataplane` the compiled one; from the same inputs they take the
-same decision on every request, to the nanosecond. Both are built alike:
+A plane simulates a node (front, queue, replicas), or an estate of nodes behind a router, and is
+advanced in time by its caller, which adds control (replica up, dead, drain) between two advances.
+`sim.reference` is the SimPy plane over the production scheduler, `sim.dataplane` the compiled one;
+from the same inputs they take the same decision on every request, to the nanosecond. Both are
+built alike:
 
     Reference(node, classes, closed=None, *, time_bins=1, bin_ns=2**62, slo_ns=None)
     DataPlane(node, classes, closed=None, *, keep="tally", time_bins=1, bin_ns=2**62, slo_ns=None, pool=1024)
@@ -19,6 +20,7 @@ Instants and spans are int64 ns. Chance enters only as the arrays of `Requests`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -26,6 +28,7 @@ from typing import Protocol
 import numpy as np
 
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
+from serve.policy.retries import ATTEMPTS_MAX
 from serve.policy.service import COLD_KNOTS
 from serve.records import Rows
 from serve.scheduler import SchedulerSpec
@@ -69,6 +72,42 @@ class Node:
     service: Service
     front: Ints = field(default_factory=lambda: free_front())  # vector of `serve.policy.front`
     retry_after_ns: int = 10_000_000  # what a refused closed-loop client waits at least
+    row_ns: int = 0  # what a row is expected to take of a replica: what a router weighs work by
+
+
+NO_ROUTE: Ints = np.zeros(0, np.int64)
+"""For requests that no router sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """What sends requests to nodes (rule 17)."""
+
+    policy: int  # ROUTE_* of `serve.policy.routing`
+    network_ns: int = 0  # from the router to a node, and back
+    true_state: bool = False  # queues and work are known as they are, not as the nodes' last answers told them
+    retries: int = 0  # of a request whose attempt was lost or refused, at most
+    budget_percent: int = 20  # retries at a time, of what is outstanding; a few are always allowed
+    backoff_ns: int = 0  # the first retry waits less than this, each further one up to twice as long
+    backoff_most_ns: int = 0  # no longer than this
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """Nodes behind a router; none if there is but one node, which clients reach themselves."""
+
+    nodes: tuple[Node, ...]
+    router: Router | None = None
+
+    @classmethod
+    def of(cls, what: Node | Estate) -> Estate:
+        """The estate of a single node, or the one that is given."""
+        return cls((what,)) if isinstance(what, Node) else what
+
+    @property
+    def rows_max(self) -> int:
+        """Most rows that a batch can have on any node."""
+        return max(node.scheduler.max_batch for node in self.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +128,12 @@ class Requests:
     client_ns: Ints  # what client and network add to the server's latency
     draw: Ints  # (deaths + 1, n), non-negative, uniform over int64: service of a batch led by this request
     first_id: int = 0
+    route: Ints = field(default_factory=lambda: NO_ROUTE)
+    """What a router draws by, or keeps together (see `serve.policy.routing`); zeros if not given."""
+
+    def __post_init__(self) -> None:
+        if self.route is NO_ROUTE:
+            object.__setattr__(self, "route", np.zeros(len(self.arrival_ns), np.int64))
 
     def __len__(self) -> int:
         return len(self.arrival_ns)
@@ -125,6 +170,7 @@ class Stop:
     code: StopCode
     at_ns: int
     which: int = -1  # the request (NO_REPLICA, FAILED) or the replica (DRAINED)
+    node: int = 0
 
 
 def free_front() -> Ints:
@@ -132,6 +178,23 @@ def free_front() -> Ints:
     front = np.zeros(FRONT_PARAM_COUNT, np.int64)
     front[6] = -1
     return front
+
+
+def check_estate(estate: Estate, closed: Closed | None = None) -> None:
+    """Refuse an estate that no plane can simulate; ValueError with the fault of a node or of the whole."""
+    for node in estate.nodes:
+        check_node(node, closed)
+    router = estate.router
+    levels = {node.scheduler.priority_levels for node in estate.nodes}
+    faults = {
+        "an estate needs nodes": not estate.nodes,
+        "several nodes need a router": len(estate.nodes) > 1 and router is None,
+        "nodes must have the same priorities": len(levels) > 1,
+        "network_ns must not be negative": router is not None and router.network_ns < 0,
+        f"retries must be in [0, {ATTEMPTS_MAX})": router is not None and not 0 <= router.retries < ATTEMPTS_MAX,
+    }
+    if found := [text for text, wrong in faults.items() if wrong]:
+        raise ValueError("; ".join(found))
 
 
 def check_node(node: Node, closed: Closed | None = None) -> None:
@@ -179,7 +242,7 @@ def check_requests(requests: Requests, node: Node, classes: int) -> None:
     """Refuse requests of a class or priority that the node does not have, or arrays of unequal length."""
     count = len(requests)
     columns = (requests.rows, requests.class_, requests.priority, requests.timeout_ns, requests.patience_ns)
-    lengths = {len(c) for c in (*columns, requests.client_ns)} | {requests.draw.shape[-1]}
+    lengths = {len(c) for c in (*columns, requests.client_ns, requests.route)} | {requests.draw.shape[-1]}
     faults = {
         f"arrays must all have {count} entries": lengths != {count},
         "draw must be (deaths + 1, n)": requests.draw.ndim != 2,
@@ -207,7 +270,7 @@ def check_first_closed(requests: Requests, closed: Closed, now_ns: int) -> None:
 
 
 class Plane(Protocol):
-    """One node under simulated time. Replicas are down until `ready`."""
+    """A node, or an estate with its nodes numbered, under simulated time. Replicas are down until `ready`."""
 
     @property
     def now_ns(self) -> int:
@@ -225,20 +288,28 @@ class Plane(Protocol):
     def advance(self, until_ns: int) -> Stop:
         """Handle every event before `until_ns`, and classes 0 and 1 at it; return early where control must react."""
 
-    def ready(self, replica: int) -> None:
+    def ready(self, replica: int, node: int = 0) -> None:
         """Control, at the instant of the last stop: the replica is up."""
 
-    def kill(self, replica: int) -> None:
+    def kill(self, replica: int, node: int = 0) -> None:
         """Control: the replica dies (rule 8)."""
 
-    def drain_replica(self, replica: int) -> None:
+    def drain_replica(self, replica: int, node: int = 0) -> None:
         """Control: the replica takes no more batches."""
 
-    def drain(self) -> None:
+    def drain(self, node: int = 0) -> None:
         """Control: the node drains (rule 12)."""
 
+    def lose(self, node: int) -> None:
+        """Control: the node goes, and all that it holds (rule 14); a replica that is ready there is one of a new node.
+        Of an estate with a router."""
+
+    def rotate(self, nodes: Sequence[int]) -> None:
+        """Control: from now on the router sends to these nodes only; at first it sends to all."""
+
     def rows(self) -> Rows:
-        """The rows of all requests that left by `now_ns`, by request id (planes built to keep rows).
+        """The rows of all requests that left by `now_ns`, by request id (planes built to keep rows); with a router, of
+        all attempts that it has heard of, by (request, attempt).
 
         A request that left was answered, refused or dropped; `answered_ns` is when, also for a
         cancelled one. What a death undid (replica, batch, dispatch, start) is -1 again.

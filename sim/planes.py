@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from sim.plane import Closed, Ints, Node, Plane
+from sim.plane import Closed, Estate, Ints, Node, Plane
 from sim.scenario import Engine
 
 
 def build_plane(
-    engine: Engine, node: Node, classes: int, closed: Closed | None, time_bins: int, bin_ns: int, slo_ns: Ints
+    engine: Engine, what: Node | Estate, classes: int, closed: Closed | None, time_bins: int, bin_ns: int, slo_ns: Ints
 ) -> Plane:
     """A plane that tallies into `time_bins` bins of `bin_ns`."""
     if engine == "reference":
         from sim.reference import Reference
 
-        return Reference(node, classes, closed, time_bins=time_bins, bin_ns=bin_ns, slo_ns=slo_ns)
+        return Reference(what, classes, closed, time_bins=time_bins, bin_ns=bin_ns, slo_ns=slo_ns)
     from sim.dataplane import DataPlane
 
-    return DataPlane(node, classes, closed, time_bins=time_bins, bin_ns=bin_ns, slo_ns=slo_ns)
+    return DataPlane(what, classes, closed, time_bins=time_bins, bin_ns=bin_ns, slo_ns=slo_ns)

@@ -9,7 +9,7 @@ import numpy as np
 
 from serve.policy.codes import OUTCOME_OK
 from sim.drawing import closed_chunks, open_chunks
-from sim.plane import Plane, Requests, Stop, StopCode
+from sim.plane import Estate, Plane, Requests, Stop, StopCode
 from sim.planes import build_plane
 from sim.scenario import Engine
 from sim.setup import Setup
@@ -55,9 +55,9 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     drawn = setup.drawn(replication)
     classes = len(setup.load.sources)
     bin_ns = -(-setup.load.duration_ns // TIME_BINS)
-    plane = build_plane(engine, setup.node(drawn), classes, setup.closed, TIME_BINS + 1, bin_ns, setup.slo_ns)
-    for replica in range(setup.replicas):
-        plane.ready(replica)
+    estate = setup.estate(drawn, replication)
+    plane = build_plane(engine, estate, classes, setup.closed, TIME_BINS + 1, bin_ns, setup.slo_ns)
+    bring_up(plane, estate)
     feed = _Feed(plane, setup.load_on(drawn), setup.seed, replication)
     feed.advance(setup.load.duration_ns)
     at_end = plane.tally() if unbounded(setup) else None
@@ -66,6 +66,13 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     check(tally, feed.open_fed, setup.closed is None)
     first, kept = _compact(tally)
     return Replication(kept, first, in_time, feed.open_fed, drawn.tau_ns, drawn.level_shift)
+
+
+def bring_up(plane: Plane, estate: Estate) -> None:
+    """All replicas are up from the start."""
+    for number, node in enumerate(estate.nodes):
+        for replica in range(node.replicas):
+            plane.ready(replica, number)
 
 
 class _Feed:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from serve.spec import Name, Origin, SchemaVersion, Spec
@@ -56,3 +60,11 @@ class Result(Spec):
     latency_cdf_s: list[float] = Field(
         description="latency quantiles at 0, 0.5, ..., 100 %, of all replications together"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """A Result with what it sums up: each metric in each replication, by class (None: of all requests) and name."""
+
+    result: Result
+    samples: Mapping[tuple[str | None, str], npt.NDArray[np.float64]]

@@ -66,6 +66,13 @@ Slo = dict[str, str | float]
 """Bounds by metric name: upper for latencies, shares and costs, lower for rates."""
 
 
+class Contrast(Spec):
+    """A change under which an expectation must fail: what the scenario teaches depends on it."""
+
+    set: dict[str, Any] = Field(min_length=1, description="path -> value, as in a variant")
+    fails: str = Field(description="the expectation, word for word")
+
+
 class Scenario(Spec):
     """A question about a deployment under a workload."""
 
@@ -76,9 +83,20 @@ class Scenario(Spec):
     deployment: Deployment | str = Field(description="the deployment, or a path to its file")
     slo: Slo = {}
     expect: list[str] = Field([], description="claims such as 'interactive.p99 < 50ms' or 'busy in [0.5, 0.7]'")
+    variants: dict[Name, dict[str, Any]] = Field(
+        {}, description="name -> {path: value}: ways to go, compared under the same arrivals"
+    )
+    contrast: Contrast | None = Field(None, description="a change under which an expectation must fail")
     choices: dict[str, list[Any] | str] = Field(
         {}, description="path into the deployment -> list or range (1..4) that `plan` searches"
     )
+
+    @model_validator(mode="after")
+    def _contrasted(self) -> Scenario:
+        if self.contrast is not None and self.contrast.fails not in self.expect:
+            known = "; ".join(self.expect) or "none"
+            raise ValueError(f"contrast.fails: must be one of expect ({known}), got {self.contrast.fails!r}")
+        return self
 
 
 class PlannedFor(Spec):

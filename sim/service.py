@@ -136,6 +136,16 @@ class Law:
         front_level = _front_level(noise, duration_ns, rng, self.level)
         return Drawn(drawn, math.log(float(levels.mean())), front_level)
 
+    def elsewhere(self, drawn: Drawn, rng: np.random.Generator, duration_ns: int) -> Drawn:
+        """The same samples on another machine, whose level takes a path of its own."""
+        noise = self.measured.profile.noise
+        front_level = _front_level(noise, duration_ns, rng, self.level)
+        if self.exact:
+            return replace(drawn, front_level=front_level)
+        levels, bin_ns = run_levels(noise, duration_ns, rng, self.level)
+        service = replace(drawn.service, levels=levels, level_bin_ns=bin_ns)
+        return Drawn(service, math.log(float(levels.mean())), front_level)
+
     def _own(self) -> Cells:
         measured = self.measured
         cells = measured.raw if self.exact else measured.alone if self.alone else measured.cells

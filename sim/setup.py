@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,15 +11,26 @@ import numpy as np
 from serve.deployment import Deployment, Model
 from serve.errors import Fault, ProfileError, SpecError
 from serve.files import resolve, sha256
+from serve.fleet import Place, places
+from serve.policy import routing
 from serve.scheduler import SchedulerSpec
 from sim.drawing import closed_clients
 from sim.level import Level
-from sim.plane import Closed, Ints, Node
+from sim.plane import Closed, Estate, Ints, Node, Router, Service
 from sim.rng import stream
 from sim.scenario import Slo, Workload
 from sim.service import Drawn, Law, Measured, client_draw, front_at, front_vector
 from sim.slo import bounds, limits_ns
 from sim.workload import Given, Load, build
+
+ROUTES = {
+    "round_robin": routing.ROUTE_ROUND_ROBIN,
+    "random": routing.ROUTE_RANDOM,
+    "least_outstanding": routing.ROUTE_LEAST_OUTSTANDING,
+    "shortest_queue": routing.ROUTE_SHORTEST_QUEUE,
+    "p2c": routing.ROUTE_P2C,
+    "least_work": routing.ROUTE_LEAST_WORK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +47,12 @@ class Setup:
     front: Ints
     slo_ns: Ints  # by class
     seed: int
+    places: tuple[Place, ...]
     warnings: tuple[str, ...]
 
     @property
     def replicas(self) -> int:
-        """Replicas of the model."""
+        """Replicas of the model, on all nodes."""
         return self.model.replicas.count
 
     @property
@@ -53,10 +65,38 @@ class Setup:
         rng = stream(self.seed, replication, "calibration", "bootstrap")
         return self.law.bootstrap(rng, self.load.duration_ns)
 
-    def node(self, drawn: Drawn) -> Node:
-        """The node that a plane simulates."""
+    def node(self, drawn: Drawn, replicas: int) -> Node:
+        """A node with so many replicas."""
         retry_after_ns = self.deployment.front.retry_after
-        return Node(self.spec, self.replicas, drawn.service, front_at(self.front, drawn.front_level), retry_after_ns)
+        front = front_at(self.front, drawn.front_level)
+        return Node(self.spec, replicas, drawn.service, front, retry_after_ns, row_ns(drawn.service, self.spec))
+
+    def estate(self, drawn: Drawn, replication: int) -> Estate:
+        """What a plane simulates: the nodes that hold replicas, each a machine of its own, and the router."""
+        drawn_of = [drawn]
+        for place in self.places[1:]:
+            rng = stream(self.seed, replication, "node", str(place.node))
+            drawn_of.append(self.law.elsewhere(drawn, rng, self.load.duration_ns))
+        nodes = tuple(self.node(own, place.replicas) for own, place in zip(drawn_of, self.places, strict=True))
+        return Estate(nodes, self.router)
+
+    @property
+    def router(self) -> Router | None:
+        """The router, as planes take it."""
+        router = self.deployment.router
+        if router is None:
+            return None
+        taken = Router(ROUTES[router.policy], router.network, router.state_age == 0)
+        if router.retry is None:
+            return taken
+        retry = router.retry
+        return replace(
+            taken,
+            retries=retry.max,
+            budget_percent=round(100 * retry.budget),
+            backoff_ns=retry.backoff,
+            backoff_most_ns=retry.backoff_max,
+        )
 
     def load_on(self, drawn: Drawn) -> Load:
         """The load, of clients whose core has the level drawn."""
@@ -90,8 +130,9 @@ def prepare(
     path = resolve(deployment_base / "deployment.yaml", model.profile)
     measured = Measured.load(path)
     client_ns = client_draw(measured.profile.client, measured.profile.front.bytes_in_per_row)
-    load = build(workload, model, base, client_ns, given)
-    law = replace(_law(path, measured, model, load), level=level)
+    load = replace(build(workload, model, base, client_ns, given), routed=deployment.router is not None)
+    found = places(deployment, name)
+    law = replace(_law(path, measured, model, load, found), level=level)
     classes = tuple(workload.classes)
     limits = bounds(slo, classes)
     budget_ns = deployment.front_budget_ns(slo)
@@ -106,6 +147,7 @@ def prepare(
         front=front_vector(measured.profile.front, measured.profile.noise, budget_ns),
         slo_ns=np.array(limits_ns(limits, classes), np.int64),
         seed=seed,
+        places=tuple(found),
         warnings=(
             *(f"{path}: {warning}" for warning in law.warnings),
             *measured.profile.warnings,
@@ -115,13 +157,19 @@ def prepare(
     )
 
 
-def _law(path: Path, measured: Measured, model: Model, load: Load) -> Law:
+def _law(path: Path, measured: Measured, model: Model, load: Load, found: Sequence[Place]) -> Law:
     """Service times of a model's replicas; ProfileError, by the profile's file, where they were not measured."""
-    replicas, max_batch = model.replicas, model.batching.max_batch
+    most, max_batch = max(place.replicas for place in found), model.batching.max_batch
     try:
-        return measured.law(replicas.threads, replicas.count, max_batch, model.backend, load.rows_mean)
+        return measured.law(model.replicas.threads, most, max_batch, model.backend, load.rows_mean)
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from None
+
+
+def row_ns(service: Service, spec: SchedulerSpec) -> int:
+    """What a row of a full batch is expected to take of a replica without neighbours."""
+    cell = spec.max_batch << service.bits
+    return int(service.table[cell : cell + (1 << service.bits)].mean() / spec.max_batch)
 
 
 def model_name(deployment: Deployment, workload: Workload) -> str:
@@ -149,10 +197,12 @@ def model_name(deployment: Deployment, workload: Workload) -> str:
 
 
 def core_warnings(deployment: Deployment) -> list[str]:
-    """Pools whose nodes have fewer cores than the replicas' threads.
+    """Single nodes that have fewer cores than the replicas' threads.
 
     No fault, since such a node runs; but its replicas then wait for each other, which nobody measured.
     """
+    if deployment.node_count > 1:
+        return []  # replicas are placed where there is room for them
     models = [(f"models.{name}.replicas", model.replicas) for name, model in deployment.models.items()]
     needed = sum(replicas.count * replicas.threads for _, replicas in models)
     asked = " + ".join(f"{replicas.count} x {replicas.threads}" for _, replicas in models)

@@ -39,7 +39,7 @@ from sim.measures import (
     together,
 )
 from sim.replication import TIME_BINS, Replication, run
-from sim.result import ClassResult, Estimate, Result
+from sim.result import ClassResult, Estimate, Result, Simulated
 from sim.scenario import Engine, Scenario, Slo, Workload
 from sim.service import origin
 from sim.setup import Setup, prepare
@@ -61,7 +61,7 @@ def simulate(
     overrides: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """What the scenario's deployment would do under its workload.
+    """What the scenario's deployment would do under its workload; variants are left out.
 
     Parameters
     ----------
@@ -77,12 +77,54 @@ def simulate(
     SpecError : a file or path that cannot be used.
     ProfileError : the deployment asks for what its profile did not measure.
     """
+    return simulate_in_full(scenario, base, engine, replications, overrides, progress).result
+
+
+def simulate_in_full(
+    scenario: Scenario,
+    base: Path,
+    engine: Engine = "fast",
+    replications: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Simulated:
+    """As `simulate`, with the metrics of each replication."""
     whole, deployment_base = with_deployment(scenario, base)
     if overrides:
         whole = paths.apply(whole, overrides)
     if replications is not None:
         whole = whole.model_copy(update={"replications": replications})
     return _simulated(whole, base, deployment_base, engine, _Known(), progress)
+
+
+def simulate_variants(
+    scenario: Scenario, base: Path, replications: int, overrides: Mapping[str, Any] | None = None
+) -> dict[str | None, Simulated]:
+    """Every variant of a scenario, under the same arrivals, with the metrics of each replication; without variants the
+    scenario itself, under None. `overrides` are made first.
+
+    Raises
+    ------
+    SpecError, ProfileError : as `simulate`.
+    """
+    whole, deployment_base = with_deployment(scenario, base)
+    if overrides:
+        whole = paths.apply(whole, overrides)
+    whole = whole.model_copy(update={"replications": replications})
+    return {
+        name: _simulated(each, base, deployment_base, "fast", _Known(), None) for name, each in variants(whole).items()
+    }
+
+
+def variants(scenario: Scenario) -> dict[str | None, Scenario]:
+    """The scenario with each variant's changes made, by the variant's name; by None if there are none."""
+    if not scenario.variants:
+        return {None: scenario}
+    plain_one = scenario.model_copy(update={"variants": {}, "expect": [], "contrast": None})
+    return {
+        name: paths.apply(plain_one, changes, f"variants.{name}") if changes else plain_one
+        for name, changes in scenario.variants.items()
+    }
 
 
 def predict(
@@ -109,7 +151,7 @@ def predict(
     scenario = Scenario(
         workload=workload, deployment=deployment, seed=seed, replications=replications, slo=dict(slo or {})
     )
-    return _simulated(scenario, base, base, engine, _Known(given, level, warmup_s), progress)
+    return _simulated(scenario, base, base, engine, _Known(given, level, warmup_s), progress).result
 
 
 def with_deployment(scenario: Scenario, base: Path) -> tuple[Scenario, Path]:
@@ -136,7 +178,7 @@ def _simulated(
     engine: Engine,
     known: _Known,
     progress: Progress | None,
-) -> Result:
+) -> Simulated:
     deployment = scenario.deployment
     assert isinstance(deployment, Deployment)
     setup = prepare(
@@ -175,7 +217,7 @@ def _result(
     capacity: float | None,
     done: Sequence[Replication],
     warmup_s: float | None,
-) -> Result:
+) -> Simulated:
     window = _window(setup, done, warmup_s)
     judged = judge(setup, capacity, _in_system(done, window), window.span_s)
     unstable = judged.verdict == "unstable"
@@ -188,7 +230,8 @@ def _result(
     batch_rows = np.sum([one.node.batch_rows for one in runs], axis=0)
     reasons = np.sum([one.node.batch_reasons for one in runs], axis=0)
     shifts = _shifts(done, batch_rows)
-    return Result(
+    totals, parts = [total for total, _ in values], [[each[i] for _, each in values] for i in range(len(names))]
+    result = Result(
         scenario_sha256=scenario_sha256(scenario),
         seed=scenario.seed,
         engine=engine,
@@ -200,13 +243,20 @@ def _result(
         warmup_s=window.first * window.bin_ns * 1e-9,
         origin=origin(setup.measured.profile, setup.law.threads),
         warnings=_warnings(setup, judged, len(done)),
-        total=_estimates([total for total, _ in values], shifts, unstable),
-        classes={name: _estimates([parts[i] for _, parts in values], shifts, unstable) for i, name in enumerate(names)},
+        total=_estimates(totals, shifts, unstable),
+        classes={name: _estimates(part, shifts, unstable) for name, part in zip(names, parts, strict=True)},
         batch_rows=batch_shares(batch_rows),
         reasons=reason_shares(reasons, int(reasons.sum())),
         refusals=reason_shares(pooled.drop_reasons, int(pooled.outcomes.sum())),
         latency_cdf_s=[] if unstable else latency_cdf_s(pooled),
     )
+    by_class: dict[str | None, list[dict[str, float]]] = {None: totals, **dict(zip(names, parts, strict=True))}
+    samples = {
+        (class_, metric): np.array([each[metric] for each in runs_of])
+        for class_, runs_of in by_class.items()
+        for metric in runs_of[0]
+    }
+    return Simulated(result, samples)
 
 
 def _window(setup: Setup, done: Sequence[Replication], warmup_s: float | None) -> Window:
@@ -238,7 +288,7 @@ def _run(setup: Setup, replication: Replication, window: Window, unstable: bool)
     in_time = None
     if unstable:
         in_time = tuple(int(n) for n in replication.in_time[:, window.first : window.last].sum(axis=1))
-    one = run_of_tally(replication.tally, window, setup.replicas, in_time, replication.latency_first)
+    one = run_of_tally(replication.tally, window, setup.replicas, in_time, replication.latency_first, len(setup.places))
     front_busy_s = one.node.front_busy_s + _unstamped_s(setup.measured.profile.front, one)
     return replace(one, node=replace(one.node, front_busy_s=front_busy_s))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from serve.errors import SpecError
-from sim.expect import Expectation, bounds_of
+from sim.claims import Expectation, bounds_of
 from sim.measures import LATENCIES
 from sim.scenario import Slo
 
@@ -30,5 +30,5 @@ def limits_ns(slo: Sequence[Expectation], classes: Sequence[str]) -> list[int]:
 
 
 def _limit_ns(slo: Sequence[Expectation], class_: str | None) -> int | None:
-    own = {b.metric: round(b.high * 1e9) for b in slo if b.class_ == class_ and b.metric in LATENCIES}
+    own = {b.of.metric: round(b.high * 1e9) for b in slo if b.of.class_ == class_ and b.of.metric in LATENCIES}
     return next((own[metric] for metric in reversed(LATENCIES) if metric in own), None)

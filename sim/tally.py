@@ -135,6 +135,18 @@ def spread(spans_ns: Ints, time_bins: int, bin_ns: int) -> Floats:
     return out
 
 
+REQUEST_COLUMNS = ("class", "outcome", "reason", "arrival_ns", "settled_ns", "client_ns", "stay_ns")
+"""`stay_ns`: at the node whose answer settled it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What a router knows beside its attempts' rows."""
+
+    requests: Ints  # (n, len(REQUEST_COLUMNS)): requests that have come to their end for their clients
+    first_ns: Ints  # by row: arrival of its request at the router
+
+
 def tally_from_rows(
     rows: Rows,
     client_ns: Ints,
@@ -145,6 +157,7 @@ def tally_from_rows(
     slo_ns: Ints | None = None,
     batches: Ints | None = None,
     front_ns: Ints | None = None,
+    routed: Routed | None = None,
 ) -> Tally:
     """The tally of finished rows.
 
@@ -156,31 +169,51 @@ def tally_from_rows(
     slo_ns : (classes,) client-latency bound of goodput; default: every ok request is good.
     batches : batch log (m, BATCH_WIDTH); default: `batches_of(rows)`, which lacks what a death ended.
     front_ns : (k, 2) spans in which the front worked; default: none known.
+    routed : what the router knows, if rows are attempts that it sent; outcomes and latencies are then requests'.
     """
     batches = batches_of(rows) if batches is None else batches
     if rows_max is None:
         rows_max = int(batches[:, BATCH_ROWS].max(initial=1))
     tally = empty_tally(classes, time_bins, bin_ns, rows_max)
-    class_, bin_ = rows[:, CLASS], np.minimum(rows[:, ARRIVAL_NS] // bin_ns, time_bins - 1)
-    np.add.at(tally.outcomes, (class_, bin_, rows[:, OUTCOME]), 1)
-    ok = rows[:, OUTCOME] == OUTCOME_OK
-    np.add.at(tally.drop_reasons, (class_[~ok], bin_[~ok], rows[~ok, REASON]), 1)
-    _tally_answers(tally, rows[ok], client_ns[ok], class_[ok], bin_[ok], slo_ns)
+    first_ns = rows[:, ARRIVAL_NS] if routed is None else routed.first_ns
+    _tally_parts(tally, rows, np.minimum(first_ns // bin_ns, time_bins - 1))
+    if routed is None:
+        columns = (CLASS, OUTCOME, REASON, ARRIVAL_NS, ANSWERED_NS)
+        stay_ns = rows[:, ANSWERED_NS] - rows[:, ARRIVAL_NS]
+        _tally_requests(tally, np.column_stack([rows[:, columns], client_ns, stay_ns]), slo_ns)
+    else:
+        _tally_requests(tally, routed.requests, slo_ns)
     _tally_node(tally, rows, batches, front_ns)
     return tally
 
 
-def _tally_answers(tally: Tally, rows: Rows, client_ns: Ints, class_: Ints, bin_: Ints, slo_ns: Ints | None) -> None:
-    """Latency and its parts, of ok rows."""
-    latency_ns = rows[:, ANSWERED_NS] - rows[:, ARRIVAL_NS] + client_ns
+def _tally_parts(tally: Tally, rows: Rows, bin_: Ints) -> None:
+    """What latencies are made of, of ok rows."""
+    ok = rows[:, OUTCOME] == OUTCOME_OK
+    instants = rows[np.ix_(ok, [ARRIVAL_NS, ENQUEUE_NS, DISPATCH_NS, START_NS, DONE_NS, ANSWERED_NS])]
+    parts = tally.sums[:, :, SUM_FRONT_S : SUM_ANSWER_S + 1]
+    np.add.at(parts, (rows[ok, CLASS], bin_[ok]), np.diff(instants, axis=1) * 1e-9)
+
+
+def _tally_requests(tally: Tally, requests: Ints, slo_ns: Ints | None) -> None:
+    """Outcomes and latencies, of lines as REQUEST_COLUMNS."""
+    class_, outcome, reason, arrival_ns, answered_ns, client_ns, stay_ns = requests.T
+    bin_ = np.minimum(arrival_ns // tally.bin_ns, len(tally.busy_s) - 1)
+    np.add.at(tally.outcomes, (class_, bin_, outcome), 1)
+    ok = outcome == OUTCOME_OK
+    np.add.at(tally.drop_reasons, (class_[~ok], bin_[~ok], reason[~ok]), 1)
+    class_, bin_ = class_[ok], bin_[ok]
+    latency_ns = (answered_ns - arrival_ns + client_ns)[ok]
     np.add.at(tally.latency, (class_, bin_, histogram_bin(latency_ns)), 1)
-    good = latency_ns <= slo_ns[class_] if slo_ns is not None else np.ones(len(rows), bool)
+    good = latency_ns <= slo_ns[class_] if slo_ns is not None else np.ones(len(latency_ns), bool)
     np.add.at(tally.good, (class_[good], bin_[good]), 1)
-    instants = rows[:, [ARRIVAL_NS, ENQUEUE_NS, DISPATCH_NS, START_NS, DONE_NS, ANSWERED_NS]]
-    parts = np.concatenate([np.diff(instants, axis=1), client_ns[:, None]], axis=1) * 1e-9
     latency_s = latency_ns * 1e-9
-    values = np.column_stack([latency_s, latency_s * latency_s, parts])
-    np.add.at(tally.sums, (class_, bin_), values)
+    for column, values in (
+        (SUM_LATENCY_S, latency_s),
+        (SUM_LATENCY_SQUARED_S2, latency_s * latency_s),
+        (SUM_CLIENT_S, (latency_ns - stay_ns[ok]) * 1e-9),
+    ):
+        np.add.at(tally.sums, (class_, bin_, column), values)
 
 
 def _tally_node(tally: Tally, rows: Rows, batches: Ints, front_ns: Ints | None) -> None:

@@ -72,6 +72,7 @@ class Load:
     sources: tuple[Source, ...]
     duration_ns: int
     client_ns: ClientDraw = no_client
+    routed: bool = False  # a router draws for each request
 
     @property
     def rows_mean(self) -> float:

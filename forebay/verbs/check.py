@@ -62,7 +62,7 @@ def _report(checks: list[FileCheck], as_json: bool, code: int) -> None:
         for line in each.warnings:
             note(f"warning: {line}")
         if each.outcome == "undecided":
-            note(f"warning: {each.file}: undecided after {each.result and each.result.replications} replications")
+            note(f"warning: {each.file}: undecided after {each.replications} replications")
     if as_json:
         emit({"exit_code": code, "files": [check_json(each) for each in checks]})
         return

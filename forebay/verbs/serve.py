@@ -15,6 +15,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     log_dir: Annotated[Path | None, typer.Option(help="Folder to write requests and batches into, as parquet.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Serve one node of this pool, of a deployment of several.")] = None,
     as_json: Json = False,
     seed: NoSeed = None,
 ) -> None:
@@ -26,4 +27,4 @@ def serve(
     from serve.run import run
 
     load_deployment(deployment)
-    raise typer.Exit(run(deployment, host=host, http_port=http_port, log_dir=log_dir))
+    raise typer.Exit(run(deployment, host=host, http_port=http_port, log_dir=log_dir, pool=pool))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from forebay.options import Engine, Json, Seed, Set
 if TYPE_CHECKING:
     from planner.slo import Check
     from sim.expect import Judgement
-    from sim.result import Result
+    from sim.result import Result, Simulated
     from sim.scenario import Scenario
 
 
@@ -21,6 +21,7 @@ def simulate(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Result file to write.")] = None,
     engine: Engine = "fast",
     set_: Set = None,
+    variant: Annotated[str | None, typer.Option(help="Which of the scenario's variants.")] = None,
     replications: Annotated[int | None, typer.Option(min=2, max=1000, help="In place of the scenario's.")] = None,
     as_json: Json = False,
     seed: Seed = None,
@@ -34,26 +35,23 @@ def simulate(
     from forebay.options import one_of
     from forebay.settings import overrides_of
     from serve.files import check_writable, save
-    from sim.simulate import simulate as run
+    from sim.simulate import simulate_in_full as run
 
     if output is not None:
         check_writable(output, scenario)
     kind = one_of("--engine", engine, ("fast", "reference"))
     overrides = overrides_of(set_ or [])
     question = load_scenario(scenario, seed)
+    if question.variants or variant is not None:
+        overrides = {**_variant(scenario, question, variant), **overrides}
+        question = question.model_copy(update={"variants": {}, "expect": [], "contrast": None})
     judged = as_set(scenario, question, overrides) if overrides else question
     with bar("simulating") as progress:
-        result = run(
-            question,
-            base=scenario.parent,
-            engine=kind,  # type: ignore[arg-type]
-            replications=replications,
-            overrides=overrides,
-            progress=progress,
-        )
+        simulated = run(question, scenario.parent, kind, replications, overrides, progress)  # type: ignore[arg-type]
+    result = simulated.result
     if output is not None:
         save(output, result)
-    checks, judgements = _judge(judged, result)
+    checks, judgements = _judge(judged, simulated)
     if as_json:
         emit(_json(result, checks, judgements))
     else:
@@ -62,15 +60,30 @@ def simulate(
         raise typer.Exit(1)
 
 
-def _judge(scenario: Scenario, result: Result) -> tuple[list[Check], list[Judgement]]:
+def _variant(path: Path, scenario: Scenario, name: str | None) -> dict[str, Any]:
+    """The changes of a scenario's variant; SpecError if it has none of that name."""
+    from serve.errors import SpecError
+
+    if name in scenario.variants:
+        return scenario.variants[str(name)]
+    known = ", ".join(scenario.variants) or "none"
+    if name is None:
+        what = f"are {known}: name one with --variant, or compare them by `forebay check`"
+        raise SpecError.of(path, "variants", what)
+    raise SpecError.of("--variant", "", f"must be a variant of {path} ({known}), got {name!r}")
+
+
+def _judge(scenario: Scenario, simulated: Simulated) -> tuple[list[Check], list[Judgement]]:
     """The SLO by `pi`, as the planner judges it, and the expectations by `ci`."""
     from planner.slo import check, parse_slo
-    from sim.expect import estimate_of, judge, parse_expectation
+    from sim.claims import parse_expectation
+    from sim.expect import judge
 
     classes = tuple(scenario.workload.classes)
     bounds = parse_slo(scenario.slo, classes) if scenario.slo else []
     claims = [parse_expectation(text, classes) for text in scenario.expect]
-    return [check(bound, result) for bound in bounds], [judge(claim, estimate_of(claim, result)) for claim in claims]
+    checks = [check(bound, simulated.result) for bound in bounds]
+    return checks, [judge(claim, {None: simulated}) for claim in claims]
 
 
 def _print(result: Result, checks: list[Check], judgements: list[Judgement], file: str) -> None:

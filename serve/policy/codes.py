@@ -16,7 +16,9 @@ REASON_ROWS = 8  # invalid: more rows than max_batch (rule 1)
 REASON_DEADLINE = 9  # expired in the queue (rule 6)
 REASON_CLIENT = 10  # cancelled by the client (rule 7)
 REASON_DEATH = 11  # failed: its replica died once too often (rule 8)
-REASON_COUNT = 12
+REASON_NO_NODE = 12  # refused: the router has no node to send it to (rule 17)
+REASON_NODE = 13  # lost: its node went (rule 14)
+REASON_COUNT = 14
 
 # What became of an attempt.
 OUTCOME_PENDING = -1
@@ -40,10 +42,17 @@ CAUSE_HEDGE = 3
 EVENT_ENDED = 0  # a replica ends a batch (node, replica)
 EVENT_FRONT = 1  # a front job ends (node, front)
 EVENT_CONTROL = 2  # replica up or dead, drain (file order)
-EVENT_ARRIVAL = 3  # (request id)
-EVENT_CANCEL = 4  # (request id)
-EVENT_WINDOW = 5  # window timer (node, queue)
-EVENT_DEADLINE = 6  # (request id)
+EVENT_ANSWERED = 3  # an answer reaches the router (attempt)
+EVENT_RETRY = 4  # the router's timer of a retry or hedge (attempt)
+EVENT_ARRIVAL = 5  # at the router, or at the only node (request id)
+EVENT_DELIVERED = 6  # an attempt reaches its node (attempt)
+EVENT_GIVEN_UP = 7  # a client tells the router that it gave up (request id)
+EVENT_CANCEL = 8  # its node learns of it (attempt)
+EVENT_WINDOW = 9  # window timer (node, queue)
+EVENT_DEADLINE = 10  # (attempt)
+
+# An attempt's index is its request's id and its number: request x 64 + attempt.
+ATTEMPT_BITS = 6
 
 # Kinds of batching policy; the estate adds other engines' rules beside ours.
 POLICY_FOREBAY = 0

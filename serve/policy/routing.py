@@ -28,6 +28,30 @@ MIX_NODE = 0x046CA68B
 From Chris Wellons's search for 32-bit hashes ("lowbias32", 2018)."""
 
 
+def another_draw(draw):
+    """A draw for the next attempt at a request, from its last one's: as good as an independent one, of 62 bits."""
+    low, high = draw & DRAW_MASK, (draw >> DRAW_BITS) & DRAW_MASK
+    one = ((low ^ (low >> 16)) * MIX + high) & DRAW_MASK
+    one = one ^ (one >> 15)
+    other = (high * MIX_NODE + one) & DRAW_MASK
+    other = other ^ (other >> 13)
+    return (other << DRAW_BITS) | one
+
+
+def reported(kind, requests, rows, row_ns, replicas):
+    """What a node says of itself with each answer: the score that a router of this kind has of it.
+
+    Parameters
+    ----------
+    requests, rows : enqueued, and of a batch that is not finished.
+    row_ns : what a row is expected to take of a replica.
+    replicas : that take batches.
+    """
+    if kind == ROUTE_LEAST_WORK:
+        return rows * row_ns // max(replicas, 1)
+    return requests
+
+
 def choose(kind, nodes, count, score, turn, bits, key):
     """The node that a request is sent to; NOBODY if there is no candidate.
 
@@ -36,8 +60,7 @@ def choose(kind, nodes, count, score, turn, bits, key):
     kind : one of ROUTE_*.
     nodes : int64 ids of the candidates, ascending; the first `count` are looked at.
     score : int64 by node id, never negative: requests sent and not yet answered (ROUTE_LEAST_OUTSTANDING, ROUTE_P2C),
-        the queue's length (ROUTE_SHORTEST_QUEUE) or the expected work in ns (ROUTE_LEAST_WORK) as of the node's last
-        word; the other kinds do not look.
+        or what it `reported` last (ROUTE_SHORTEST_QUEUE, ROUTE_LEAST_WORK); the other kinds do not look.
     turn : how many requests were routed before this one; ROUTE_ROUND_ROBIN goes by it.
     bits : non-negative int64 keyed by (request id, attempt), uniform in its lowest 62 bits: two uniforms u of 31 bits,
         each an index int(u x n), the second among the remaining n - 1.

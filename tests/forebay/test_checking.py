@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,35 +17,14 @@ from forebay.checking import check_file, exit_code, files_of
 from forebay.cli import app
 from serve import files
 from serve.errors import ProfileError
-from sim.expect import claims_of, estimate_of, judge
 from sim.scenario import Scenario
 from sim.service import Measured
-from sim.simulate import simulate
+from sim.simulate import simulate_in_full
 from tests.examples import SCENARIO_TEXT, example
 from tests.profiles import Synthetic, write_profile
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 LESSONS = sorted(SCENARIOS.glob("*.yaml"))
-
-BATCHING = "models.digits.batching"
-QUEUE = "models.digits.queue"
-BROKEN = {
-    "window-none-low-load": {f"{BATCHING}.window": "10ms"},
-    "window-10ms-low-load": {f"{BATCHING}.window": "0ms"},
-    "batching-off": {f"{BATCHING}.max_batch": 16},
-    "batching-on": {f"{BATCHING}.max_batch": 1},
-    "capacity-half": {"workload.classes.requests.arrivals": {"poisson": "385/s"}},
-    "capacity-near": {"workload.classes.requests.arrivals": {"poisson": "205/s"}},
-    "bursts-none": {"workload.classes.requests.arrivals.gamma.cv": 6},
-    "bursts": {"workload.classes.requests.arrivals.gamma.cv": 1},
-    "priorities-none": {f"{QUEUE}.priority_levels": 2, "workload.classes.bulk.priority": 1},
-    "priorities": {"workload.classes.bulk.priority": 0},
-    "overload-bounded": {f"{QUEUE}.max_queue": 4096},
-    "overload-long-queue": {f"{QUEUE}.max_queue": 32},
-    "tour": {f"{BATCHING}.window": "5ms"},
-    "closed-loop": {"workload.classes.clients.arrivals": {"poisson": "2500/s"}},
-}
-"""What takes the point away, by lesson: its claims must then fail, or they claim nothing."""
 
 
 def run(*arguments: object) -> Result:
@@ -63,17 +43,19 @@ def test_every_lesson_begins_with_what_it_teaches(path: Path) -> None:
     assert first.startswith("# ") and len(first.split()) > 8
 
 
-@pytest.mark.parametrize("lesson", BROKEN)
-def test_a_lesson_without_its_point_fails(lesson: str) -> None:
-    path = SCENARIOS / f"{lesson}.yaml"
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_lesson_says_what_takes_its_point_away(path: Path) -> None:
     scenario = files.load(path, Scenario)
-    claims, _ = claims_of(scenario.expect, list(scenario.workload.classes), path)
-    result = simulate(scenario, base=SCENARIOS, replications=5, overrides=BROKEN[lesson])
-    assert "fail" in [judge(claim, estimate_of(claim, result)).outcome for claim in claims]
+    assert scenario.contrast is not None
 
 
-def test_every_lesson_is_broken_once() -> None:
-    assert {path.stem for path in LESSONS} == set(BROKEN)
+def test_a_contrast_that_changes_nothing_is_a_failure(folder: Path) -> None:
+    path = folder / "a.yaml"
+    path.write_text(path.read_text() + "contrast: {set: {models.digits.queue.max_queue: 255}, fails: p50 < 1s}\n")
+    checked = check_file(path, named=True)
+    last = checked.judgements[-1]
+    assert (checked.outcome, last.outcome) == ("fail", "fail")
+    assert last.expectation.text == "not p50 < 1s, with models.digits.queue.max_queue = 255"
 
 
 # -- the verb --------------------------------------------------------------------------------------
@@ -126,13 +108,14 @@ def test_a_claim_that_fails_exits_1_and_is_a_failure_in_junit(folder: Path) -> N
 
 def test_an_undecided_claim_warns_and_fails_only_under_strict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = files.load(variant(folder, "p50 > 0ms"), Scenario)
-    result = simulate(base, base=folder)
+    simulated = simulate_in_full(base, folder)
+    result = simulated.result
     p50 = result.total.metrics["p50"].value
     wide = result.total.metrics["p50"].model_copy(update={"ci": (0.0, 1.0)})
     fake = result.model_copy(update={"total": result.total.model_copy(update={"metrics": {"p50": wide}})})
     monkeypatch.setattr(
-        "forebay.checking.simulate",
-        lambda *_, replications, **__: fake.model_copy(update={"replications": replications}),
+        "forebay.checking.simulate_variants",
+        lambda *asked: {None: replace(simulated, result=fake.model_copy(update={"replications": asked[2]}))},
     )
     path = variant(folder, f"p50 < {p50 * 1e3:.6f}ms")
     done = run(path)

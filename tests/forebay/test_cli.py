@@ -136,7 +136,7 @@ def test_other_errors_of_ours_are_lines_too(error: Exception, folder: Path, monk
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("sim.simulate.simulate", fails)
+    monkeypatch.setattr("sim.simulate.simulate_in_full", fails)
     done = run("simulate", folder / "s.yaml", "--json")
     assert (done.exit_code, done.stderr) == (2, f"{error}\n")
     assert json.loads(done.stdout)["errors"] == [{"message": str(error)}]
@@ -146,7 +146,7 @@ def test_a_bug_is_not_hidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def fails(*_: object, **__: object) -> None:
         raise AssertionError("a bug")
 
-    monkeypatch.setattr("sim.simulate.simulate", fails)
+    monkeypatch.setattr("sim.simulate.simulate_in_full", fails)
     assert isinstance(run("simulate", folder / "s.yaml").exception, AssertionError)
 
 
@@ -154,7 +154,7 @@ def test_ctrl_c_exits_130_quietly(folder: Path, monkeypatch: pytest.MonkeyPatch)
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt  # what Python makes of Ctrl-C; a signal of our own could come a line later
 
-    monkeypatch.setattr("sim.simulate.simulate", interrupted)
+    monkeypatch.setattr("sim.simulate.simulate_in_full", interrupted)
     done = run("simulate", folder / "s.yaml")
     assert (done.exit_code, done.output) == (130, "")
 

@@ -154,7 +154,7 @@ def test_losses_are_implied_unless_written() -> None:
 def test_more_than_one_model_or_pool_is_refused_by_name(part: str, copies: dict[str, Any]) -> None:
     deployment = scenario().deployment
     assert isinstance(deployment, Deployment)
-    twice = Deployment.model_validate(deployment.model_dump(mode="json") | {part: copies})
+    twice = Deployment.model_validate(deployment.model_dump(mode="json") | {"router": {}, part: copies})
     with pytest.raises(SpecError, match=rf"deployment\.{part}: .* got a, b"):
         cost.only_model(twice)
         cost.only_pool(twice)

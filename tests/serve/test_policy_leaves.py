@@ -108,5 +108,6 @@ def test_the_order_of_one_instant() -> None:
     """An end frees before control acts, arrivals join before a window closes, a deadline strikes last."""
     order = sorted(_group("EVENT_"), key=_group("EVENT_").__getitem__)
     assert [name.removeprefix("EVENT_").lower() for name in order] == [
-        "ended", "front", "control", "arrival", "cancel", "window", "deadline",
+        "ended", "front", "control", "answered", "retry", "arrival", "delivered", "given_up", "cancel", "window",
+        "deadline",
     ]  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from serve.policy import codes
 from sim.clock import Clock
 
-ORDER = ["ENDED", "FRONT", "CONTROL", "ARRIVAL", "CANCEL", "WINDOW", "DEADLINE"]
+ORDER = ["ENDED", "FRONT", "CONTROL", "ANSWERED", "ARRIVAL", "DELIVERED", "GIVEN_UP", "CANCEL", "WINDOW", "DEADLINE"]
 CLASSES = [getattr(codes, f"EVENT_{name}") for name in ORDER]
 
 

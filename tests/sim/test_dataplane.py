@@ -77,7 +77,8 @@ def test_memory_does_not_grow_with_the_number_of_requests() -> None:
     def bytes_held(count: int) -> int:
         plane = DataPlane(node(), 1, pool=16)
         serve(plane, poisson(count, 2000), 5000)
-        return sum(array.nbytes for array in (plane._s, plane._pool, plane._q, plane._t, plane._x, plane._out))
+        memory = plane._memory
+        return sum(array.nbytes for array in (memory.rows, memory.pool, memory.q, plane._t, plane._x, plane._out))
 
     assert bytes_held(200_000) == bytes_held(20_000)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.vocabulary import METRICS
-from sim import expect
-from sim.expect import Expectation, judge, parse_bound, parse_expectation
-from sim.result import ClassResult, Estimate, Result
+from sim import claims, expect
+from sim.claims import Expectation, Operand, parse_bound, parse_expectation
+from sim.expect import judge, verdict
+from sim.result import ClassResult, Estimate, Result, Simulated
 from tests.examples import example
 
 CLASSES = ("interactive", "nightly-2")
@@ -24,6 +27,7 @@ UNIT_EXAMPLES = {
     "usd/h": ("0.35 USD/h", 0.35),
     "usd": ("0.002 USD", 0.002),
     "1": ("12.5", 12.5),
+    "count": ("3", 3.0),
 }
 
 
@@ -31,9 +35,9 @@ UNIT_EXAMPLES = {
 def test_every_metric_takes_values_of_its_unit_only(name: str) -> None:
     text, inside = UNIT_EXAMPLES[METRICS[name].unit]
     claim = parse_expectation(f"{name} <= {text}", CLASSES)
-    assert (claim.metric, claim.low, claim.high) == (name, -inf, pytest.approx(inside))
+    assert (claim.of.metric, claim.low, claim.high) == (name, -inf, pytest.approx(inside))
     for unit, (wrong, _) in UNIT_EXAMPLES.items():
-        if unit != METRICS[name].unit and unit != "1":
+        if unit != METRICS[name].unit and unit not in ("1", "count"):
             with pytest.raises(ValueError, match=f"the value of {name} must be .*, got '{wrong}'"):
                 parse_expectation(f"{name} <= {wrong}", CLASSES)
 
@@ -53,7 +57,9 @@ def test_every_metric_takes_values_of_its_unit_only(name: str) -> None:
 def test_a_claim_reads_as_bounds_in_inside_units(
     text: str, class_: str | None, metric: str, low: float, high: float, open_: bool
 ) -> None:
-    assert parse_expectation(text, CLASSES) == Expectation(text, class_, metric, low, pytest.approx(high), open_)
+    assert parse_expectation(text, CLASSES) == Expectation(
+        text, Operand(metric, class_), low, pytest.approx(high), open_
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,7 +71,9 @@ def test_a_claim_reads_as_bounds_in_inside_units(
             "throughput > 100",
             "the value of throughput must be a rate with its unit, such as 400/s or 90/min, got '100'",
         ),
-        ("p99 == 5ms", "must read like 'p99 < 50ms', .*, got 'p99 == 5ms'"),
+        ("p99 = 5ms", "must read like 'p99 < 50ms', .*, got 'p99 = 5ms'"),
+        ("p99 < busy", "p99 and busy have different units"),
+        ("p99 < p98", "'p98' is not a metric; did you mean 'p99'?"),
         ("p99", "must read like"),
         ("p99 < ", "must read like"),
         ("p99 in [1ms]", "must read like"),
@@ -104,10 +112,10 @@ def test_a_bound_that_nothing_or_everything_keeps_is_refused(name: str, value: s
 
 
 def test_all_faults_of_a_list_are_told_with_their_places() -> None:
-    claims, faults = expect.claims_of(["p99 < 5ms", "p98 < 5ms", "busy < lots"], CLASSES, "f.yaml")
-    assert [claim.metric for claim in claims] == ["p99"]
+    found, faults = claims.claims_of(["p99 < 5ms", "p98 < 5ms", "busy < lots"], CLASSES, "f.yaml")
+    assert [claim.of.metric for claim in found] == ["p99"]
     assert [str(fault).split(": ")[:2] for fault in faults] == [["f.yaml", "expect.1"], ["f.yaml", "expect.2"]]
-    _, faults = expect.bounds_of({"p99": "5", "nope": 1}, CLASSES, "f.yaml")
+    _, faults = claims.bounds_of({"p99": "5", "nope": 1}, CLASSES, "f.yaml")
     assert [fault.field for fault in faults] == ["slo.p99", "slo.nope"]
 
 
@@ -137,18 +145,63 @@ def estimate(value: float, low: float, high: float) -> Estimate:
     ],
 )
 def test_inside_passes_outside_fails_astride_is_undecided(text: str, low: float, high: float, outcome: str) -> None:
-    assert judge(parse_expectation(text, ()), estimate((low + high) / 2, low, high)).outcome == outcome
+    assert verdict(parse_expectation(text, ()), low, high) == outcome
 
 
 def test_a_number_that_does_not_exist_fails_whatever_is_claimed() -> None:
-    claim = parse_expectation("p99 > 0ms", ())
-    assert judge(claim, None).outcome == "fail"
-    assert judge(claim, Estimate(value=None, ci=None, pi=None)).outcome == "fail"
+    for metrics in ({}, {"p99": Estimate(value=None, ci=None, pi=None)}):
+        for text in ("p99 > 0ms", "p99 > p50"):
+            assert judge(parse_expectation(text, ()), {None: simulated(metrics)}).outcome == "fail"
 
 
 def test_a_number_without_an_interval_counts_as_exact() -> None:
     claim = parse_expectation("cost_usd_per_h <= 0.35 USD/h", ())
-    assert judge(claim, Estimate(value=0.35, ci=None, pi=None)).outcome == "pass"
+    metrics = {"cost_usd_per_h": Estimate(value=0.35, ci=None, pi=None)}
+    assert judge(claim, {None: simulated(metrics)}).outcome == "pass"
+
+
+def test_variants_are_compared_replication_by_replication() -> None:
+    """Their own intervals overlap widely, but in every replication one is the faster."""
+    wide = estimate(0.05, 0.02, 0.08)
+    one, other = np.array([0.02, 0.05, 0.08]), np.array([0.021, 0.0515, 0.0813])
+    both = {"a": simulated({"p99": wide}, {"p99": one}), "b": simulated({"p99": wide}, {"p99": other})}
+    assert [
+        judge(parse_expectation(text, (), ("a", "b")), both).outcome
+        for text in ("a.p99 < b.p99", "b.p99 < a.p99", "a.p99 == b.p99")
+    ] == ["pass", "fail", "fail"]
+
+
+def test_the_cheaper_variant_is_the_one_of_the_lower_bill() -> None:
+    costs = {"spot": 0.2, "reserved": 0.3}
+    both = {
+        name: simulated({"cost_usd_per_h": estimate(usd, usd, usd)}, {"cost_usd_per_h": np.full(3, usd)})
+        for name, usd in costs.items()
+    }
+    assert judge(parse_expectation("spot cheaper_than reserved", (), costs), both).outcome == "pass"
+    assert judge(parse_expectation("reserved cheaper_than spot", (), costs), both).outcome == "fail"
+
+
+def test_a_metric_must_name_its_variant_where_there_are_some() -> None:
+    with pytest.raises(ValueError, match="'p99' must begin with a variant; known: p2c, random"):
+        parse_expectation("p99 < 5ms", (), ("p2c", "random"))
+    with pytest.raises(ValueError, match=r"'rndom\.p99' must begin with a variant; did you mean 'random'\?"):
+        parse_expectation("rndom.p99 < 5ms", (), ("p2c", "random"))
+    claim = parse_expectation("p2c.interactive.p99 < 5ms", CLASSES, ("p2c", "random"))
+    assert claim.of == Operand("p99", "interactive", "p2c")
+
+
+@pytest.mark.parametrize(("lost", "outcome"), [([0.0, 0.0, 0.0], "pass"), ([0.0, 1.0, 0.0], "fail")])
+def test_a_count_must_hold_in_every_replication(lost: list[float], outcome: str) -> None:
+    mean = sum(lost) / 3
+    one = {None: simulated({"lost": estimate(mean, 0.0, 2 * mean)}, {"lost": np.array(lost)})}
+    assert judge(parse_expectation("lost == 0", ()), one).outcome == outcome
+
+
+def simulated(metrics: dict[str, Estimate], samples: dict[str, np.ndarray] | None = None) -> Simulated:
+    """A simulation of which only some metrics of all requests are known."""
+    result: Result = example("result")
+    result = result.model_copy(update={"total": ClassResult(metrics=metrics)})
+    return Simulated(result, {(None, name): values for name, values in (samples or {}).items()})
 
 
 @given(
@@ -160,7 +213,7 @@ def test_a_verdict_never_contradicts_the_values_of_its_interval(
     low, high = sorted((a, b))
     text = f"busy in [{min(c, d):.9f}, {max(c, d):.9f}]" if operator == "in" else f"busy {operator} {c:.9f}"
     claim = parse_expectation(text, ())
-    outcome = judge(claim, estimate(low, low, high)).outcome
+    outcome = verdict(claim, low, high)
     inside = [claim.holds(value) for value in (low, (low + high) / 2, high)]
     if outcome == "pass":
         assert all(inside)
@@ -170,12 +223,11 @@ def test_a_verdict_never_contradicts_the_values_of_its_interval(
         assert not all(inside)
 
 
-def runner(intervals: dict[int, tuple[float, float]], asked: list[int]) -> Result:
+def runner(intervals: dict[int, tuple[float, float]], asked: list[int]) -> Simulated:
     """A simulation whose p99 has a known interval by replications; notes what it was asked."""
     low, high = intervals[asked[-1]]
-    total = ClassResult(metrics={"p99": estimate((low + high) / 2, low, high)})
-    result: Result = example("result")
-    return result.model_copy(update={"replications": asked[-1], "total": total})
+    one = simulated({"p99": estimate((low + high) / 2, low, high)})
+    return replace(one, result=one.result.model_copy(update={"replications": asked[-1]}))
 
 
 @pytest.mark.parametrize(
@@ -192,23 +244,22 @@ def test_replications_are_doubled_up_to_the_cap_while_a_claim_is_undecided(
 ) -> None:
     asked: list[int] = []
 
-    def run(replications: int) -> Result:
+    def run(replications: int) -> expect.Variants:
         asked.append(replications)
-        return runner(intervals, asked)
+        return {None: runner(intervals, asked)}
 
     checked = expect.check([parse_expectation("p99 < 50ms", ())], run, 20, cap=100)
     assert (asked, checked.outcome) == (runs, outcome)
-    assert checked.result.replications == runs[-1]
+    assert checked.results[None].replications == runs[-1]
 
 
 def test_one_failing_claim_fails_the_scenario_without_more_replications() -> None:
     asked: list[int] = []
 
-    def run(replications: int) -> Result:
+    def run(replications: int) -> expect.Variants:
         asked.append(replications)
-        return runner({20: (0.04, 0.06)}, asked)
+        return {None: runner({20: (0.04, 0.06)}, asked)}
 
-    claims = [parse_expectation(text, ()) for text in ("p99 < 50ms", "p99 < 10ms")]
-    checked = expect.check(claims, run, 20)
+    checked = expect.check([parse_expectation(text, ()) for text in ("p99 < 50ms", "p99 < 10ms")], run, 20)
     assert [judgement.outcome for judgement in checked.judgements] == ["undecided", "fail"]
     assert (checked.outcome, asked) == ("fail", [20])

@@ -47,7 +47,7 @@ def scenario(
         "seed": 3,
         "replications": 6,
         "workload": {"duration": duration, "classes": classes or {"a": {"arrivals": {"poisson": "300/s"}}}},
-        "deployment": {"models": {"m": model}, "pools": {"here": {"nodes": 2, "cores": 4, "price": "0.5 USD/h"}}},
+        "deployment": {"models": {"m": model}, "pools": {"here": {"nodes": 1, "cores": 4, "price": "1 USD/h"}}},
     }
     return Scenario.model_validate(data | more)
 

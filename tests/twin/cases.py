@@ -8,7 +8,7 @@ fall on the same instant all the time; each feature of the rulebook is a bit tha
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from serve.policy.service import COLD_KNOTS
 from serve.records import COLUMNS, Rows
 from serve.scheduler import SchedulerSpec
 from sim.dataplane import DataPlane
-from sim.plane import Closed, Ints, Node, Plane, Requests, Service, Stop, StopCode
+from sim.plane import Closed, Estate, Ints, Node, Plane, Requests, Router, Service, Stop, StopCode
 from sim.reference import Reference
 from sim.tally import Tally
 
@@ -49,17 +49,18 @@ FEATURES = (
     "cold",
 )
 END_NS = 10**12
+POLICIES = range(7)  # ROUTE_* of `serve.policy.routing`
 
 
 @dataclass(frozen=True)
 class Case:
-    """A node, what arrives, and when control acts or the clock is stopped."""
+    """A node or an estate, what arrives, and when control acts or the clock is stopped."""
 
-    node: Node
+    what: Node | Estate
     chunks: list[Requests]
     closed: Closed | None
     closed_chunks: list[Requests]
-    acts: list[tuple[int, str, int]]  # (instant, method of Plane or "", replica), in order
+    acts: list[tuple[int, str, int, int]]  # (instant, method of Plane or "", replica, node), in order
     pool: int
     time_bins: int
     bin_ns: int
@@ -75,11 +76,11 @@ def draw_case(family: int, seed: int, size: int, features: int) -> Case:
     arrivals = _arrivals(rng, on, grid_ns, size)
     closed, closed_chunks = _closed(rng, on, grid_ns, size) if on["closed"] else (None, [])
     return Case(
-        node=node,
+        what=node,
         chunks=_chunks(rng, arrivals),
         closed=closed,
         closed_chunks=closed_chunks,
-        acts=_acts(rng, on, node, grid_ns, size),
+        acts=sorted(_acts(rng, on, node, grid_ns, size), key=lambda act: act[0]),
         pool=int(rng.integers(1, 9)),
         time_bins=int(rng.integers(1, 4)),
         bin_ns=int(rng.integers(3, 40)) * grid_ns,
@@ -174,28 +175,73 @@ def _closed(rng: np.random.Generator, on: dict[str, bool], grid_ns: int, size: i
     return Closed(requests.class_[:clients], think_ns), _chunks(rng, requests, clients)
 
 
+def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
+    """The same of an estate: some nodes, unlike each other, behind a router."""
+    rng = np.random.default_rng([family, seed])
+    on = {name: bool(features >> i & 1) for i, name in enumerate(FEATURES)}
+    grid_ns = int(rng.choice([1, 10, 1000, 100_000]))
+    nodes = tuple(
+        replace(_node(rng, on, grid_ns), row_ns=int(rng.integers(1, 4)) * grid_ns) for _ in range(rng.integers(1, 6))
+    )
+    router = Router(
+        int(rng.choice(POLICIES)),
+        network_ns=int(rng.integers(0, 4)) * grid_ns,
+        true_state=bool(rng.integers(0, 2)),
+        retries=int(rng.integers(0, 4)),
+        budget_percent=int(rng.choice([0, 20, 100])),
+        backoff_ns=int(rng.integers(0, 4)) * grid_ns,
+        backoff_most_ns=int(rng.integers(0, 9)) * grid_ns,
+    )
+    arrivals = _with_routes(rng, _arrivals(rng, on, grid_ns, size))
+    closed, closed_chunks = _closed(rng, on, grid_ns, size) if on["closed"] else (None, [])
+    acts = [act for number, node in enumerate(nodes) for act in _acts(rng, on, node, grid_ns, size, number)]
+    if on["deaths"]:
+        for _ in range(int(rng.integers(0, 3))):
+            at_ns, number = int(rng.integers(0, 2 * size)) * grid_ns, int(rng.integers(0, len(nodes)))
+            back_ns = at_ns + int(rng.integers(0, 15)) * grid_ns
+            acts.append((at_ns, "lose", 0, number))
+            acts += [(back_ns, "ready", replica, number) for replica in range(nodes[number].replicas)]
+    if on["stops"]:
+        acts += [(int(rng.integers(0, 2 * size)) * grid_ns, "rotate", int(rng.integers(0, 64)), 0) for _ in range(3)]
+    return Case(
+        what=Estate(nodes, router),
+        chunks=_chunks(rng, arrivals),
+        closed=closed,
+        closed_chunks=[_with_routes(rng, chunk) for chunk in closed_chunks],
+        acts=sorted((acts[i] for i in rng.permutation(len(acts))), key=lambda act: act[0]),
+        pool=int(rng.integers(1, 9)),
+        time_bins=int(rng.integers(1, 4)),
+        bin_ns=int(rng.integers(3, 40)) * grid_ns,
+        slo_ns=rng.integers(0, 30, 2) * grid_ns,
+    )
+
+
+def _with_routes(rng: np.random.Generator, requests: Requests) -> Requests:
+    return replace(requests, route=rng.integers(0, 2**62, len(requests)))
+
+
 def _acts(
-    rng: np.random.Generator, on: dict[str, bool], node: Node, grid_ns: int, size: int
-) -> list[tuple[int, str, int]]:
+    rng: np.random.Generator, on: dict[str, bool], node: Node, grid_ns: int, size: int, number: int = 0
+) -> list[tuple[int, str, int, int]]:
     replicas, last = node.replicas, 2 * size + 10
 
     def when() -> int:
         return int(rng.integers(0, last)) * grid_ns
 
     late = rng.random() < 0.2  # replicas that come up one after another
-    acts = [(when() if late else 0, "ready", r) for r in range(replicas)]
+    acts = [(when() if late else 0, "ready", r, number) for r in range(replicas)]
     if on["deaths"]:
         for _ in range(int(rng.integers(1, 6))):
             at, replica = when(), int(rng.integers(0, replicas))
-            acts.append((at, "kill", replica))
-            acts.append((at + int(rng.integers(0, 15)) * grid_ns, "ready", replica))
+            acts.append((at, "kill", replica, number))
+            acts.append((at + int(rng.integers(0, 15)) * grid_ns, "ready", replica, number))
     if on["drains"]:
-        acts += [(when(), "drain_replica", int(rng.integers(0, replicas))) for _ in range(int(rng.integers(0, 3)))]
-        acts += [(when(), "drain", 0)] * int(rng.integers(0, 2))
+        drained = [int(rng.integers(0, replicas)) for _ in range(int(rng.integers(0, 3)))]
+        acts += [(when(), "drain_replica", replica, number) for replica in drained]
+        acts += [(when(), "drain", 0, number)] * int(rng.integers(0, 2))
     if on["stops"]:
-        acts += [(when(), "", 0) for _ in range(6)]
-    order = rng.permutation(len(acts))
-    return sorted((acts[i] for i in order), key=lambda act: act[0])
+        acts += [(when(), "", 0, number) for _ in range(6)]
+    return [acts[i] for i in rng.permutation(len(acts))]
 
 
 def stuck_head_case(count: int = 200) -> Case:
@@ -207,7 +253,7 @@ def stuck_head_case(count: int = 200) -> Case:
     draw = np.zeros((1, count), np.int64)
     requests = Requests(instants, ones, ones * 0, ones * 0, never, patience_ns, ones * 0, draw)
     node = Node(SchedulerSpec(max_batch=2), 1, Service(np.full(3, 7), 0, 2, 0))
-    acts = [(10 * count, "ready", 0)]
+    acts = [(10 * count, "ready", 0, 0)]
     return Case(node, [requests], None, [], acts, 4, 1, 10**6, np.zeros(2, np.int64))
 
 
@@ -229,7 +275,8 @@ def run(plane: Plane, case: Case) -> Outcome:
     if case.closed is not None:
         plane.feed_closed(next(closed_chunks))
     open_ended = False
-    for at_ns, act, replica in [*case.acts, (END_NS, "", 0)]:
+    nodes = range(len(Estate.of(case.what).nodes))
+    for at_ns, act, replica, node in [*case.acts, (END_NS, "", 0, 0)]:
         while (stop := plane.advance(at_ns)).code != StopCode.UNTIL:
             stops.append(stop)
             if stop.code != StopCode.STARVED:
@@ -247,17 +294,21 @@ def run(plane: Plane, case: Case) -> Outcome:
         stops.append(stop)
         rows.append(plane.rows())
         if act in ("ready", "kill", "drain_replica"):
-            getattr(plane, act)(replica)
+            getattr(plane, act)(replica, node)
         elif act == "drain":
-            plane.drain()
+            plane.drain(node)
+        elif act == "lose":
+            plane.lose(node)
+        elif act == "rotate":
+            plane.rotate([number for number in nodes if replica >> number & 1])
     return Outcome(stops, rows, plane.tally(), True)
 
 
 def both(case: Case) -> tuple[Outcome, Outcome]:
     """The case's outcome on the reference and on the data plane."""
     bins = {"time_bins": case.time_bins, "bin_ns": case.bin_ns, "slo_ns": case.slo_ns}
-    slow = run(Reference(case.node, 2, case.closed, **bins), case)  # type: ignore[arg-type]
-    fast = run(DataPlane(case.node, 2, case.closed, keep="both", pool=case.pool, **bins), case)  # type: ignore[arg-type]
+    slow = run(Reference(case.what, 2, case.closed, **bins), case)  # type: ignore[arg-type]
+    fast = run(DataPlane(case.what, 2, case.closed, keep="both", pool=case.pool, **bins), case)  # type: ignore[arg-type]
     return slow, fast
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 from types import ModuleType
 
 import sim.dataplane
-from tests.twin.cases import FEATURES, Case, both, difference, draw_case, stuck_head_case
+from tests.twin.cases import FEATURES, Case, both, difference, draw_case, draw_estate, stuck_head_case
 
 CASES = 300
-KERNEL = tuple(
-    f"sim.{n}" for n in ("kernel_queue", "kernel_tally", "kernel_leave", "kernel_batch", "kernel_front", "kernel")
-)
+PARTS = ("queue", "tally", "leave", "batch", "front", "next", "", "router", "loss", "estate")
+KERNEL = tuple(f"sim.kernel_{part}".rstrip("_") for part in PARTS)
 SOURCES = {name: Path(str(importlib.import_module(name).__file__)) for name in KERNEL}
 HANGS_AFTER_S = 5.0  # a mutant may loop for ever; a case takes some milliseconds
 
@@ -66,13 +65,28 @@ MUTANTS = {
         "q[ring_at(s, level, position)] = slot",
     ),
     "a refused client does not wait": ("pause_ns = max(pause_ns, s[ly.RETRY_AFTER_NS])", "pass"),
+    "rule 14: a lost node still sends its answers": (
+        "unsent = pool[at + ly.PLACE] == ly.LEFT and",
+        "unsent = False and",
+    ),
+    "rule 17: a turn is not passed on": ("g[ly.TURN] += 1", "pass"),
+    "rule 17: what a node tells is not heard": ("score[pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]", "pass"),
+    "rule 17: an answer takes no time": (
+        "pool[at + ly.LEFT_NS] + g[ly.NETWORK_NS], pool",
+        "pool[at + ly.LEFT_NS], pool",
+    ),
+    "rule 17: a retry draws as the attempt before it": (
+        "pool[at + ly.ROUTE] = another_draw(pool[at + ly.ROUTE])",
+        "pass",
+    ),
+    "rule 17: the budget counts no retries": ("within_budget(g[ly.RETRYING],", "within_budget(0 * g[ly.RETRYING],"),
     "the tally's parts are mixed up": ("x[sums + 3]", "x[sums + 4]"),
 }
 """What is changed in the kernel's source: each must change a decision that some case shows."""
 
 
 def load(old: str, new: str) -> bool:
-    """Load the kernel afresh with one change to its source; whether the change was found, once."""
+    """Load the kernel afresh with one change to its source; whether the change was found."""
     found = 0
     for name, path in SOURCES.items():
         source = path.read_text()
@@ -81,7 +95,8 @@ def load(old: str, new: str) -> bool:
         module.__file__ = str(path)
         exec(compile(source.replace(old, new) if old else source, str(path), "exec"), module.__dict__)
     sim.dataplane.advance = sys.modules["sim.kernel"].advance  # type: ignore[attr-defined]
-    return found == 1
+    sim.dataplane.advance_estate = sys.modules["sim.kernel_estate"].advance_estate  # type: ignore[attr-defined]
+    return found > 0
 
 
 def cases() -> list[Case]:
@@ -89,7 +104,9 @@ def cases() -> list[Case]:
     bits = random.Random(4)
     full = (1 << len(FEATURES)) - 1
     masks = [full & (bits.getrandbits(len(FEATURES)) | bits.getrandbits(len(FEATURES))) for _ in range(CASES)]
-    return [*(draw_case(50, i, 5 + i % 40, mask) for i, mask in enumerate(masks)), stuck_head_case()]
+    nodes = [draw_case(50, i, 5 + i % 40, mask) for i, mask in enumerate(masks)]
+    estates = [draw_estate(51, i, 5 + i % 40, mask) for i, mask in enumerate(masks)]
+    return [case for pair in zip(nodes, estates, strict=True) for case in pair] + [stuck_head_case()]
 
 
 def disagrees(case: Case) -> bool:

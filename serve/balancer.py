@@ -1,0 +1,67 @@
+"""The balancer: which node each request is sent to, and what the router knows of the nodes, sans-IO (rule 17).
+
+It knows only its own: what it sent, and what nodes told with their answers. The live router drives it over HTTP,
+`sim.reference` under SimPy's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serve.policy import retries, routing
+
+_OUTSTANDING = (routing.ROUTE_LEAST_OUTSTANDING, routing.ROUTE_P2C)
+_TOLD = (routing.ROUTE_SHORTEST_QUEUE, routing.ROUTE_LEAST_WORK)
+
+
+class Balancer:
+    """Of nodes numbered from 0, all of them candidates until `rotate`."""
+
+    def __init__(self, policy: int, nodes: int, retries_max: int = 0, budget_percent: int = 20) -> None:
+        self.policy = policy
+        self.outstanding = [0] * nodes
+        self.retrying = 0  # retries under way, those that wait for their turn included
+        self._retries_max, self._budget_percent = retries_max, budget_percent
+        self._told = [0] * nodes
+        self._candidates = list(range(nodes))
+        self._turn = 0
+
+    def rotate(self, nodes: Sequence[int]) -> None:
+        """From now on only these are candidates."""
+        self._candidates = sorted(nodes)
+
+    def send(self, route: int) -> int:
+        """The node of an attempt that is sent now; NOBODY if there is no candidate.
+
+        `route` is its draw, or, for affinity, what is kept together (`serve.policy.routing.choose`).
+        """
+        score = self.outstanding if self.policy in _OUTSTANDING else self._told
+        node = routing.choose(self.policy, self._candidates, len(self._candidates), score, self._turn, route, route)
+        self._turn += 1
+        if node != routing.NOBODY:
+            self.outstanding[node] += 1
+        return int(node)
+
+    def forget(self, node: int, attempt: int) -> None:
+        """An attempt there is outstanding no longer: it was answered, or its client gave up."""
+        self.outstanding[node] -= 1
+        self.end_retry(attempt)
+
+    def end_retry(self, attempt: int) -> None:
+        """An attempt has come to its end, or will not be made."""
+        if attempt > 0:
+            self.retrying -= 1
+
+    def retry(self, outcome: int, attempt: int) -> bool:
+        """Whether to retry after an attempt (0: the first) that ended so; a retry is then under way."""
+        if attempt >= self._retries_max or not retries.retryable(outcome):
+            return False
+        if not retries.within_budget(self.retrying, sum(self.outstanding), self._budget_percent):
+            return False
+        self.retrying += 1
+        return True
+
+    def hear(self, node: int, told: int) -> None:
+        """What a node says of itself (`serve.policy.routing.reported`)."""
+        if self.policy in _TOLD:
+            self._told[node] = told

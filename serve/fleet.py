@@ -1,0 +1,74 @@
+"""The nodes of a deployment, and which of its replicas run on which (rule 15)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serve.deployment import Deployment
+from serve.errors import Fault, SpecError
+from serve.policy.scaling.placement import Room, Size, place_all
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node that holds replicas of a model."""
+
+    node: int
+    pool: str
+    replicas: int
+
+
+def places(deployment: Deployment, model: str) -> list[Place]:
+    """The nodes that hold a model's replicas, by their number among all nodes of the deployment.
+
+    A single node takes all of them, more than it has cores for as well: such a node runs, if badly.
+
+    Raises
+    ------
+    SpecError : replicas that fit on no node.
+    """
+    replicas = deployment.models[model].replicas
+    rooms = [
+        Room(number, name, Size(deployment.pools[name].cores))
+        for number, name in enumerate(name for name, pool in deployment.pools.items() for _ in range(pool.nodes))
+    ]
+    if len(rooms) == 1:
+        return [Place(0, rooms[0].pool, replicas.count)]
+    pools = list(deployment.pools) if replicas.on is None else replicas.on
+    nodes = place_all([Size(replicas.threads)] * replicas.count, pools, rooms)
+    homeless = nodes.count(None)
+    if homeless:
+        what = (
+            f"{replicas.count} replicas of {replicas.threads} threads do not fit: {homeless} find no node with that "
+            f"many free cores in {', '.join(pools)}"
+        )
+        raise SpecError([Fault("deployment", f"models.{model}.replicas", f"{what}; fewer replicas, or more nodes")])
+    return [Place(room.node, room.pool, nodes.count(room.node)) for room in rooms if room.node in nodes]
+
+
+def node_of(deployment: Deployment, pool: str | None) -> Deployment:
+    """The deployment of one node, which `forebay serve` runs: the first of a pool that holds replicas.
+
+    Raises
+    ------
+    SpecError : a pool that there is not, or that holds none; several nodes, and no pool is named.
+    """
+    if pool is None:
+        if deployment.node_count == 1:
+            return deployment
+        known = ", ".join(deployment.pools)
+        what = f"has {deployment.node_count} nodes, of which one engine is one: name its pool ({known}) by --pool"
+        raise SpecError([Fault("deployment", "pools", what)])
+    if pool not in deployment.pools:
+        raise SpecError.of("--pool", "", f"must be one of {', '.join(deployment.pools)}, got {pool!r}")
+    held = {}
+    for name, model in deployment.models.items():
+        place = next((place for place in places(deployment, name) if place.pool == pool), None)
+        if place is not None:
+            held[name] = model.model_copy(
+                update={"replicas": model.replicas.model_copy(update={"count": place.replicas, "on": None})}
+            )
+    if not held:
+        raise SpecError.of("--pool", "", f"{pool!r} holds no replicas")
+    one = deployment.pools[pool].model_copy(update={"nodes": 1})
+    return deployment.model_copy(update={"models": held, "pools": {pool: one}, "router": None})

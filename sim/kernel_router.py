@@ -1,0 +1,299 @@
+"""The kernel's router (rule 17): it sends attempts to nodes over the network, and hears what became of them.
+
+`g` is the router's own row. An attempt holds its slot of the pool from the router until the router knows its end.
+"""
+
+from serve.policy import retries, routing
+from serve.policy.codes import (
+    ATTEMPT_BITS,
+    EVENT_ANSWERED,
+    EVENT_ARRIVAL,
+    EVENT_DELIVERED,
+    EVENT_GIVEN_UP,
+    EVENT_RETRY,
+    NEVER_NS,
+    OUTCOME_CANCELLED,
+    OUTCOME_FULL,
+    OUTCOME_LOST,
+    OUTCOME_OK,
+    REASON_CLIENT,
+    REASON_NO_NODE,
+)
+from serve.policy.routing import (
+    DRAW_MASK,
+    NOBODY,
+    ROUTE_LEAST_OUTSTANDING,
+    ROUTE_LEAST_WORK,
+    ROUTE_P2C,
+    ROUTE_SHORTEST_QUEUE,
+)
+from sim import layout as ly
+from sim.compiled import helper, inlined
+from sim.kernel_leave import report_of, think
+from sim.kernel_queue import free_slot, heap_move, heap_pop, heap_push, heap_top_ns, row_of, sift_down
+from sim.kernel_tally import keep_attempt, tally_drop, tally_request
+
+choose = inlined(routing.choose)
+retryable = inlined(retries.retryable)
+within_budget = inlined(retries.within_budget)
+backoff_ns = inlined(retries.backoff_ns)
+another_draw = inlined(routing.another_draw)
+
+
+@inlined
+def heap_field(heap, field):
+    """Index in a row of a heap's base, size, ..."""
+    return ly.HEAPS + ly.HEAP_WIDTH * heap + field
+
+
+@inlined
+def top_slot(g, q, heap):
+    """Slot of a heap's top entry."""
+    return q[g[heap_field(heap, ly.HEAP_BASE)] + 2]
+
+
+# -- the next event --------------------------------------------------------------------------------
+
+
+@inlined
+def router_event(g, pool, q, arrival_ns, at_ns, event):
+    """The earlier of a node's event and the router's own, by (instant, class)."""
+    heard_ns = heap_top_ns(g, q, ly.ANSWERS)
+    if heard_ns < at_ns or (heard_ns == at_ns and event > EVENT_ANSWERED):
+        at_ns, event = heard_ns, EVENT_ANSWERED
+    retry_ns = heap_top_ns(g, q, ly.RETRIES)
+    if retry_ns < at_ns or (retry_ns == at_ns and event > EVENT_RETRY):
+        at_ns, event = retry_ns, EVENT_RETRY
+    if arrival_ns < at_ns or (arrival_ns == at_ns and event > EVENT_ARRIVAL):
+        at_ns, event = arrival_ns, EVENT_ARRIVAL
+    delivery_ns = heap_top_ns(g, q, ly.DELIVERIES)
+    if delivery_ns < at_ns or (delivery_ns == at_ns and event > EVENT_DELIVERED):
+        at_ns, event = delivery_ns, EVENT_DELIVERED
+    give_up_ns = heap_top_ns(g, q, ly.GIVE_UPS)
+    if give_up_ns < at_ns or (give_up_ns == at_ns and event > EVENT_GIVEN_UP):
+        give_up_ns = give_up_due_ns(g, pool, q)
+        if give_up_ns < at_ns or (give_up_ns == at_ns and event > EVENT_GIVEN_UP):
+            at_ns, event = give_up_ns, EVENT_GIVEN_UP
+    return at_ns, event
+
+
+# -- sending ---------------------------------------------------------------------------------------
+
+
+@helper
+def route(g, rows, pool, q, t, x, nodes, score, slot):
+    """A request arrives at the router."""
+    at, now_ns = row_of(slot), g[ly.NOW_NS]
+    pool[at + ly.ID] <<= ATTEMPT_BITS
+    pool[at + ly.FIRST_NS], pool[at + ly.SETTLED] = now_ns, 0
+    pool[at + ly.TIMEOUT_NS], pool[at + ly.PLACE] = pool[at + ly.DEADLINE_NS], ly.WITH_ROUTER
+    if pool[at + ly.CANCEL_NS] < NEVER_NS:
+        give_up_push(g, pool, q, slot)
+        pool[at + ly.CANCEL_NS] += g[ly.NETWORK_NS]
+    send(g, rows, pool, q, t, x, nodes, score, slot)
+
+
+@helper
+def send(g, rows, pool, q, t, x, nodes, score, slot):
+    """An attempt is sent to a node; or there is none, which is the request's end."""
+    at = row_of(slot)
+    if g[ly.TRUE_STATE] != 0:
+        look(g, rows, score)
+    bits = pool[at + ly.ROUTE]
+    node = choose(g[ly.ROUTING], nodes, g[ly.CANDIDATES], score, g[ly.TURN], bits, bits)
+    g[ly.TURN] += 1
+    if node == NOBODY:
+        end_retry(g, pool, slot)
+        settle_request(g, pool, q, t, x, slot, OUTCOME_FULL, REASON_NO_NODE)
+        free_slot(g, q, slot)
+        return
+    pool[at + ly.SENT_TO] = node
+    g[ly.OUTSTANDING] += 1
+    if counts_outstanding(g) != 0:
+        score[node] += 1
+    heap_push(g, q, ly.DELIVERIES, g[ly.NOW_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
+
+
+@inlined
+def counts_outstanding(g):
+    """Whether the scores are what was sent and not answered."""
+    return 1 if g[ly.ROUTING] in (ROUTE_LEAST_OUTSTANDING, ROUTE_P2C) else 0
+
+
+@inlined
+def is_told(g):
+    """Whether the scores are what nodes tell."""
+    return 1 if g[ly.ROUTING] in (ROUTE_SHORTEST_QUEUE, ROUTE_LEAST_WORK) else 0
+
+
+@helper
+def look(g, rows, score):
+    """The scores are what nodes would tell now."""
+    if is_told(g) != 0:
+        for node in range(len(rows) - 1):
+            score[node] = report_of(rows[node])
+
+
+# -- hearing ---------------------------------------------------------------------------------------
+
+
+@inlined
+def collect(g, s, pool, q):
+    """What left a node in the event that was handled is on its way to the router."""
+    for i in range(s[ly.OUTBOX]):
+        slot = q[s[ly.AT_OUTBOX] + i]
+        at = row_of(slot)
+        heap_push(g, q, ly.ANSWERS, pool[at + ly.LEFT_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
+    s[ly.OUTBOX] = 0
+
+
+@helper
+def hear(g, rows, pool, q, t, x, out, score):
+    """The next answer reaches the router; one that nobody waits for any more only frees its place."""
+    top = g[heap_field(ly.ANSWERS, ly.HEAP_BASE)]
+    at_ns, id_, slot = q[top], q[top + 1], q[top + 2]
+    heap_pop(g, q, ly.ANSWERS)
+    at = row_of(slot)
+    left_ns = at_ns - g[ly.NETWORK_NS]
+    if pool[at + ly.ID] != id_ or pool[at + ly.PLACE] != ly.LEFT or pool[at + ly.LEFT_NS] != left_ns:
+        return  # its node was lost before this answer had left
+    pool[at + ly.PLACE] = ly.WITH_ROUTER
+    keep_attempt(rows[pool[at + ly.SENT_TO]], pool, x, out, slot)
+    if pool[at + ly.SETTLED] == 0:
+        forget(g, pool, score, slot)
+        if is_told(g) != 0 and pool[at + ly.OUTCOME] != OUTCOME_LOST:
+            score[pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]
+        if may_retry(g, pool, slot) != 0:
+            wait(g, pool, q, slot)
+            return
+        settle_request(g, pool, q, t, x, slot, pool[at + ly.OUTCOME], pool[at + ly.REASON])
+    free_slot(g, q, slot)
+
+
+@inlined
+def forget(g, pool, score, slot):
+    """An attempt is outstanding no longer."""
+    g[ly.OUTSTANDING] -= 1
+    end_retry(g, pool, slot)
+    if counts_outstanding(g) != 0:
+        score[pool[row_of(slot) + ly.SENT_TO]] -= 1
+
+
+@inlined
+def settle_request(g, pool, q, t, x, slot, outcome, reason):
+    """A request has come to its end, now: it is counted, its client thinks."""
+    at = row_of(slot)
+    pool[at + ly.SETTLED] = 1
+    if g[ly.KEEP_TALLY] != 0:
+        if outcome == OUTCOME_OK:
+            tally_request(g, pool, t, x, slot, g[ly.NOW_NS])
+        else:
+            tally_drop(g, pool, t, slot, pool[at + ly.FIRST_NS], outcome, reason)
+    if pool[at + ly.CLIENT] >= 0:
+        think(g, pool, q, slot, outcome, g[ly.NOW_NS])
+
+
+# -- retries ---------------------------------------------------------------------------------------
+
+
+@inlined
+def attempt_of(pool, slot):
+    """Number of an attempt."""
+    return pool[row_of(slot) + ly.ID] & ((1 << ATTEMPT_BITS) - 1)
+
+
+@inlined
+def end_retry(g, pool, slot):
+    """An attempt has come to its end, or will not be made."""
+    if attempt_of(pool, slot) > 0:
+        g[ly.RETRYING] -= 1
+
+
+@inlined
+def may_retry(g, pool, slot):
+    """Whether to retry after an attempt that has come back."""
+    if attempt_of(pool, slot) >= g[ly.RETRIES_MAX] or retryable(pool[row_of(slot) + ly.OUTCOME]) == 0:
+        return 0
+    return within_budget(g[ly.RETRYING], g[ly.OUTSTANDING], g[ly.BUDGET_PERCENT])
+
+
+@helper
+def wait(g, pool, q, slot):
+    """The next attempt is under way: it is sent after a while."""
+    at, attempt = row_of(slot), attempt_of(pool, slot)
+    wait_ns = backoff_ns(g[ly.BACKOFF_NS], g[ly.BACKOFF_MOST_NS], attempt, pool[at + ly.ROUTE] & DRAW_MASK)
+    g[ly.RETRYING] += 1
+    pool[at + ly.ID] += 1
+    pool[at + ly.SENT_TO] = NOBODY
+    heap_push(g, q, ly.RETRIES, g[ly.NOW_NS] + wait_ns, pool[at + ly.ID], slot)
+
+
+@helper
+def retry(g, rows, pool, q, t, x, nodes, score):
+    """The next retry's wait is over; if its client gave up meanwhile, its place is free."""
+    slot = top_slot(g, q, ly.RETRIES)
+    heap_pop(g, q, ly.RETRIES)
+    at = row_of(slot)
+    if pool[at + ly.SETTLED] != 0:
+        free_slot(g, q, slot)
+        return
+    pool[at + ly.ROUTE] = another_draw(pool[at + ly.ROUTE])
+    pool[at + ly.DEADLINE_NS] = pool[at + ly.TIMEOUT_NS]
+    first = g[ly.AT_DRAWS] + slot * g[ly.DRAWS]
+    for d in range(g[ly.DRAWS]):
+        q[first + d] = another_draw(q[first + d])
+    send(g, rows, pool, q, t, x, nodes, score, slot)
+
+
+# -- clients that give up ----------------------------------------------------------------------------
+
+
+@helper
+def give_up(g, pool, q, t, x, score):
+    """A client's patience ends before its answer has come; the attempt's node learns of it by itself (rule 7)."""
+    slot = top_slot(g, q, ly.GIVE_UPS)
+    heap_pop(g, q, ly.GIVE_UPS)
+    if pool[row_of(slot) + ly.SENT_TO] == NOBODY:
+        end_retry(g, pool, slot)
+    else:
+        forget(g, pool, score, slot)
+    settle_request(g, pool, q, t, x, slot, OUTCOME_CANCELLED, REASON_CLIENT)
+
+
+@inlined
+def waits(pool, id_, slot):
+    """Whether the client of this request still waits for its answer."""
+    return pool[row_of(slot) + ly.ID] >> ATTEMPT_BITS == id_ and pool[row_of(slot) + ly.SETTLED] == 0
+
+
+@helper
+def give_up_due_ns(g, pool, q):
+    """Earliest instant at which a client that waits gives up."""
+    base = g[heap_field(ly.GIVE_UPS, ly.HEAP_BASE)]
+    while g[heap_field(ly.GIVE_UPS, ly.HEAP_SIZE)] > 0 and not waits(pool, q[base + 1], q[base + 2]):
+        heap_pop(g, q, ly.GIVE_UPS)
+    return heap_top_ns(g, q, ly.GIVE_UPS)
+
+
+@helper
+def give_up_push(g, pool, q, slot):
+    """A client's patience is noted; entries of those that were answered are forgotten now and then."""
+    if g[heap_field(ly.GIVE_UPS, ly.HEAP_SIZE)] > 2 * (g[ly.POOL_SIZE] - g[ly.FREE]) + 64:
+        give_ups_compact(g, pool, q)
+    at = row_of(slot)
+    heap_push(g, q, ly.GIVE_UPS, pool[at + ly.CANCEL_NS], pool[at + ly.ID] >> ATTEMPT_BITS, slot)
+
+
+@helper
+def give_ups_compact(g, pool, q):
+    """Forget clients that wait no longer, so that the heap stays bounded."""
+    base, kept = g[heap_field(ly.GIVE_UPS, ly.HEAP_BASE)], 0
+    for i in range(g[heap_field(ly.GIVE_UPS, ly.HEAP_SIZE)]):
+        entry = base + ly.HEAP_ENTRY * i
+        if waits(pool, q[entry + 1], q[entry + 2]):
+            heap_move(q, base, i, kept)
+            kept += 1
+    g[heap_field(ly.GIVE_UPS, ly.HEAP_SIZE)] = kept
+    for i in range((kept >> 1) - 1, -1, -1):
+        entry = base + ly.HEAP_ENTRY * i
+        sift_down(q, base, kept, i, q[entry], q[entry + 1], q[entry + 2])

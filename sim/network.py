@@ -1,0 +1,122 @@
+"""The reference's router (rule 17): it sends attempts to stations over the network, and hears what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from serve.balancer import Balancer
+from serve.policy.codes import (
+    EVENT_ANSWERED,
+    EVENT_DELIVERED,
+    EVENT_GIVEN_UP,
+    EVENT_RETRY,
+    NEVER_NS,
+    OUTCOME_CANCELLED,
+    OUTCOME_FULL,
+    OUTCOME_LOST,
+    REASON_CLIENT,
+    REASON_NO_NODE,
+)
+from serve.policy.retries import backoff_ns
+from serve.policy.routing import DRAW_MASK, NOBODY
+from serve.scheduler import Request
+from sim.arrivals import Trip, first_attempt, next_attempt
+from sim.clock import Clock
+from sim.ledger import Ledger
+from sim.plane import Router
+from sim.station import Answer, Station
+
+
+class Network:
+    """A router and its stations, which are `network_ns` away.
+
+    `settled` is called with each request that has come to its end for its client, and its outcome.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        ledger: Ledger,
+        router: Router,
+        stations: Sequence[Station],
+        settled: Callable[[Request, int], None],
+    ) -> None:
+        self.balancer = Balancer(router.policy, len(stations), router.retries, router.budget_percent)
+        self._clock, self._ledger, self._router = clock, ledger, router
+        self._stations, self._settled = stations, settled
+
+    def arrive(self, request: Request) -> None:
+        """A request arrives at the router, now."""
+        attempt = first_attempt(request)
+        trip: Trip = attempt.payload
+        if trip.give_up_ns < NEVER_NS:
+            self._clock.at(trip.give_up_ns, EVENT_GIVEN_UP, request.id, self._give_up, attempt)
+        self._send(attempt)
+
+    def _send(self, attempt: Request) -> None:
+        """An attempt is sent to a node; or there is none, which is the request's end."""
+        trip: Trip = attempt.payload
+        if self._router.true_state:
+            for number, station in enumerate(self._stations):
+                self.balancer.hear(number, station.told)
+        trip.node = self.balancer.send(trip.route)
+        if trip.node == NOBODY:
+            self.balancer.end_retry(trip.attempt)
+            self._settle(attempt, OUTCOME_FULL, REASON_NO_NODE)
+            return
+        trip.state.in_flight, trip.state.node = True, trip.node
+        at_ns = self._clock.now_ns + self._router.network_ns
+        self._clock.at(at_ns, EVENT_DELIVERED, trip.index, self._deliver, attempt)
+
+    def _deliver(self, attempt: Request) -> None:
+        """An attempt reaches its node, which learns that the client gave up one network delay after the router."""
+        trip: Trip = attempt.payload
+        now_ns, patience_ns = self._clock.now_ns, NEVER_NS
+        if trip.give_up_ns < NEVER_NS:
+            patience_ns = trip.give_up_ns + self._router.network_ns - now_ns
+        attempt.payload = replace(trip, arrival_ns=now_ns, patience_ns=patience_ns)
+        self._stations[trip.node].arrive(attempt)
+
+    def answer(self, attempt: Request, answer: Answer) -> None:
+        """An attempt left its node, now: the router hears of it when the network has carried it."""
+        left_ns = self._clock.now_ns
+        at_ns = left_ns + self._router.network_ns
+        self._clock.at(at_ns, EVENT_ANSWERED, attempt.payload.index, self._hear, attempt, answer, left_ns)
+
+    def _hear(self, attempt: Request, answer: Answer, left_ns: int) -> None:
+        trip: Trip = attempt.payload
+        self._ledger.row(attempt, trip.node, answer.outcome, answer.reason, left_ns)
+        if trip.state.settled:
+            return
+        self.balancer.forget(trip.node, trip.attempt)
+        if answer.outcome != OUTCOME_LOST:
+            self.balancer.hear(trip.node, answer.told)
+        trip.state.in_flight = False
+        if self.balancer.retry(answer.outcome, trip.attempt):
+            router, trip.state.attempt = self._router, trip.attempt + 1
+            wait_ns = backoff_ns(router.backoff_ns, router.backoff_most_ns, trip.attempt, trip.route & DRAW_MASK)
+            self._clock.at(self._clock.now_ns + wait_ns, EVENT_RETRY, trip.index + 1, self._retry, attempt)
+            return
+        self._settle(attempt, answer.outcome, answer.reason, left_ns - trip.arrival_ns)
+
+    def _retry(self, attempt: Request) -> None:
+        if not attempt.payload.state.settled:
+            self._send(next_attempt(attempt))
+
+    def _give_up(self, first: Request) -> None:
+        """A client's patience ends; the node that has its request learns of it by itself (rule 7)."""
+        trip: Trip = first.payload
+        state = trip.state
+        if state.settled:
+            return
+        if state.in_flight:
+            self.balancer.forget(state.node, state.attempt)
+        else:
+            self.balancer.end_retry(state.attempt)
+        self._settle(first, OUTCOME_CANCELLED, REASON_CLIENT)
+
+    def _settle(self, attempt: Request, outcome: int, reason: int, stay_ns: int = 0) -> None:
+        attempt.payload.state.settled = True
+        self._ledger.settled(attempt, outcome, reason, stay_ns, self._clock.now_ns)
+        self._settled(attempt, outcome)

@@ -1,0 +1,86 @@
+"""Which replicas run on which nodes, and which one node `serve` runs."""
+
+from typing import Any
+
+import pytest
+
+from serve.deployment import Deployment
+from serve.errors import SpecError
+from serve.files import parse
+from serve.fleet import Place, node_of, places
+
+
+def fleet(count: int, threads: int = 1, on: list[str] | None = None, **pools: dict[str, Any]) -> Deployment:
+    """A model with so many replicas on some pools."""
+    replicas: dict[str, Any] = {"count": count, "threads": threads}
+    if on is not None:
+        replicas["on"] = on
+    data = {
+        "models": {"digits": {"backend": "emulated", "profile": "p.yaml", "replicas": replicas}},
+        "pools": {name: {"price": "1 USD/h", **pool} for name, pool in pools.items()},
+        "router": {"policy": "p2c"},
+    }
+    return parse(data, Deployment, "d.yaml")
+
+
+SMALL, LARGE = {"nodes": 3, "cores": 2}, {"nodes": 2, "cores": 8}
+
+
+def test_replicas_fill_nodes_in_the_order_of_pools() -> None:
+    assert places(fleet(5, small=SMALL, large=LARGE), "digits") == [
+        Place(0, "small", 2),
+        Place(1, "small", 2),
+        Place(2, "small", 1),
+    ]
+    assert places(fleet(9, on=["large", "small"], small=SMALL, large=LARGE), "digits") == [
+        Place(3, "large", 8),
+        Place(4, "large", 1),
+    ]
+
+
+def test_replicas_of_several_threads_leave_cores_that_are_too_few_empty() -> None:
+    found = places(fleet(3, threads=3, small=SMALL, large=LARGE), "digits")
+    assert found == [Place(3, "large", 2), Place(4, "large", 1)]
+
+
+def test_a_single_node_takes_all_replicas_even_without_the_cores() -> None:
+    assert places(fleet(4, here={"nodes": 1, "cores": 2}), "digits") == [Place(0, "here", 4)]
+
+
+def test_replicas_that_fit_nowhere_are_refused_by_name() -> None:
+    with pytest.raises(
+        SpecError, match=r"models\.digits\.replicas: 8 replicas of 1 threads do not fit: 2 find no node"
+    ):
+        places(fleet(8, on=["small"], small=SMALL, large=LARGE), "digits")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"router": None}, r"router: is missing: 3 nodes need one"),
+        ({"models": {"digits": {"replicas": {"on": ["smal"]}}}}, r"replicas\.on: must name pools \(small\), got smal"),
+        ({"router": {"policy": "p2c", "state_age": "1s"}}, "must be 0s or left out"),
+        ({"router": {"policy": "p3c"}}, "did you mean 'p2c'"),
+    ],
+)
+def test_what_is_wrong_with_a_fleet_is_said(change: dict[str, Any], said: str) -> None:
+    model = {"backend": "emulated", "profile": "p.yaml"} | change.get("models", {}).get("digits", {})
+    data = {
+        "models": {"digits": model},
+        "pools": {"small": {"price": "1 USD/h", **SMALL}},
+        "router": change.get("router", {"policy": "p2c"}),
+    }
+    with pytest.raises(SpecError, match=said):
+        parse(data, Deployment, "d.yaml")
+
+
+def test_one_engine_is_one_node_of_a_pool() -> None:
+    deployment = fleet(5, small=SMALL, large=LARGE)
+    one = node_of(deployment, "small")
+    assert (one.node_count, one.models["digits"].replicas.count, one.router) == (1, 2, None)
+    with pytest.raises(SpecError, match="has 5 nodes, of which one engine is one: name its pool"):
+        node_of(deployment, None)
+    with pytest.raises(SpecError, match="must be one of small, large, got 'medium'"):
+        node_of(deployment, "medium")
+    with pytest.raises(SpecError, match="'large' holds no replicas"):
+        node_of(deployment, "large")

@@ -1,0 +1,137 @@
+"""Stories of an estate: nodes behind a router, on both planes (rules 14 and 17). Times in ms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from serve.policy.codes import NEVER_NS
+from serve.policy.routing import ROUTE_LEAST_OUTSTANDING, ROUTE_P2C, ROUTE_ROUND_ROBIN
+from serve.records import ANSWERED_NS, ATTEMPT, DISPATCH_NS, NODE, OUTCOME, REASON, REQUEST, Outcome, Reason
+from serve.scheduler import SchedulerSpec
+from sim.dataplane import DataPlane
+from sim.plane import Estate, Node, Plane, Requests, Router, Service, StopCode, Tally
+from sim.reference import Reference
+from sim.tally import SUM_CLIENT_S, SUM_LATENCY_S
+
+MS = 1_000_000
+ENGINES = ("reference", "fast")
+
+
+def nodes_of(count: int, max_queue: int = -1) -> tuple[Node, ...]:
+    """Nodes with one replica each that takes 10 ms for anything; their front takes no time."""
+    service = Service(np.full(2, 10 * MS), 0, 1, 0)
+    return (Node(SchedulerSpec(1, max_queue=max_queue), 1, service),) * count
+
+
+def plane_of(engine: str, nodes: Sequence[Node], router: Router) -> Plane:
+    """A plane whose replicas are all up."""
+    estate = Estate(tuple(nodes), router)
+    plane: Plane = Reference(estate, 1) if engine == "reference" else DataPlane(estate, 1, keep="both")
+    for node in range(len(nodes)):
+        plane.ready(0, node)
+    return plane
+
+
+def feed(plane: Plane, arrivals_ms: Sequence[float], patience_ms: float | None = None) -> None:
+    """Requests of one row at some instants, and no more."""
+    arrival_ns = (np.array(arrivals_ms) * MS).astype(np.int64)
+    same = np.zeros(len(arrival_ns), np.int64)
+    never = same + NEVER_NS
+    patience_ns = never if patience_ms is None else same + round(patience_ms * MS)
+    plane.feed(Requests(arrival_ns, same + 1, same, same, never, patience_ns, same, same.reshape(1, -1)))
+    plane.end_feed()
+
+
+def to_end(plane: Plane) -> list[str]:
+    """One line an attempt: request.attempt, node, outcome, reason, instant in ms at which it left its node."""
+    while plane.advance(10_000 * MS).code != StopCode.UNTIL:
+        pass
+    return [
+        f"{row[REQUEST]}.{row[ATTEMPT]} n{row[NODE]} {Outcome(row[OUTCOME]).name} {Reason(row[REASON]).name} "
+        f"{row[ANSWERED_NS] / MS:g}".lower()
+        for row in plane.rows()
+    ]
+
+
+def latency_ms(tally: Tally) -> float:
+    """Sum of the latencies of ok requests."""
+    return float(tally.sums[0, 0, SUM_LATENCY_S]) * 1e3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_network_is_crossed_twice(engine: str) -> None:
+    plane = plane_of(engine, nodes_of(2), Router(ROUTE_ROUND_ROBIN, network_ns=3 * MS))
+    feed(plane, [0, 1])
+    assert to_end(plane) == ["0.0 n0 ok full 13", "1.0 n1 ok full 14"]
+    assert latency_ms(plane.tally()) == pytest.approx(32)
+    assert plane.tally().sums[0, 0, SUM_CLIENT_S] * 1e3 == pytest.approx(12), "what the network adds"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_outstanding_is_known_when_the_answer_has_come_back(engine: str) -> None:
+    plane = plane_of(engine, nodes_of(2), Router(ROUTE_LEAST_OUTSTANDING, network_ns=3 * MS))
+    feed(plane, [0, 1, 16, 16.5])  # the first answer is back at 16, the second at 17
+    assert [line[:6] for line in to_end(plane)] == ["0.0 n0", "1.0 n1", "2.0 n0", "3.0 n0"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_lost_node_held_is_lost_and_retried_elsewhere(engine: str) -> None:
+    plane = plane_of(engine, nodes_of(2), Router(ROUTE_LEAST_OUTSTANDING, network_ns=1 * MS, retries=1))
+    feed(plane, [0, 0, 2, 2])
+    plane.advance(5 * MS)
+    plane.lose(0)
+    plane.rotate([1])
+    assert to_end(plane) == [
+        "0.0 n0 lost node 5",
+        "0.1 n1 ok full 31",
+        "1.0 n1 ok full 11",
+        "2.0 n0 lost node 5",
+        "2.1 n1 ok full 41",
+        "3.0 n1 ok full 21",
+    ]
+    assert plane.tally().outcomes[0, 0].tolist() == [4, 0, 0, 0, 0, 0, 0, 0]
+    assert latency_ms(plane.tally()) == pytest.approx(32 + 12 + (42 - 2) + (22 - 2))
+    rows = plane.rows()
+    assert (rows[rows[:, OUTCOME] == Outcome.LOST][:, DISPATCH_NS] == -1).all(), "what its batches did is not told"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_lost_node_that_stays_in_rotation_loses_what_comes_until_a_new_one_is_ready(engine: str) -> None:
+    plane = plane_of(engine, nodes_of(1), Router(ROUTE_ROUND_ROBIN))
+    feed(plane, [0, 20, 40])
+    plane.advance(5 * MS)
+    plane.lose(0)
+    plane.advance(30 * MS)
+    plane.ready(0, 0)
+    assert to_end(plane) == ["0.0 n0 lost node 5", "1.0 n0 lost node 20", "2.0 n0 ok full 50"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_full_node_is_tried_again_within_the_budget(engine: str) -> None:
+    """Five at once on a node that holds one: three retries are always allowed, the others must do without."""
+    plane = plane_of(engine, nodes_of(1, max_queue=0), Router(ROUTE_P2C, MS, retries=1, budget_percent=0))
+    feed(plane, [0] * 5)
+    lines = to_end(plane)
+    assert [line for line in lines if ".1" in line] == [f"{i}.1 n0 full queue 3" for i in (1, 2, 3)]
+    assert plane.tally().outcomes[0, 0, [Outcome.OK, Outcome.FULL]].tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_that_gave_up_is_forgotten_at_once_and_its_node_hears_of_it_later(engine: str) -> None:
+    plane = plane_of(engine, nodes_of(1), Router(ROUTE_ROUND_ROBIN, network_ns=2 * MS))
+    feed(plane, [0, 0], patience_ms=9)
+    lines = to_end(plane)
+    assert lines == ["0.0 n0 cancelled client 12", "1.0 n0 cancelled client 11"]
+    assert plane.tally().outcomes[0, 0, Outcome.CANCELLED] == 2
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_a_node_in_rotation_requests_are_refused(engine: str) -> None:
+    plane = plane_of(engine, nodes_of(2), Router(ROUTE_ROUND_ROBIN))
+    plane.rotate([])
+    feed(plane, [0, 1])
+    assert to_end(plane) == []
+    assert plane.tally().drop_reasons[0, 0, Reason.NO_NODE] == 2
