@@ -106,7 +106,7 @@ class Node:
         busy = self._busy_at_start[done.replica]
         if following is not None:
             self._busy_at_start[done.replica] = self._port.busy() - 1
-        self.scheduler.finished(batch)
+        self.scheduler.finished(batch, seen_ns)
         finished_ns = self._clock()
         self.run(finished_ns)
         self._count_batch(batch, start_ns, done, finished_ns)

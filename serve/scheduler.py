@@ -38,6 +38,7 @@ from serve.policy.codes import (
     REASON_QUEUE,
     REASON_ROWS,
 )
+from serve.policy.scaling.metering import Gauges, Meter, Scrape
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,9 @@ class Scheduler:
         self.waiting_requests = 0
         self.ongoing_rows = 0
         self.ongoing_requests = 0
+        self.running = 0
+        """Replicas computing a batch now (rule 11 counts these)."""
+        self._meter = Meter()
         self.levels: list[deque[Request]] = [deque() for _ in range(spec.priority_levels)]
         self._level_rows = [0] * spec.priority_levels
         self._deadlines: list[tuple[int, int, int, Request]] = []
@@ -142,6 +146,7 @@ class Scheduler:
         """Rule 1: queue the newcomer (the caller runs rule 3 next), or say why it is invalid."""
         if request.rows > self.spec.max_batch or request.rows < 1:
             return Drop(request, OUTCOME_INVALID, REASON_ROWS)
+        self._pass(now_ns)
         request.number = self._numbers
         self._numbers += 1
         request.enqueue_ns = now_ns
@@ -150,11 +155,14 @@ class Scheduler:
         self.levels[request.priority].append(request)
         self._count_waiting(request, 1)
         self._count_ongoing(request, 1)
+        self._meter.arrivals += 1
+        self._meter.rows += request.rows
         self._newcomer = request
         return None
 
     def run(self, now_ns: int) -> Decision:
         """Rule 3, repeated until nothing more may leave; then rule 1's verdict on the newcomer."""
+        self._pass(now_ns)
         decision = Decision(drops=self._expire(now_ns))
         while (batch := self._next_batch(now_ns)) is not None:
             decision.batches.append(batch)
@@ -170,6 +178,7 @@ class Scheduler:
         """Rule 6's timer, last event of the instant `deadline_ns`: what still waits has had its chance."""
         if not request.waiting or now_ns < request.deadline_ns:
             return None
+        self._pass(now_ns)
         self._remove(request)
         return Drop(request, OUTCOME_EXPIRED, REASON_DEADLINE)
 
@@ -178,6 +187,7 @@ class Scheduler:
         request.cancelled_ns = min(request.cancelled_ns, now_ns)
         if not request.waiting:
             return None
+        self._pass(now_ns)
         self._remove(request)
         return Drop(request, OUTCOME_CANCELLED, REASON_CLIENT)
 
@@ -185,14 +195,19 @@ class Scheduler:
         """The running batch ended (its slot is freed by `finished`); the next in the slots, if any, starts."""
         replica = self.replicas[replica_id]
         assert replica.running is not None, f"{replica_id=} ended nothing"
+        self._pass(now_ns)
         replica.running.ended_ns = now_ns
         replica.running = next((b for b in replica.batches if b.start_ns < 0), None)
         if replica.running is not None:
             replica.running.start_ns = now_ns
+        else:
+            self.running -= 1
         return replica.running
 
-    def finished(self, batch: Batch) -> None:
+    def finished(self, batch: Batch, now_ns: int) -> None:
         """First part of a finish job is done: the slot is free, unless its replica died meanwhile."""
+        self._pass(now_ns)
+        self._meter.answers += len(batch.requests)
         for request in batch.requests:
             self._count_ongoing(request, -1)
         replica = self.replicas[batch.replica]
@@ -202,6 +217,8 @@ class Scheduler:
     def died(self, replica_id: int, now_ns: int) -> list[Drop]:
         """Rule 8: what had not ended is put back, request by request, or dropped."""
         replica = self.replicas[replica_id]
+        self._pass(now_ns)
+        self.running -= replica.running is not None
         unfinished = [b for b in replica.batches if b.ended_ns < 0]
         replica.up = False
         replica.incarnation += 1
@@ -232,11 +249,6 @@ class Scheduler:
     # -- what the driver may ask -----------------------------------------------------------------
 
     @property
-    def running(self) -> int:
-        """Number of replicas computing a batch now (rule 11 counts these)."""
-        return sum(1 for r in self.replicas if r.running is not None)
-
-    @property
     def in_flight(self) -> int:
         """Number of dispatched batches whose finish is not yet done."""
         return sum(len(r.batches) for r in self.replicas)
@@ -259,6 +271,13 @@ class Scheduler:
         """When `run` must next be called if nothing happens: a window or deadline still ahead."""
         due = self.window_due_ns
         return min(due if due > now_ns else NEVER_NS, self.next_deadline_ns)
+
+    def scrape(self, now_ns: int) -> Scrape:
+        """Rule 13: what is counted of this queue and its replicas, as of now."""
+        self._pass(now_ns)
+        up = sum(replica.up and not replica.draining for replica in self.replicas)
+        gauges = Gauges(self.waiting_requests, self.ongoing_requests, up)
+        return Scrape(now_ns, self._meter.counters, gauges)
 
     def may_dispatch(self, now_ns: int) -> bool:
         """Whether a batch that may leave meets a slot that may take it: rule 5's invariant denies it after `run`."""
@@ -320,8 +339,10 @@ class Scheduler:
         self.next_batch += 1
         for request in requests:
             request.batch = batch
+            self._meter.wait_ns += now_ns - request.enqueue_ns
         replica.batches.append(batch)
         if replica.running is None:
+            self.running += 1
             replica.running = batch
             batch.start_ns = now_ns
         return batch
@@ -361,6 +382,10 @@ class Scheduler:
         self.levels[request.priority].remove(request)
         self._count_waiting(request, -1)
         self._count_ongoing(request, -1)
+
+    def _pass(self, now_ns: int) -> None:
+        """Time has passed since the last change of what is counted."""
+        self._meter.pass_until(now_ns, self.running, self.ongoing_requests, self.waiting_requests)
 
     def _count_ongoing(self, request: Request, sign: int) -> None:
         """Enqueued, and neither dropped nor of a batch that is finished."""

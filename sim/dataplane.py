@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from serve.policy.codes import NEVER_NS, OUTCOME_COUNT, REASON_COUNT
+from serve.policy.scaling.metering import Counters, Gauges, Scrape
 from serve.records import ANSWERED_NS, ATTEMPT, REQUEST, ROW_WIDTH, Rows
 from sim import layout as ly
 from sim.compiled import tell_if_compiling
@@ -204,6 +205,16 @@ class DataPlane:
             if code != ly.GROW:
                 return int(code)
             self._grow()
+
+    def scrape(self, node: int = 0) -> Scrape:
+        """What is counted of a node, now (rule 13)."""
+        s, now_ns = self._memory.rows[node], self.now_ns
+        span_ns = now_ns - int(s[ly.METERED_NS])
+        busy, ongoing, waiting = (int(s[field]) for field in (ly.RUNNING, ly.ONGOING, ly.WAITING))
+        areas = s[[ly.BUSY_AREA_NS, ly.ONGOING_AREA_NS, ly.WAITING_AREA_NS]].tolist()
+        spans = (area + now * span_ns for area, now in zip(areas, (busy, ongoing, waiting), strict=True))
+        happened = s[[ly.ARRIVALS, ly.ROWS_IN, ly.ANSWERS_OUT, ly.WAITED_NS]].tolist()
+        return Scrape(now_ns, Counters(*spans, *happened), Gauges(waiting, ongoing, int(s[ly.AVAILABLE])))
 
     # -- what comes out --------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from sim.kernel_batch import drop_expired, end_batch, kill, note_drained, replic
 from sim.kernel_front import settle
 from sim.kernel_leave import job_push, leave_unserved, refuse
 from sim.kernel_next import timer_event
-from sim.kernel_queue import heap_pop, heap_top_ns, leave_queue, row_of, take_slot
+from sim.kernel_queue import heap_pop, heap_top_ns, leave_queue, meter, row_of, take_slot
 
 # -- the next event ------------------------------------------------------------------------------
 
@@ -197,6 +197,7 @@ def advance(
         if at_ns > until_ns or (at_ns == until_ns and event >= EVENT_CONTROL):
             at_ns, event = until_ns, EVENT_CONTROL
         s[ly.NOW_NS] = at_ns
+        meter(s)
         ended = 0
         if event == EVENT_ARRIVAL:
             i = s[ly.OPEN_AT]

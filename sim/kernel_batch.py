@@ -96,6 +96,7 @@ def take_prefix(s, pool, q, batch, rows_max):
             skip_holes(s, q, level)
             count_out(s, pool, slot)
             pool[row_of(slot) + ly.NEXT] = ly.NOWHERE
+            s[ly.WAITED_NS] += s[ly.NOW_NS] - pool[row_of(slot) + ly.ENQUEUE_NS]
             if last == ly.NOWHERE:
                 q[batch + ly.B_FIRST] = slot
             else:

@@ -25,7 +25,7 @@ from sim.kernel_batch import drop_expired, end_batch
 from sim.kernel_front import settle
 from sim.kernel_loss import lose, lose_attempt, renew
 from sim.kernel_next import node_event, refresh, root_event, root_node
-from sim.kernel_queue import heap_pop, row_of
+from sim.kernel_queue import heap_pop, meter, row_of
 from sim.kernel_router import collect, give_up, hear, retry, route, router_event, top_slot
 
 
@@ -126,6 +126,7 @@ def advance_estate(
             n = node
         s = rows[n]
         s[ly.NOW_NS] = at_ns
+        meter(s)
         ended = 0
         if event == EVENT_DELIVERED:
             deliver(g, s, pool, q)

@@ -125,6 +125,7 @@ def finished(s, q, b):
     """First part of a finish job: the slot is free, unless its replica died meanwhile."""
     batch = batch_of(s, b)
     replica = q[batch + ly.B_REPLICA]
+    s[ly.ANSWERS_OUT] += q[batch + ly.B_REQUESTS]
     end_ongoing(s, q[batch + ly.B_REQUESTS], q[batch + ly.B_ROWS])
     if s[ly.ROUTED] != 0:
         q[batch + ly.B_REPORT] = report_of(s)

@@ -45,6 +45,8 @@ def renew(s, q):
     s[ly.RUNNING], s[ly.FREE_SLOTS], s[ly.AVAILABLE] = 0, 0, 0
     s[ly.JOBS_HEAD], s[ly.JOBS_TAIL] = 0, 0
     s[ly.WAITING], s[ly.WAITING_ROWS], s[ly.ONGOING], s[ly.ONGOING_ROWS] = 0, 0, 0, 0
+    for field in range(ly.BUSY_AREA_NS, ly.WAITED_NS + 1):
+        s[field] = 0
     s[ly.OLDEST], s[ly.NEWCOMER], s[ly.WINDOW_FIRED_NS] = ly.NOWHERE, ly.NOWHERE, -1
     s[ly.DRAINED_COUNT], s[ly.FAILED_ID], s[ly.HOMELESS_ID] = 0, -1, -1
     s[ly.BATCHES_FREE] = s[ly.ROOM]

@@ -6,11 +6,13 @@ Each helper does what `serve.scheduler` does with deques and heapq; the twin tes
 from serve.policy.codes import NEVER_NS
 from sim.compiled import helper, inlined
 from sim.layout import (
+    ARRIVALS,
     AT_FREE,
     AT_RING,
     BUFFER_BASE,
     BUFFER_ENTRY,
     BUFFER_SIZE,
+    BUSY_AREA_NS,
     CANCEL_NS,
     CANCELS,
     DEADLINE_NS,
@@ -31,12 +33,14 @@ from sim.layout import (
     LEVEL_TAIL,
     LEVEL_WIDTH,
     LEVELS,
+    METERED_NS,
     NOW_NS,
     NOWHERE,
     NUMBER,
     NUMBERS,
     OLDEST,
     ONGOING,
+    ONGOING_AREA_NS,
     ONGOING_ROWS,
     POOL_SHIFT,
     POSITION,
@@ -44,9 +48,12 @@ from sim.layout import (
     RING_MASK,
     RING_SHIFT,
     ROWS,
+    ROWS_IN,
+    RUNNING,
     TIMER_DUE_NS,
     UNKNOWN,
     WAITING,
+    WAITING_AREA_NS,
     WAITING_ROWS,
 )
 
@@ -236,6 +243,8 @@ def enqueue(s, pool, q, slot):
     q[ring_at(s, level, tail)] = slot
     s[block + LEVEL_TAIL] = tail + 1
     pool[at + POSITION] = tail
+    s[ARRIVALS] += 1
+    s[ROWS_IN] += pool[at + ROWS]
     s[ONGOING] += 1
     s[ONGOING_ROWS] += pool[at + ROWS]
     count_in(s, pool, slot)
@@ -267,6 +276,16 @@ def count_out(s, pool, slot):
     s[LEVEL + LEVEL_WIDTH * pool[at + PRIORITY] + LEVEL_ROWS] -= pool[at + ROWS]
     if s[OLDEST] == slot:
         s[OLDEST] = UNKNOWN if s[WAITING] > 0 else NOWHERE
+
+
+@inlined
+def meter(s):
+    """Time has passed since the last event of this node: before anything changes, its integrals grow (rule 13)."""
+    span_ns = s[NOW_NS] - s[METERED_NS]
+    s[METERED_NS] = s[NOW_NS]
+    s[BUSY_AREA_NS] += s[RUNNING] * span_ns
+    s[ONGOING_AREA_NS] += s[ONGOING] * span_ns
+    s[WAITING_AREA_NS] += s[WAITING] * span_ns
 
 
 @inlined

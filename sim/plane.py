@@ -29,6 +29,7 @@ import numpy as np
 
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
 from serve.policy.retries import ATTEMPTS_MAX
+from serve.policy.scaling.metering import Scrape
 from serve.policy.service import COLD_KNOTS
 from serve.records import Rows
 from serve.scheduler import SchedulerSpec
@@ -306,6 +307,9 @@ class Plane(Protocol):
 
     def rotate(self, nodes: Sequence[int]) -> None:
         """Control: from now on the router sends to these nodes only; at first it sends to all."""
+
+    def scrape(self, node: int = 0) -> Scrape:
+        """What is counted of a node, now (rule 13)."""
 
     def rows(self) -> Rows:
         """The rows of all requests that left by `now_ns`, by request id (planes built to keep rows); with a router, of

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from serve.policy.codes import EVENT_CONTROL
 from serve.policy.routing import ROUTE_ROUND_ROBIN
+from serve.policy.scaling.metering import Scrape
 from serve.records import Rows
 from serve.scheduler import Request
 from sim.arrivals import Arrivals
@@ -162,6 +163,10 @@ class Reference:
         self._clock.at(self.now_ns, EVENT_CONTROL, 0, event)
         while not done:
             self._clock.step()
+
+    def scrape(self, node: int = 0) -> Scrape:
+        """What is counted of a node, now (rule 13)."""
+        return self.stations[node].scheduler.scrape(self.now_ns)
 
     # -- the record --------------------------------------------------------------------------------
 

@@ -305,7 +305,7 @@ class Station:
 
     def _finished(self, job: _Job) -> None:
         assert job.batch is not None
-        self.scheduler.finished(job.batch)
+        self.scheduler.finished(job.batch, self.now_ns)
         job.told = self.told
         if self.scheduler.replicas[job.batch.replica].incarnation == job.batch.incarnation:
             self._note_drained(job.batch.replica)

@@ -53,7 +53,7 @@ class Desk:
 
     def finishes(self, batch: Batch, run: bool = True) -> Desk:
         """First part of a finish job is done: the slot is free."""
-        self.scheduler.finished(batch)
+        self.scheduler.finished(batch, self.now_ns)
         return self.runs() if run else self
 
     def dies(self, replica: int, run: bool = True) -> Desk:

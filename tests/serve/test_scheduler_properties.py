@@ -91,7 +91,7 @@ class Race:
             batch = self.pending.pop(0)
             if batch.incarnation == self.scheduler.replicas[batch.replica].incarnation:
                 self.model.finished(batch.replica)
-            self.scheduler.finished(batch)
+            self.scheduler.finished(batch, self.now_ns)
 
     def timer(self, a: int, b: int) -> None:
         """The next timer, if it is due within a few ns: a deadline's own event, or the window's run."""

@@ -21,6 +21,7 @@ from serve.policy.front import (
     FRONT_PARAM_COUNT,
     FRONT_TIMER_LATE_NS,
 )
+from serve.policy.scaling.metering import Scrape
 from serve.policy.service import COLD_KNOTS
 from serve.records import COLUMNS, Rows
 from serve.scheduler import SchedulerSpec
@@ -262,6 +263,7 @@ class Outcome:
     """All that can be seen of a plane that was taken through a case."""
 
     stops: list[Stop]
+    scrapes: list[Scrape]  # of all nodes, at every such instant
     rows: list[Rows]  # at every instant at which control acts, and at the end
     tally: Tally
     ended: bool  # nothing was left to do
@@ -272,6 +274,7 @@ def run(plane: Plane, case: Case) -> Outcome:
     chunks, closed_chunks = iter(case.chunks), iter(case.closed_chunks)
     stops: list[Stop] = []
     rows: list[Rows] = []
+    scrapes: list[Scrape] = []
     if case.closed is not None:
         plane.feed_closed(next(closed_chunks))
     open_ended = False
@@ -290,9 +293,10 @@ def run(plane: Plane, case: Case) -> Outcome:
             elif (closed_chunk := next(closed_chunks, None)) is not None:
                 plane.feed_closed(closed_chunk)
             else:
-                return Outcome(stops, [*rows, plane.rows()], plane.tally(), False)
+                return Outcome(stops, scrapes, [*rows, plane.rows()], plane.tally(), False)
         stops.append(stop)
         rows.append(plane.rows())
+        scrapes += [plane.scrape(number) for number in nodes]
         if act in ("ready", "kill", "drain_replica"):
             getattr(plane, act)(replica, node)
         elif act == "drain":
@@ -301,7 +305,7 @@ def run(plane: Plane, case: Case) -> Outcome:
             plane.lose(node)
         elif act == "rotate":
             plane.rotate([number for number in nodes if replica >> number & 1])
-    return Outcome(stops, rows, plane.tally(), True)
+    return Outcome(stops, scrapes, rows, plane.tally(), True)
 
 
 def both(case: Case) -> tuple[Outcome, Outcome]:
@@ -324,6 +328,8 @@ def difference(slow: Outcome, fast: Outcome) -> str:
     if slow.stops != fast.stops or slow.ended != fast.ended:
         pairs = zip(slow.stops, fast.stops, strict=False)
         return f"stops: {next((p for p in pairs if p[0] != p[1]), (len(slow.stops), len(fast.stops)))}"
+    if different := [pair for pair in zip(slow.scrapes, fast.scrapes, strict=False) if pair[0] != pair[1]]:
+        return f"scrapes: {different[0]}"
     return _tally_difference(slow.tally, fast.tally) if slow.ended else ""
 
 

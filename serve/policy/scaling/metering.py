@@ -26,8 +26,32 @@ class Counters(NamedTuple):
     wait_ns: int = 0
 
 
+class Meter:
+    """Counters that are kept: integrals up to the last change of what they are over, and what happened."""
+
+    def __init__(self) -> None:
+        self.busy_ns = self.ongoing_ns = self.waiting_ns = 0
+        self.arrivals = self.rows = self.answers = self.wait_ns = 0
+        self._until_ns = 0
+
+    def pass_until(self, now_ns: int, running: int, ongoing: int, waiting: int) -> None:
+        """So many replicas have computed, and so many requests been there, since the last time; a live engine's
+        instants are not quite in order."""
+        span_ns = max(0, now_ns - self._until_ns)
+        self._until_ns += span_ns
+        self.busy_ns += running * span_ns
+        self.ongoing_ns += ongoing * span_ns
+        self.waiting_ns += waiting * span_ns
+
+    @property
+    def counters(self) -> Counters:
+        """As they are."""
+        spans = (self.busy_ns, self.ongoing_ns, self.waiting_ns)
+        return Counters(*spans, self.arrivals, self.rows, self.answers, self.wait_ns)
+
+
 class Gauges(NamedTuple):
-    """As of the scrape: requests waiting, requests enqueued and not answered, and whether it is ready (0 or 1)."""
+    """As of the scrape: requests waiting, requests enqueued and not answered, and replicas that take batches."""
 
     waiting: int = 0
     ongoing: int = 0
