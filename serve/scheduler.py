@@ -242,6 +242,10 @@ class Scheduler:
         """Rule 12 for one replica: it takes no more batches."""
         self.replicas[replica_id].draining = True
 
+    def retire(self, replica_id: int) -> None:
+        """A replica that is down has gone for good: who comes up in its place is another one."""
+        self.replicas[replica_id].draining = False
+
     def drain(self) -> None:
         """Rule 12: from now on partial batches leave at once; the driver refuses new arrivals."""
         self.draining = True

@@ -172,6 +172,10 @@ class DataPlane:
         """Control: the replica takes no more batches (rule 12)."""
         self._control(ly.OP_DRAIN_REPLICA, node, replica)
 
+    def retire(self, replica: int, node: int = 0) -> None:
+        """Control: a replica without a batch goes; a new one may be ready in its place."""
+        self._control(ly.OP_RETIRE, node, replica)
+
     def drain(self, node: int = 0) -> None:
         """Control: the node drains (rule 12)."""
         self._control(ly.OP_DRAIN, node, 0)

@@ -129,6 +129,10 @@ def control(s, pool, q, t, x, out, op, replica):
         if s[replica_at(s, ly.R_DRAINING, replica)] == 0:
             s[ly.AVAILABLE] += 1
             s[ly.FREE_SLOTS] += s[ly.SLOTS]
+    elif op == ly.OP_RETIRE:
+        if s[replica_at(s, ly.R_OCCUPIED, replica)] == 0:
+            kill(s, pool, q, t, x, out, replica)
+            s[replica_at(s, ly.R_DRAINING, replica)], s[replica_at(s, ly.R_DRAINED, replica)] = 0, 0
     elif op == ly.OP_DRAIN_REPLICA:
         if s[replica_at(s, ly.R_UP, replica)] != 0 and s[replica_at(s, ly.R_DRAINING, replica)] == 0:
             s[ly.AVAILABLE] -= 1

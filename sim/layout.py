@@ -231,7 +231,7 @@ INDEX_MASK = 2**48 - 1  # a masked index is not negative: the compiler need not 
 JOB_PARSE, JOB_FINISH, JOB_REFUSE, JOB_REST = range(4)
 
 # Operations of control.
-OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE = range(6)
+OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE, OP_RETIRE = range(7)
 
 # What the kernel returns: the codes of `sim.plane.StopCode`, and GROW when an array is full.
 STOP_UNTIL, STOP_STARVED, STOP_NO_REPLICA, STOP_DRAINED, STOP_FAILED = range(5)

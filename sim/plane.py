@@ -298,6 +298,9 @@ class Plane(Protocol):
     def drain_replica(self, replica: int, node: int = 0) -> None:
         """Control: the replica takes no more batches."""
 
+    def retire(self, replica: int, node: int = 0) -> None:
+        """Control: a replica goes, unless it has a batch; a new one may be ready in its place."""
+
     def drain(self, node: int = 0) -> None:
         """Control: the node drains (rule 12)."""
 

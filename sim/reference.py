@@ -139,6 +139,10 @@ class Reference:
         """Control: the replica takes no more batches (rule 12)."""
         self._control(lambda: self.stations[node].drain_replica(replica))
 
+    def retire(self, replica: int, node: int = 0) -> None:
+        """Control: a replica without a batch goes; a new one may be ready in its place."""
+        self._control(lambda: self.stations[node].retire(replica))
+
     def drain(self, node: int = 0) -> None:
         """Control: the node drains (rule 12)."""
         self._control(self.stations[node].drain)

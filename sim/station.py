@@ -176,6 +176,15 @@ class Station:
         self.scheduler.drain()
         self._settle()
 
+    def retire(self, replica_id: int) -> None:
+        """A replica without a batch goes; a new one may take its place."""
+        if not self.scheduler.replicas[replica_id].batches:
+            self.scheduler.died(replica_id, self.now_ns)
+            self.scheduler.retire(replica_id)
+            self._stops.drained.discard(replica_id)
+            self._stops.told.discard(replica_id)
+        self._settle()
+
     def kill(self, replica_id: int) -> None:
         """The replica dies (rule 8)."""
         running = self.scheduler.replicas[replica_id].running

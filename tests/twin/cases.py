@@ -240,6 +240,10 @@ def _acts(
         drained = [int(rng.integers(0, replicas)) for _ in range(int(rng.integers(0, 3)))]
         acts += [(when(), "drain_replica", replica, number) for replica in drained]
         acts += [(when(), "drain", 0, number)] * int(rng.integers(0, 2))
+        gone = [int(rng.integers(0, replicas)) for _ in range(int(rng.integers(0, 4)))]
+        acts += [
+            act for replica in gone for act in ((when(), "retire", replica, number), (when(), "ready", replica, number))
+        ]
     if on["stops"]:
         acts += [(when(), "", 0, number) for _ in range(6)]
     return [acts[i] for i in rng.permutation(len(acts))]
@@ -297,7 +301,7 @@ def run(plane: Plane, case: Case) -> Outcome:
         stops.append(stop)
         rows.append(plane.rows())
         scrapes += [plane.scrape(number) for number in nodes]
-        if act in ("ready", "kill", "drain_replica"):
+        if act in ("ready", "kill", "drain_replica", "retire"):
             getattr(plane, act)(replica, node)
         elif act == "drain":
             plane.drain(node)

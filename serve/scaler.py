@@ -1,0 +1,283 @@
+"""The scaler: from what queues count to what an autoscaler decides at each tick, sans-IO (rule 13).
+
+It is told scrapes and replicas with their instants, and says how many replicas are wanted and why. The simulator drives
+it under its clock; an engine that scales its own replicas would under the wall's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from serve import autoscaler as files
+from serve.policy.scaling import hpa, hpa_replicas, keda, kpa, predictive, ray_serve, scheduled, target_tracking
+from serve.policy.scaling.decision import Decision
+from serve.policy.scaling.metering import Counters, Gauges, Scrape, Scrapes
+from serve.policy.scaling.nanoseconds import SECOND_NS
+
+Autoscaler = (
+    files.Hpa | files.Keda | files.Kpa | files.RayServe | files.TargetTracking | files.Scheduled | files.Predictive
+)
+"""The kinds that are driven: SkyServe's needs to know what is spot, `idle` acts by event."""
+
+
+class ReplicaView(NamedTuple):
+    """A replica as an autoscaler sees it: `queue` is the one that feeds it, `ready_ns` None while it starts."""
+
+    queue: int
+    started_ns: int
+    ready_ns: int | None = None
+    leaving: bool = False
+
+
+class Reading(NamedTuple):
+    """One scrape of all queues together: what was counted since the one before, and the gauges."""
+
+    at_ns: int
+    span_ns: int
+    counted: Counters
+    gauges: Gauges
+
+
+class Totals:
+    """Scrapes of all queues, put together; a queue that went takes nothing away."""
+
+    def __init__(self, keep_ns: int) -> None:
+        self._keep_ns = keep_ns
+        self._last: dict[int, Counters] = {}
+        self._readings: deque[Reading] = deque()
+        self._at_ns = 0
+        self.arrivals = 0
+
+    def add(self, now_ns: int, scrapes: Mapping[int, Scrape]) -> None:
+        """The next scrape of every queue that is there."""
+        counted = [0] * len(Counters._fields)
+        for queue, scrape in scrapes.items():
+            before = self._last.get(queue, Counters())
+            if scrape.counters.arrivals < before.arrivals or scrape.counters.busy_ns < before.busy_ns:
+                before = Counters()  # another one took its place
+            counted = [n + b - a for n, a, b in zip(counted, before, scrape.counters, strict=True)]
+        self._last = {queue: scrape.counters for queue, scrape in scrapes.items()}
+        gauges = Gauges(*(sum(values) for values in zip(*(s.gauges for s in scrapes.values()), strict=True)))
+        reading = Reading(now_ns, now_ns - self._at_ns, Counters(*counted), gauges)
+        self._at_ns = now_ns
+        self.arrivals += reading.counted.arrivals
+        self._readings.append(reading)
+        while self._readings[0].at_ns <= now_ns - self._keep_ns:
+            self._readings.popleft()
+
+    def over(self, now_ns: int, window_ns: int) -> Sequence[Reading]:
+        """The readings whose time ended within the last `window_ns`."""
+        return [reading for reading in self._readings if reading.at_ns > now_ns - window_ns]
+
+    @property
+    def gauges(self) -> Gauges:
+        """Of the last scrape."""
+        return self._readings[-1].gauges if self._readings else Gauges()
+
+
+def concurrency(readings: Sequence[Reading]) -> float:
+    """Requests in flight, the time-weighted mean."""
+    span_ns = sum(reading.span_ns for reading in readings)
+    return sum(reading.counted.ongoing_ns for reading in readings) / span_ns if span_ns else 0.0
+
+
+def arrival_rate(readings: Sequence[Reading]) -> float:
+    """Requests per second."""
+    span_ns = sum(reading.span_ns for reading in readings)
+    return sum(reading.counted.arrivals for reading in readings) * SECOND_NS / span_ns if span_ns else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """What a sample is made of."""
+
+    now_ns: int
+    replicas: Sequence[ReplicaView]
+
+    @property
+    def counted(self) -> int:
+        """Replicas that are set: up or starting."""
+        return sum(not replica.leaving for replica in self.replicas)
+
+    @property
+    def ready(self) -> int:
+        """Of those, the ones that serve."""
+        return sum(not replica.leaving and replica.ready_ns is not None for replica in self.replicas)
+
+
+class Scaler:
+    """One model's autoscaler with what it has scraped.
+
+    Parameters
+    ----------
+    autoscaler : as the deployment's file says it.
+    bounds : fewest and most replicas.
+    threads : of a replica, which are the cores that it requests.
+
+    `scrape_ns` and `tick_ns` are how often `scrape` and `decide` want to be called, the former first at one instant.
+    """
+
+    def __init__(self, autoscaler: Autoscaler, bounds: files.Bounds, threads: int) -> None:
+        self._of, self._threads = autoscaler, threads
+        self.scrape_ns, self.tick_ns, keep_ns = _clock(autoscaler)
+        self._totals = Totals(keep_ns)
+        self._queues: dict[int, Scrapes] = {}
+        self._policy: Any = _policy(autoscaler, bounds)
+        self._sample = _SAMPLES[type(autoscaler)]
+
+    def scrape(self, now_ns: int, scrapes: Mapping[int, Scrape]) -> None:
+        """The counters of every queue, now."""
+        self._totals.add(now_ns, scrapes)
+        if not isinstance(self._of, files.Hpa):
+            return
+        for queue, scrape in scrapes.items():
+            known = self._queues.get(queue)
+            last = None if known is None else known.seen(now_ns, 0)
+            if known is None or last is None or last.counters.busy_ns > scrape.counters.busy_ns:
+                known = self._queues[queue] = Scrapes(self._of.scrape + self._of.age)
+            known.add(scrape)
+
+    def decide(self, now_ns: int, replicas: Sequence[ReplicaView]) -> Decision:
+        """How many replicas are wanted now."""
+        decision: Decision = self._policy.decide(self._sample(self, _Tick(now_ns, replicas)))
+        return decision
+
+    # -- samples, by kind ----------------------------------------------------------------------------
+
+    def _hpa(self, tick: _Tick) -> hpa.HpaSample:
+        of = self._of
+        assert isinstance(of, files.Hpa)
+        per_queue: dict[int, int] = {}
+        for replica in tick.replicas:
+            per_queue[replica.queue] = per_queue.get(replica.queue, 0) + (replica.ready_ns is not None)
+        readings = []
+        if of.cpu is not None:
+            readings.append(hpa.Reading(per_pod=tuple(self._cpu(of, r, per_queue, tick) for r in tick.replicas)))
+        for gauge, target in (("ongoing", of.ongoing), ("waiting", of.waiting)):
+            if target is not None:
+                values = tuple(self._gauge(of, gauge, r, per_queue, tick) for r in tick.replicas)
+                readings.append(hpa.Reading(per_pod=values))
+        pods = tuple(
+            hpa_replicas.Pod(
+                started_ns=r.started_ns,
+                ready_changed_ns=r.started_ns if r.ready_ns is None else r.ready_ns,
+                ready=r.ready_ns is not None,
+                deleting=r.leaving,
+                request_milli=self._threads * 1000,
+            )
+            for r in tick.replicas
+        )
+        return hpa.HpaSample(tick.now_ns, tick.counted, tick.counted, tuple(readings), pods)
+
+    def _cpu(
+        self, of: files.Hpa, replica: ReplicaView, sharing: Mapping[int, int], tick: _Tick
+    ) -> hpa_replicas.PodMetric | None:
+        """What its queue's replicas computed, each as much, in thousandths of a core; truncated to whole per cent."""
+        scrapes = self._queues.get(replica.queue)
+        change = None if scrapes is None else scrapes.over(tick.now_ns, of.age, of.scrape)
+        if change is None or scrapes is None or replica.ready_ns is None:
+            return None
+        percent = change.counters.busy_ns * 100 // (change.span_ns * max(1, sharing[replica.queue]))
+        seen = scrapes.seen(tick.now_ns, of.age)
+        assert seen is not None, "what changed was seen"
+        return hpa_replicas.PodMetric(percent * 10 * self._threads, seen.at_ns, change.span_ns)
+
+    def _gauge(
+        self, of: files.Hpa, name: str, replica: ReplicaView, sharing: Mapping[int, int], tick: _Tick
+    ) -> hpa_replicas.PodMetric | None:
+        scrapes = self._queues.get(replica.queue)
+        seen = None if scrapes is None else scrapes.seen(tick.now_ns, of.age)
+        if seen is None or replica.ready_ns is None:
+            return None
+        value = getattr(seen.gauges, name) * 1000 // max(1, sharing[replica.queue])
+        return hpa_replicas.PodMetric(value, seen.at_ns, of.scrape)
+
+    def _keda(self, tick: _Tick) -> keda.KedaSample:
+        of = self._of
+        assert isinstance(of, files.Keda)
+        values = tuple(1000 * int(getattr(self._totals.gauges, trigger.metric)) for trigger in of.triggers)
+        return keda.KedaSample(tick.now_ns, tick.counted, tick.counted, values)
+
+    def _kpa(self, tick: _Tick) -> kpa.KpaSample:
+        of = self._of
+        assert isinstance(of, files.Kpa)
+        mean = arrival_rate if of.metric == "rps" else concurrency
+        stable = self._totals.over(tick.now_ns, of.stable_window)
+        panic = self._totals.over(tick.now_ns, round(of.stable_window * of.panic_window))
+        return kpa.KpaSample(tick.now_ns, tick.ready, tick.counted, mean(stable), mean(panic), bool(stable))
+
+    def _ray(self, tick: _Tick) -> ray_serve.RayServeSample:
+        """The mean of what was pushed, each push until the next."""
+        of = self._of
+        assert isinstance(of, files.RayServe)
+        pushed = self._totals.over(tick.now_ns, of.look_back)
+        until = [reading.at_ns for reading in pushed[1:]] + [tick.now_ns]
+        spans = [
+            (max(1, end - reading.at_ns), reading.gauges.ongoing) for reading, end in zip(pushed, until, strict=True)
+        ]
+        ongoing = sum(span * value for span, value in spans) / sum(span for span, _ in spans) if spans else 0.0
+        return ray_serve.RayServeSample(tick.now_ns, tick.ready, tick.counted, ongoing)
+
+    def _tracking(self, tick: _Tick) -> target_tracking.TargetTrackingSample:
+        of = self._of
+        assert isinstance(of, files.TargetTracking)
+        readings = self._totals.over(tick.now_ns, of.period)
+        span_ns = sum(reading.span_ns for reading in readings)
+        if not readings or not tick.ready:
+            return target_tracking.TargetTrackingSample(tick.now_ns, tick.counted, 0.0, has_data=False)
+        total = concurrency(readings)
+        if of.metric == "cpu":
+            total = 100.0 * sum(reading.counted.busy_ns for reading in readings) / span_ns
+        return target_tracking.TargetTrackingSample(tick.now_ns, tick.counted, total / tick.ready)
+
+    def _scheduled(self, tick: _Tick) -> scheduled.ScheduledSample:
+        return scheduled.ScheduledSample(tick.now_ns, tick.counted)
+
+    def _predictive(self, tick: _Tick) -> predictive.PredictiveSample:
+        return predictive.PredictiveSample(tick.now_ns, self._totals.arrivals, tick.counted)
+
+
+_SAMPLES: dict[type, Callable[[Scaler, _Tick], Any]] = {
+    files.Hpa: Scaler._hpa,
+    files.Keda: Scaler._keda,
+    files.Kpa: Scaler._kpa,
+    files.RayServe: Scaler._ray,
+    files.TargetTracking: Scaler._tracking,
+    files.Scheduled: Scaler._scheduled,
+    files.Predictive: Scaler._predictive,
+}
+
+
+def _clock(of: Autoscaler) -> tuple[int, int, int]:
+    """(between scrapes, between ticks, how long readings are needed), in ns."""
+    if isinstance(of, files.Hpa):
+        return of.scrape, of.interval, of.scrape
+    if isinstance(of, files.Keda):
+        tick_ns = min(of.polling, of.interval)
+        return tick_ns, tick_ns, tick_ns
+    if isinstance(of, files.Kpa):
+        return SECOND_NS, of.tick, of.stable_window
+    if isinstance(of, files.RayServe):
+        return of.push, of.loop, of.look_back + of.push
+    if isinstance(of, files.TargetTracking):
+        return of.period, of.period, of.period
+    return of.interval, of.interval, of.interval
+
+
+def _policy(of: Autoscaler, bounds: files.Bounds) -> Any:
+    if isinstance(of, files.Hpa):
+        return hpa.Hpa(of.settings(bounds))
+    if isinstance(of, files.Keda):
+        return keda.Keda(of.settings(bounds))
+    if isinstance(of, files.Kpa):
+        return kpa.Kpa(of.settings(bounds))
+    if isinstance(of, files.RayServe):
+        return ray_serve.RayServe(of.settings(bounds))
+    if isinstance(of, files.TargetTracking):
+        return target_tracking.TargetTracking(of.settings(bounds))
+    if isinstance(of, files.Scheduled):
+        return scheduled.Scheduled(of.settings(bounds))
+    return predictive.Predictive(of.settings(bounds))
