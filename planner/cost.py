@@ -23,7 +23,11 @@ def only_model(deployment: Deployment) -> tuple[str, Model]:
         raise SpecError.of(
             "scenario", "deployment.models", f"plan takes exactly one model, got {', '.join(deployment.models)}"
         )
-    return next(iter(deployment.models.items()))
+    name, model = next(iter(deployment.models.items()))
+    if model.replicas.autoscaler is not None:
+        what = "is not planned or verified yet; simulate it, or set a count"
+        raise SpecError.of("scenario", f"deployment.models.{name}.replicas.autoscaler", what)
+    return name, model
 
 
 def only_pool(deployment: Deployment) -> Pool:

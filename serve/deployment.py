@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from serve.autoscaler import Autoscaler
 from serve.policy.codes import NEVER_NS
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.scheduler import SchedulerSpec
@@ -30,6 +31,9 @@ class Batching(Spec):
 class Queue(Spec):
     """Rule 1: who may wait."""
 
+    per: Literal["node", "replica"] = Field(
+        "node", description="the replicas of a node share a queue, or each has an engine of its own"
+    )
     max_queue: int | Literal["unbounded"] = Field(
         256, description="rows that may wait; 0 is a loss system; unbounded only in scenarios"
     )
@@ -60,9 +64,25 @@ class Replicas(Spec):
         description="auto: each replica has cores of its own, as many as threads, if that leaves one to the front",
     )
     slots: int = Field(1, ge=1, le=2, description="batches a replica holds: 2 lets a full batch wait inside it")
+    autoscaler: Autoscaler | None = Field(None, description="sets their number; `count` is where it begins")
+    min: int = Field(1, ge=1, description="fewest that an autoscaler may set")
+    max: int | None = Field(None, ge=1, le=4096, description="most that it may set; none: what there is room for")
+    start_up: DurationNs | None = Field(
+        None, ge=0, description="from wanting one to its being ready; none: as calibrated"
+    )
+    drain_limit: DurationNs = Field(
+        30_000_000_000, ge=0, description="how long one that goes may take over what it has", validate_default=False
+    )
     on: list[Name] | None = Field(
         None, min_length=1, description="pools that may hold them, in the order of preference; none: all"
     )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Replicas:
+        most = self.count if self.max is None else self.max
+        if self.autoscaler is not None and not self.min <= self.count <= most:
+            raise ValueError(f"count must be from min ({self.min}) to max ({self.max}), got {self.count}")
+        return self
 
 
 class Model(Spec):
@@ -154,6 +174,15 @@ class Router(Spec):
         description="0s: queues and work of the nodes are known as they are; none: as their last answers told them",
     )
 
+    probe: DurationNs = Field(
+        10_000_000_000,
+        ge=0,
+        description="from a replica's being ready until it is sent anything",
+        validate_default=False,
+    )
+    propagation: DurationNs = Field(
+        2_000_000_000, ge=0, description="from wanting one less until nothing is sent to it", validate_default=False
+    )
     retry: Retry | None = Field(None, description="none: a request is sent once")
 
     @field_validator("state_age")

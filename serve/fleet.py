@@ -19,9 +19,10 @@ class Place:
 
 
 def places(deployment: Deployment, model: str) -> list[Place]:
-    """The nodes that hold a model's replicas, by their number among all nodes of the deployment.
+    """The nodes that hold a model's replicas, by their number among all nodes of the deployment; where an autoscaler
+    sets their number, of as many as it may set and there is room for.
 
-    A single node takes all of them, more than it has cores for as well: such a node runs, if badly.
+    A single node takes all of a fixed number, more than it has cores for as well: such a node runs, if badly.
 
     Raises
     ------
@@ -32,10 +33,12 @@ def places(deployment: Deployment, model: str) -> list[Place]:
         Room(number, name, Size(deployment.pools[name].cores))
         for number, name in enumerate(name for name, pool in deployment.pools.items() for _ in range(pool.nodes))
     ]
-    if len(rooms) == 1:
+    if replicas.autoscaler is None and len(rooms) == 1:
         return [Place(0, rooms[0].pool, replicas.count)]
     pools = list(deployment.pools) if replicas.on is None else replicas.on
-    nodes = place_all([Size(replicas.threads)] * replicas.count, pools, rooms)
+    room_for = sum(room.left.cores // replicas.threads for room in rooms if room.pool in pools)
+    most = replicas.count if replicas.autoscaler is None else min(replicas.max or room_for, room_for)
+    nodes = place_all([Size(replicas.threads)] * max(most, replicas.count), pools, rooms)
     homeless = nodes.count(None)
     if homeless:
         what = (

@@ -214,11 +214,13 @@ class Scaler:
         of = self._of
         assert isinstance(of, files.RayServe)
         pushed = self._totals.over(tick.now_ns, of.look_back)
+        if not pushed:
+            return ray_serve.RayServeSample(tick.now_ns, tick.ready, tick.counted, 0.0)
         until = [reading.at_ns for reading in pushed[1:]] + [tick.now_ns]
         spans = [
             (max(1, end - reading.at_ns), reading.gauges.ongoing) for reading, end in zip(pushed, until, strict=True)
         ]
-        ongoing = sum(span * value for span, value in spans) / sum(span for span, _ in spans) if spans else 0.0
+        ongoing = sum(span * value for span, value in spans) / sum(span for span, _ in spans)
         return ray_serve.RayServeSample(tick.now_ns, tick.ready, tick.counted, ongoing)
 
     def _tracking(self, tick: _Tick) -> target_tracking.TargetTrackingSample:

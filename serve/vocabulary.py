@@ -43,6 +43,9 @@ METRICS = {
         Metric("compute", "s", "mean service time of the batch a request rode in"),
         Metric("answer_delay", "s", "mean time from the batch's end to the answer written"),
         Metric("client_delay", "s", "mean time that the client and the network add"),
+        Metric("replicas", "1", "mean number of replicas there, starting and draining ones included", per_class=False),
+        Metric("scale_ups", "count", "times that more replicas were set", per_class=False),
+        Metric("scale_downs", "count", "times that fewer replicas were set", per_class=False),
         Metric("cost_usd_per_h", "usd/h", "price of the nodes per hour", per_class=False),
         Metric("cost_usd_per_1k", "usd", "price per 1,000 requests answered ok", per_class=False),
     )

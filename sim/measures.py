@@ -87,13 +87,15 @@ class NodeTotals:
     """What the nodes did in the window of `span_s` seconds."""
 
     span_s: float
-    replicas: int
+    replicas: float
     nodes: int
     batch_rows: Ints  # (rows_max + 1,)
     batch_reasons: Ints  # (REASON_COUNT,)
     busy_s: float
     front_busy_s: float
     in_system_s: float
+    scale_ups: int = 0
+    scale_downs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Run:
 def run_of_tally(
     tally: Tally,
     window: Window,
-    replicas: int,
+    replicas: float,
     in_time: tuple[int, ...] | None = None,
     latency_first: int = 0,
     nodes: int = 1,
@@ -252,6 +254,9 @@ def node_metrics(node: NodeTotals) -> dict[str, float]:
         "busy": _ratio(node.busy_s, node.span_s * node.replicas),
         "front_busy": _ratio(node.front_busy_s, node.span_s * node.nodes),
         "in_system": _ratio(node.in_system_s, node.span_s),
+        "replicas": float(node.replicas),
+        "scale_ups": float(node.scale_ups),
+        "scale_downs": float(node.scale_downs),
     }
 
 

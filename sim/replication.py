@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from serve.policy.codes import OUTCOME_OK
+from sim.control import Control, History, slots_of
 from sim.drawing import closed_chunks, open_chunks
 from sim.plane import Estate, Plane, Requests, Stop, StopCode
 from sim.planes import build_plane
@@ -36,6 +37,7 @@ class Replication:
     fed: int  # open requests that arrived
     tau_ns: Floats  # what its bootstrap made of service times: `Drawn.tau_ns`
     level_shift: float
+    history: History | None = None  # what the autoscaler did
 
     @property
     def latency_s(self) -> Floats:
@@ -57,22 +59,36 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     bin_ns = -(-setup.load.duration_ns // TIME_BINS)
     estate = setup.estate(drawn, replication)
     plane = build_plane(engine, estate, classes, setup.closed, TIME_BINS + 1, bin_ns, setup.slo_ns)
-    bring_up(plane, estate)
     feed = _Feed(plane, setup.load_on(drawn), setup.seed, replication)
-    feed.advance(setup.load.duration_ns)
+    control = _controlled(setup, plane, estate, feed)
+    feed.run(setup.load.duration_ns)
     at_end = plane.tally() if unbounded(setup) else None
     tally = _drained(plane, feed, setup)
     in_time = (at_end or tally).outcomes[:, :, OUTCOME_OK]
     check(tally, feed.open_fed, setup.closed is None)
     first, kept = _compact(tally)
-    return Replication(kept, first, in_time, feed.open_fed, drawn.tau_ns, drawn.level_shift)
+    history = None if control is None else control.history
+    return Replication(kept, first, in_time, feed.open_fed, drawn.tau_ns, drawn.level_shift, history)
 
 
-def bring_up(plane: Plane, estate: Estate) -> None:
-    """All replicas are up from the start."""
-    for number, node in enumerate(estate.nodes):
-        for replica in range(node.replicas):
-            plane.ready(replica, number)
+def _controlled(setup: Setup, plane: Plane, estate: Estate, feed: _Feed) -> Control | None:
+    """All replicas are up from the start; or as many as an autoscaler begins with, and it goes on from there."""
+    if setup.model.replicas.autoscaler is None:
+        for slot in slots_of(estate):
+            plane.ready(slot.replica, slot.node)
+        return None
+    control = Control(
+        plane,
+        feed.advance,
+        setup.scaler(),
+        setup.timing,
+        slots_of(estate),
+        setup.model.replicas.count,
+        per_replica=setup.per_replica,
+        routed=setup.router is not None,
+    )
+    feed.run = control.run
+    return control
 
 
 class _Feed:
@@ -80,6 +96,7 @@ class _Feed:
 
     def __init__(self, plane: Plane, load: Load, seed: int, replication: int) -> None:
         self.plane = plane
+        self.run: Callable[[int], None] = self._uncontrolled
         self.open_fed = 0
         self._open_until_ns = -1
         self._open: Iterator[Requests] = open_chunks(load, seed, replication) if load.open else iter(())
@@ -99,11 +116,16 @@ class _Feed:
             self.open_fed += len(requests)
             self._open_until_ns = int(requests.arrival_ns[-1])
 
-    def advance(self, until_ns: int) -> None:
-        """Advance the plane to an instant."""
-        while (stop := self.plane.advance(until_ns)).code != StopCode.UNTIL:
-            assert stop.code == StopCode.STARVED, f"no control runs, yet the plane stopped for {stop}"
+    def advance(self, until_ns: int) -> Stop:
+        """Advance the plane to an instant, or to where control must react."""
+        while (stop := self.plane.advance(until_ns)).code == StopCode.STARVED:
             self._refill(stop)
+        return stop
+
+    def _uncontrolled(self, until_ns: int) -> None:
+        """Advance the plane to an instant where nothing sets its replicas."""
+        stop = self.advance(until_ns)
+        assert stop.code == StopCode.UNTIL, f"no control runs, yet the plane stopped for {stop}"
 
     def _refill(self, stop: Stop) -> None:
         if not self._open_ended and self._open_until_ns <= stop.at_ns:
@@ -119,15 +141,15 @@ def _drained(plane: Plane, feed: _Feed, setup: Setup) -> Tally:
     """
     if not setup.load.open:
         return plane.tally()
-    if not setup.load.closed:
-        feed.advance(setup.load.duration_ns + _FOREVER_NS)
+    if not setup.load.closed and setup.model.replicas.autoscaler is None:
+        feed.run(setup.load.duration_ns + _FOREVER_NS)
         return plane.tally()
     opened = [source.index for source in setup.load.open]
     until_ns, step_ns = setup.load.duration_ns, max(_DRAIN_NS, setup.load.duration_ns // TIME_BINS)
     while int((tally := plane.tally()).outcomes[opened].sum()) < feed.open_fed:
         until_ns += step_ns
         step_ns *= 2
-        feed.advance(until_ns)
+        feed.run(until_ns)
     return tally
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from serve.autoscaler import Bounds
 from serve.deployment import Deployment, Model
 from serve.errors import Fault, ProfileError, SpecError
 from serve.files import resolve, sha256
 from serve.fleet import Place, places
 from serve.policy import routing
+from serve.scaler import Scaler
 from serve.scheduler import SchedulerSpec
+from sim.control import Timing
 from sim.drawing import closed_clients
 from sim.level import Level
 from sim.plane import Closed, Estate, Ints, Node, Router, Service
@@ -52,8 +55,13 @@ class Setup:
 
     @property
     def replicas(self) -> int:
-        """Replicas of the model, on all nodes."""
-        return self.model.replicas.count
+        """Replicas of the model on all nodes, the most of them where an autoscaler sets their number."""
+        return sum(place.replicas for place in self.places)
+
+    @property
+    def per_replica(self) -> bool:
+        """Whether each replica has an engine of its own."""
+        return self.model.queue.per == "replica"
 
     @property
     def closed(self) -> Closed | None:
@@ -73,12 +81,31 @@ class Setup:
 
     def estate(self, drawn: Drawn, replication: int) -> Estate:
         """What a plane simulates: the nodes that hold replicas, each a machine of its own, and the router."""
-        drawn_of = [drawn]
-        for place in self.places[1:]:
-            rng = stream(self.seed, replication, "node", str(place.node))
-            drawn_of.append(self.law.elsewhere(drawn, rng, self.load.duration_ns))
-        nodes = tuple(self.node(own, place.replicas) for own, place in zip(drawn_of, self.places, strict=True))
-        return Estate(nodes, self.router)
+        nodes: list[Node] = []
+        for i, place in enumerate(self.places):
+            own = drawn
+            if i > 0:
+                rng = stream(self.seed, replication, "node", str(place.node))
+                own = self.law.elsewhere(drawn, rng, self.load.duration_ns)
+            nodes += [self.node(own, 1)] * place.replicas if self.per_replica else [self.node(own, place.replicas)]
+        return Estate(tuple(nodes), self.router)
+
+    def scaler(self) -> Scaler:
+        """What sets the number of replicas."""
+        replicas = self.model.replicas
+        assert replicas.autoscaler is not None, "no autoscaler"
+        return Scaler(replicas.autoscaler, Bounds(least=replicas.min, most=self.replicas), replicas.threads)  # type: ignore[arg-type]
+
+    @property
+    def timing(self) -> Timing:
+        """How long replicas take to come and to go."""
+        replicas, router, startup = self.model.replicas, self.deployment.router, self.measured.profile.startup
+        start_up_ns = replicas.start_up
+        if start_up_ns is None:
+            start_up_ns = round((startup.spawn_s + startup.load_s + startup.warmup_s) * 1e9)
+        if router is None:
+            return Timing(start_up_ns, drain_limit_ns=replicas.drain_limit)
+        return Timing(start_up_ns, router.probe, router.propagation, replicas.drain_limit)
 
     @property
     def router(self) -> Router | None:
@@ -131,6 +158,7 @@ def prepare(
     measured = Measured.load(path)
     client_ns = client_draw(measured.profile.client, measured.profile.front.bytes_in_per_row)
     load = replace(build(workload, model, base, client_ns, given), routed=deployment.router is not None)
+    check_scaling(deployment, name)
     found = places(deployment, name)
     law = replace(_law(path, measured, model, load, found), level=level)
     classes = tuple(workload.classes)
@@ -164,6 +192,21 @@ def _law(path: Path, measured: Measured, model: Model, load: Load, found: Sequen
         return measured.law(model.replicas.threads, most, max_batch, model.backend, load.rows_mean)
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from None
+
+
+def check_scaling(deployment: Deployment, name: str) -> None:
+    """SpecError for what of an autoscaled model cannot be simulated."""
+    model, faults = deployment.models[name], []
+    where = f"models.{name}"
+    scaler = model.replicas.autoscaler
+    if scaler is not None and scaler.kind in ("idle", "skyserve"):
+        faults.append((f"{where}.replicas.autoscaler", f"kind {scaler.kind} is not simulated yet"))
+    if scaler is not None and scaler.kind == "predictive" and scaler.capacity is None:
+        faults.append((f"{where}.replicas.autoscaler.capacity", "is missing: the rate that 1, 2, ... replicas carry"))
+    if model.queue.per == "replica" and deployment.router is None:
+        faults.append(("router", "is missing: engines of their own (queue.per: replica) need one"))
+    if faults:
+        raise SpecError([Fault("deployment", field, what) for field, what in faults])
 
 
 def row_ns(service: Service, spec: SchedulerSpec) -> int:

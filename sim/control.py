@@ -1,0 +1,257 @@
+"""The slow clock: what happens to a plane between two advances when an autoscaler sets its replicas (rules 13 and 15).
+
+Scrapes, ticks, replicas that are ready and come into rotation, leave it, drain and go: each an event at its instant, in
+the written order. The plane is stopped there, and told.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from serve.policy.scaling.nanoseconds import SECOND_NS
+from serve.policy.scaling.placement import Stage, Standing, leaving
+from serve.scaler import ReplicaView, Scaler
+from sim.plane import Estate, Plane, Stop, StopCode
+
+READY, SCRAPE, TICK, ROTATE, LEAVE = range(5)
+"""Order of the slow clock's events at one instant."""
+
+POLL_NS = SECOND_NS
+"""How often it is looked whether a queue that drains is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a replica can run: of a plane's node, the replica of this number."""
+
+    node: int
+    replica: int = 0
+
+
+def slots_of(estate: Estate) -> tuple[Slot, ...]:
+    """Every replica of every node, in order."""
+    return tuple(Slot(number, replica) for number, node in enumerate(estate.nodes) for replica in range(node.replicas))
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things take that the plane knows nothing of, in ns.
+
+    `start_up_ns` from wanting a replica to its being ready, `probe_ns` from there until it is sent anything,
+    `propagation_ns` from wanting one less until nothing more is sent to it, `drain_limit_ns` until it is killed.
+    """
+
+    start_up_ns: int
+    probe_ns: int = 0
+    propagation_ns: int = 0
+    drain_limit_ns: int = 30 * SECOND_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One tick: how many replicas were wanted, why, and how many were set and ready before."""
+
+    at_ns: int
+    wanted: int
+    reason: str
+    counted: int
+    ready: int
+
+
+@dataclass(slots=True)
+class _Replica:
+    number: int
+    slot: Slot
+    started_ns: int
+    ready_ns: int | None = None
+    in_rotation: bool = False
+    leaving: bool = False
+    drained: bool = False
+
+
+@dataclass(slots=True)
+class History:
+    """What the autoscaler did: every tick, and from when on how many replicas were there, starting and draining too."""
+
+    steps: list[Step] = field(default_factory=list)
+    present: list[tuple[int, int]] = field(default_factory=list)
+
+    def replicas_mean(self, start_ns: int, end_ns: int) -> float:
+        """Replicas that were there, on average over a span."""
+        area = 0
+        for i, (at_ns, count) in enumerate(self.present):
+            until_ns = self.present[i + 1][0] if i + 1 < len(self.present) else end_ns
+            area += count * max(0, min(until_ns, end_ns) - max(at_ns, start_ns))
+        return area / (end_ns - start_ns)
+
+    def moves(self, start_ns: int, end_ns: int) -> tuple[int, int]:
+        """Ticks that set more replicas within a span, and those that set fewer."""
+        within = [step for step in self.steps if start_ns <= step.at_ns < end_ns]
+        return sum(s.wanted > s.counted for s in within), sum(s.wanted < s.counted for s in within)
+
+
+class Control:
+    """One model's replicas on a plane, set by a scaler.
+
+    Parameters
+    ----------
+    plane, advance : the plane, and what advances it to an instant, feeding it; it may return early with a stop.
+    slots : where replicas can run, in the order in which they are taken.
+    count : replicas that are up at instant 0.
+    per_replica : every slot is a queue of its own, which drains as a whole.
+    routed : a router must be told who is in rotation.
+    """
+
+    def __init__(
+        self,
+        plane: Plane,
+        advance: Callable[[int], Stop],
+        scaler: Scaler,
+        timing: Timing,
+        slots: Sequence[Slot],
+        count: int,
+        *,
+        per_replica: bool,
+        routed: bool,
+    ) -> None:
+        self.history = History()
+        self._plane, self._advance, self._scaler, self._timing = plane, advance, scaler, timing
+        self._slots, self._per_replica, self._routed = slots, per_replica, routed
+        self._replicas: dict[int, _Replica] = {}
+        self._events: list[tuple[int, int, int, Callable[[], None]]] = []
+        self._scheduled = 0
+        for number in range(count):
+            replica = self._replicas[number] = _Replica(number, slots[number], 0, ready_ns=0, in_rotation=True)
+            plane.ready(replica.slot.replica, replica.slot.node)
+        self._rotate()
+        self._note()
+        self._at(scaler.scrape_ns, SCRAPE, self._scrape)
+        self._at(scaler.tick_ns, TICK, self._tick)
+
+    # -- the clock -----------------------------------------------------------------------------------
+
+    def run(self, until_ns: int) -> None:
+        """Let time pass up to an instant, the slow clock's events at it included."""
+        while True:
+            at_ns = min(self._events[0][0], until_ns)
+            stop = self._advance(at_ns)
+            if stop.code == StopCode.DRAINED:
+                self._gone(next(r for r in self._replicas.values() if r.slot == Slot(stop.node, stop.which)))
+            elif stop.code == StopCode.UNTIL:
+                while self._events[0][0] == at_ns:
+                    heapq.heappop(self._events)[3]()
+                if at_ns == until_ns:
+                    return
+
+    def _at(self, at_ns: int, order: int, act: Callable[[], None]) -> None:
+        self._scheduled += 1
+        heapq.heappush(self._events, (at_ns, order, self._scheduled, act))
+
+    # -- ticks ---------------------------------------------------------------------------------------
+
+    def _scrape(self) -> None:
+        now_ns = self._plane.now_ns
+        nodes = sorted({replica.slot.node for replica in self._replicas.values()})
+        self._scaler.scrape(now_ns, {node: self._plane.scrape(node) for node in nodes})
+        self._at(now_ns + self._scaler.scrape_ns, SCRAPE, self._scrape)
+
+    def _tick(self) -> None:
+        now_ns = self._plane.now_ns
+        views = [ReplicaView(r.slot.node, r.started_ns, r.ready_ns, r.leaving) for r in self._replicas.values()]
+        decision = self._scaler.decide(now_ns, views)
+        counted = [replica for replica in self._replicas.values() if not replica.leaving]
+        ready = sum(replica.ready_ns is not None for replica in counted)
+        self.history.steps.append(Step(now_ns, decision.wanted, decision.reason, len(counted), ready))
+        if decision.wanted > len(counted):
+            self._start(decision.wanted - len(counted))
+        elif decision.wanted < len(counted):
+            stages: dict[bool, Stage] = {True: "up", False: "starting"}
+            standing = [Standing(r.number, stages[r.ready_ns is not None]) for r in counted]
+            for number in leaving(standing, len(counted) - decision.wanted):
+                self._stop(self._replicas[number])
+        self._at(now_ns + self._scaler.tick_ns, TICK, self._tick)
+
+    # -- replicas come -------------------------------------------------------------------------------
+
+    def _start(self, count: int) -> None:
+        """So many more replicas; those that there is no room for are asked for again at the next tick."""
+        taken = {replica.slot for replica in self._replicas.values()}
+        free = [slot for slot in self._slots if slot not in taken]
+        numbers = (number for number in range(len(self._slots)) if number not in self._replicas)
+        now_ns = self._plane.now_ns
+        for slot, number in zip(free[:count], numbers, strict=False):
+            replica = self._replicas[number] = _Replica(number, slot, now_ns)
+            self._at(now_ns + self._timing.start_up_ns, READY, lambda replica=replica: self._ready(replica))  # type: ignore[misc]
+        self._note()
+
+    def _ready(self, replica: _Replica) -> None:
+        if self._replicas.get(replica.number) is not replica:
+            return  # it was not wanted any more before it was ready
+        replica.ready_ns = self._plane.now_ns
+        self._plane.ready(replica.slot.replica, replica.slot.node)
+        self._at(self._plane.now_ns + self._timing.probe_ns, ROTATE, lambda: self._come_in(replica))
+
+    def _come_in(self, replica: _Replica) -> None:
+        replica.in_rotation = not replica.leaving
+        self._rotate()
+
+    # -- replicas go -----------------------------------------------------------------------------------
+
+    def _stop(self, replica: _Replica) -> None:
+        now_ns = self._plane.now_ns
+        replica.leaving = True
+        if replica.ready_ns is None:
+            self._gone(replica)
+            return
+        self._at(now_ns + self._timing.propagation_ns, LEAVE, lambda: self._drain(replica))
+        self._at(now_ns + self._timing.drain_limit_ns, LEAVE, lambda: self._give_up(replica))
+
+    def _drain(self, replica: _Replica) -> None:
+        """Nothing more is sent to it; it ends what it has."""
+        if self._replicas.get(replica.number) is not replica:
+            return
+        replica.in_rotation = False
+        self._rotate()
+        slot = replica.slot
+        if self._per_replica:
+            self._plane.drain(slot.node)
+            self._at(self._plane.now_ns + POLL_NS, LEAVE, lambda: self._poll(replica))
+        else:
+            self._plane.drain_replica(slot.replica, slot.node)
+
+    def _poll(self, replica: _Replica) -> None:
+        if self._replicas.get(replica.number) is not replica:
+            return
+        if self._plane.scrape(replica.slot.node).gauges.ongoing == 0:
+            if replica.drained:  # and so it was a while ago: its last answers have left
+                self._gone(replica)
+                return
+            replica.drained = True
+        self._at(self._plane.now_ns + POLL_NS, LEAVE, lambda: self._poll(replica))
+
+    def _give_up(self, replica: _Replica) -> None:
+        """Its time to drain is over: it is killed."""
+        if self._replicas.get(replica.number) is replica:
+            if not self._per_replica:
+                self._plane.kill(replica.slot.replica, replica.slot.node)
+            self._gone(replica)
+
+    def _gone(self, replica: _Replica) -> None:
+        del self._replicas[replica.number]
+        slot = replica.slot
+        if replica.ready_ns is not None and self._per_replica:
+            self._plane.lose(slot.node)
+        elif replica.ready_ns is not None:
+            self._plane.retire(slot.replica, slot.node)
+        self._note()
+
+    # -- what is told --------------------------------------------------------------------------------
+
+    def _rotate(self) -> None:
+        if self._routed:
+            self._plane.rotate(sorted({r.slot.node for r in self._replicas.values() if r.in_rotation}))
+
+    def _note(self) -> None:
+        self.history.present.append((self._plane.now_ns, len(self._replicas)))

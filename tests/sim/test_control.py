@@ -1,0 +1,195 @@
+"""The slow clock: when replicas come and go, that nothing is lost by it, and that both planes see the same."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serve import files
+from serve.errors import SpecError
+from serve.policy.codes import NEVER_NS
+from serve.policy.routing import ROUTE_ROUND_ROBIN
+from serve.policy.scaling.decision import Decision
+from serve.records import ARRIVAL_NS, NODE, OUTCOME, Outcome
+from serve.scheduler import SchedulerSpec
+from sim.control import Control, Slot, Timing, slots_of
+from sim.dataplane import DataPlane
+from sim.plane import Estate, Node, Requests, Router, Service
+from sim.scenario import Scenario
+from sim.simulate import simulate
+from tests.profiles import Synthetic, write_profile
+
+S = 10**9
+MS = 10**6
+
+
+class Script:
+    """A scaler that wants so many replicas from so many seconds on."""
+
+    scrape_ns = S
+    tick_ns = S
+
+    def __init__(self, wanted: dict[int, int]) -> None:
+        self._wanted = wanted
+        self.scraped: list[tuple[int, list[int]]] = []
+
+    def scrape(self, now_ns: int, scrapes: dict[int, Any]) -> None:
+        self.scraped.append((now_ns // S, sorted(scrapes)))
+
+    def decide(self, now_ns: int, replicas: Any) -> Decision:
+        begun = [at for at in self._wanted if at * S <= now_ns]
+        return Decision(self._wanted[max(begun)], "as written")
+
+
+def played(wanted: dict[int, int], per_replica: bool, seconds: int = 60, slots: int = 3) -> tuple[Control, DataPlane]:
+    """Twenty requests a second, of 40 ms each, on what a script wants."""
+    service = Service(np.full(2, 40 * MS), 0, 1, 0)
+    node = Node(SchedulerSpec(1), 1 if per_replica else slots, service)
+    estate = Estate((node,) * slots if per_replica else (node,), Router(ROUTE_ROUND_ROBIN, MS))
+    plane = DataPlane(estate, 1, keep="both")
+    arrival_ns = np.arange(0, seconds * S, S // 20)
+    same = np.zeros(len(arrival_ns), np.int64)
+    never = same + NEVER_NS
+    plane.feed(Requests(arrival_ns, same + 1, same, same, never, never, same, same.reshape(1, -1)))
+    plane.end_feed()
+    timing = Timing(start_up_ns=5 * S, probe_ns=3 * S, propagation_ns=2 * S)
+    control = Control(
+        plane,
+        plane.advance,
+        Script(wanted),
+        timing,
+        slots_of(estate),
+        1,
+        per_replica=per_replica,
+        routed=True,  # type: ignore[arg-type]
+    )
+    control.run((seconds + 5) * S)
+    return control, plane
+
+
+def test_slots_are_all_replicas_of_all_nodes() -> None:
+    service = Service(np.ones(2, np.int64), 0, 1, 0)
+    nodes = tuple(Node(SchedulerSpec(1), count, service) for count in (2, 1))
+    assert slots_of(Estate(nodes, Router(0))) == (Slot(0, 0), Slot(0, 1), Slot(1, 0))
+
+
+def test_a_replica_is_used_after_start_up_and_probe_and_not_after_its_propagation() -> None:
+    control, plane = played({0: 1, 10: 2, 30: 1}, per_replica=True)
+    rows = plane.rows()
+    second = rows[rows[:, NODE] == 1][:, ARRIVAL_NS] / S
+    assert 18.0 <= second.min() < 18.2, "wanted at 10, ready at 15, in rotation at 18"
+    assert 31.7 < second.max() <= 32.01, "unwanted at 30, out of rotation at 32"
+    assert (rows[:, OUTCOME] == Outcome.OK).all()
+    assert control.history.present == [(0, 1), (10 * S, 2), (34 * S, 1)], "gone when it was empty twice"
+    assert [(s.at_ns // S, s.wanted) for s in control.history.steps if s.wanted != s.counted] == [(10, 2), (30, 1)]
+    assert control.history.moves(0, 60 * S) == (1, 1)
+    assert control.history.replicas_mean(0, 60 * S) == pytest.approx((10 + 24 * 2 + 26) / 60)
+
+
+def test_replicas_that_share_a_queue_drain_one_by_one() -> None:
+    control, plane = played({0: 1, 10: 3, 30: 1}, per_replica=False)
+    assert (plane.rows()[:, OUTCOME] == Outcome.OK).all()
+    assert control.history.present == [(0, 1), (10 * S, 3), (32 * S, 2), (32 * S, 1)]
+
+
+def test_one_that_is_not_wanted_before_it_is_ready_never_comes() -> None:
+    control, plane = played({0: 1, 10: 2, 12: 1}, per_replica=True)
+    assert control.history.present == [(0, 1), (10 * S, 2), (12 * S, 1)]
+    assert set(plane.rows()[:, NODE].tolist()) == {0}
+
+
+def test_no_more_replicas_than_there_is_room_for() -> None:
+    control, _ = played({0: 9}, per_replica=True)
+    assert max(count for _, count in control.history.present) == 3
+    assert {step.counted for step in control.history.steps if step.at_ns > 2 * S} == {3}
+
+
+def test_a_place_is_taken_again_by_a_new_replica() -> None:
+    _, plane = played({0: 1, 5: 2, 20: 1, 30: 2}, per_replica=True)
+    rows = plane.rows()
+    second = rows[rows[:, NODE] == 1][:, ARRIVAL_NS] / S
+    assert ((second > 38) & (second < 60)).any()
+    assert (rows[:, OUTCOME] == Outcome.OK).all()
+
+
+# -- scenarios ---------------------------------------------------------------------------------------
+
+KINDS: dict[str, dict[str, Any]] = {
+    "hpa": {"cpu": 50},
+    "keda": {"triggers": [{"metric": "ongoing", "target": 2}]},
+    "kpa": {"target": 4},
+    "ray_serve": {"upscale_delay": "2s", "downscale_delay": "10s", "look_back": "5s", "push": "1s", "loop": "500ms"},
+    "target_tracking": {"target": 50, "period": "10s", "scale_out_cooldown": "20s", "scale_in_cooldown": "20s"},
+    "scheduled": {"entries": {"Thu 00:00": 1, "Thu 00:01": 3}},
+    "predictive": {"capacity": {1: "300/s", 2: "600/s", 3: "900/s"}, "horizon": "10s", "hold": "20s"},
+}
+
+
+def scaled(folder: Path, kind: str, per: str, **replicas: Any) -> Scenario:
+    """A spike of three replicas' load on one that is scaled."""
+    write_profile(folder, Synthetic())
+    pools = {"nodes": 3, "cores": 1} if per == "replica" else {"nodes": 1, "cores": 3}
+    spike = {"base": "30/s", "peak": "700/s", "at": "20s", "for": "40s", "up": "10s", "down": "10s"}
+    return files.parse(
+        {
+            "seed": 3,
+            "replications": 2,
+            "workload": {"duration": "120s", "classes": {"a": {"arrivals": {"spike": spike}}}},
+            "deployment": {
+                "models": {
+                    "m": {
+                        "backend": "emulated",
+                        "profile": "toy.yaml",
+                        "batching": {"max_batch": 1},
+                        "queue": {"per": per, "max_queue": 64},
+                        "replicas": {"start_up": "2s", "autoscaler": {"kind": kind, **KINDS[kind]}, **replicas},
+                    }
+                },
+                "pools": {"here": {"price": "1 USD/h", **pools}},
+                "router": {"policy": "p2c", "network": "1ms", "probe": "1s"},
+            },
+        },
+        Scenario,
+        "s.yaml",
+    )
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Equal, but for the last digits of sums."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-15)
+    return bool(one == other)
+
+
+@pytest.mark.parametrize("per", ["replica", "node"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_planes_are_scaled_alike(tmp_path: Path, kind: str, per: str) -> None:
+    question = scaled(tmp_path, kind, per, max=3)
+    fast, slow = (simulate(question, base=tmp_path, engine=engine) for engine in ("fast", "reference"))
+    assert alike(files.plain(fast) | {"engine": ""}, files.plain(slow) | {"engine": ""})
+    assert fast.total.metrics["scale_ups"].value, "else nothing was scaled"
+    assert fast.total.metrics["lost"].value == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "replicas", "said"),
+    [
+        ("hpa", {"count": 3, "max": 2}, r"count must be from min \(1\) to max \(2\), got 3"),
+        ("predictive", {"max": 3}, r"autoscaler\.capacity: is missing"),
+    ],
+)
+def test_what_cannot_be_scaled_is_refused_by_name(
+    tmp_path: Path, kind: str, replicas: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "predictive":
+        monkeypatch.setitem(KINDS, kind, {})
+    with pytest.raises(SpecError, match=said):
+        simulate(scaled(tmp_path, kind, "replica", **replicas), base=tmp_path)
