@@ -57,6 +57,9 @@ def run(
     """
     deployment = node_of(load(path, Deployment), pool)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name, model in deployment.models.items():
+        if model.replicas.autoscaler is not None:
+            _logger.warning("models.%s.replicas.autoscaler: not run by the engine yet; count stays", name)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(deployment, path.parent, host, http_port, log_dir, while_stdin))
 

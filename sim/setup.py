@@ -180,6 +180,7 @@ def prepare(
             *(f"{path}: {warning}" for warning in law.warnings),
             *measured.profile.warnings,
             *_changed(model, path),
+            *_apart(model, found),
             *core_warnings(deployment),
         ),
     )
@@ -256,6 +257,14 @@ def core_warnings(deployment: Deployment) -> list[str]:
         for name, pool in deployment.pools.items()
         if needed > pool.cores
     ]
+
+
+def _apart(model: Model, found: Sequence[Place]) -> list[str]:
+    """A warning if engines that share a machine are simulated as if they did not."""
+    most = max(place.replicas for place in found)
+    if model.queue.per == "node" or most == 1:
+        return []
+    return [f"queue.per: up to {most} engines share a machine; they are simulated without slowing each other"]
 
 
 def _changed(model: Model, path: Path) -> tuple[str, ...]:
