@@ -42,19 +42,19 @@ class Balancer:
             self.outstanding[node] += 1
         return int(node)
 
-    def forget(self, node: int, attempt: int) -> None:
+    def forget(self, node: int, retries: int) -> None:
         """An attempt there is outstanding no longer: it was answered, or its client gave up."""
         self.outstanding[node] -= 1
-        self.end_retry(attempt)
+        self.end_retry(retries)
 
-    def end_retry(self, attempt: int) -> None:
-        """An attempt has come to its end, or will not be made."""
-        if attempt > 0:
+    def end_retry(self, retries: int) -> None:
+        """An attempt, of the router's retries the so manieth, has come to its end, or will not be made."""
+        if retries > 0:
             self.retrying -= 1
 
-    def retry(self, outcome: int, attempt: int) -> bool:
-        """Whether to retry after an attempt (0: the first) that ended so; a retry is then under way."""
-        if attempt >= self._retries_max or not retries.retryable(outcome):
+    def retry(self, outcome: int, made: int) -> bool:
+        """Whether to retry after an attempt that ended so, beyond the retries `made`; one is then under way."""
+        if made >= self._retries_max or not retries.retryable(outcome):
             return False
         if not retries.within_budget(self.retrying, sum(self.outstanding), self._budget_percent):
             return False

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from serve.policy.codes import (
     ATTEMPT_BITS,
+    CAUSE_CLIENT_RETRY,
+    CAUSE_FIRST,
+    CAUSE_ROUTER_RETRY,
     EVENT_ARRIVAL,
     NEVER_NS,
     OUTCOME_CANCELLED,
@@ -23,12 +27,12 @@ from sim.plane import Closed, Node, Requests, check_first_closed, check_open, ch
 
 @dataclass(slots=True)
 class State:
-    """What becomes of a request, whichever of its attempts brings it about."""
+    """What becomes of a request since its client asked last, whichever attempt brings it about."""
 
     settled: bool = False  # its client has its answer, or gave up
-    attempt: int = 0  # number of the one that is under way
-    in_flight: bool = False  # it was sent to a node, and not heard of
-    node: int = 0
+    in_flight: bool = False  # an attempt was sent to a node, and not heard of
+    latest: Request | None = None  # the attempt that was sent last
+    retries: int = 0  # of the router, the one that is under way included
 
 
 @dataclass(slots=True)
@@ -44,8 +48,12 @@ class Trip:
     index: int  # of its events: the request's id or the attempt's index
     client: int = -1  # closed-loop client that sent it
     first_ns: int = -1  # arrival at the router
-    give_up_ns: int = NEVER_NS  # when the client tells the router that it gave up
+    asks_ns: int = NEVER_NS  # how long its client waits each time that it asks
+    give_up_ns: int = NEVER_NS  # until when it waits now
     node: int = 0
+    cause: int = CAUSE_FIRST
+    retries: int = 0  # of the router, since the client asked last
+    tries: int = 0  # how often the client has asked before
     state: State = field(default_factory=State)
 
     @property
@@ -57,16 +65,26 @@ class Trip:
 def first_attempt(request: Request) -> Request:
     """The first attempt at a request that arrives at the router now."""
     trip: Trip = request.payload
-    give_up_ns = trip.arrival_ns + trip.patience_ns if trip.patience_ns < NEVER_NS else NEVER_NS
-    sent = replace(trip, index=request.id << ATTEMPT_BITS, first_ns=trip.arrival_ns, give_up_ns=give_up_ns)
+    sent = replace(trip, index=request.id << ATTEMPT_BITS, first_ns=trip.arrival_ns, asks_ns=trip.patience_ns)
     return Request(request.id, request.rows, request.priority, request.timeout_ns, sent)
 
 
-def next_attempt(attempt: Request) -> Request:
-    """The attempt after one, with draws of its own."""
+def retry_of(attempt: Request) -> Request:
+    """The router's next attempt after one, with draws of its own."""
+    trip: Trip = attempt.payload
+    return _after(attempt, trip.index + 1, cause=CAUSE_ROUTER_RETRY, retries=trip.retries + 1)
+
+
+def try_after(attempt: Request, index: int) -> Request:
+    """The client's next try after one whose last attempt is given, with draws of its own."""
+    trip: Trip = attempt.payload
+    return _after(attempt, index, cause=CAUSE_CLIENT_RETRY, retries=0, tries=trip.tries + 1, state=State())
+
+
+def _after(attempt: Request, index: int, **changes: Any) -> Request:
     trip: Trip = attempt.payload
     draws = tuple(another_draw(draw) for draw in trip.draws)
-    sent = replace(trip, index=trip.index + 1, draws=draws, route=another_draw(trip.route))
+    sent = replace(trip, index=index, draws=draws, route=another_draw(trip.route), **changes)
     return Request(attempt.id, attempt.rows, attempt.priority, attempt.timeout_ns, sent)
 
 

@@ -203,7 +203,8 @@ class DataPlane:
             held = (memory.pool, memory.q, self._t, self._x, self._out, self._table, self._levels)
             fed = (*self._open, self._draw, self._closed_rows, until_ns, op)
             if memory.routed:
-                code = advance_estate(memory.rows, *held, self._order, self._nodes, self._score, *fed, node, replica)
+                known = (self._order, self._nodes, self._score, self._tries)
+                code = advance_estate(memory.rows, *held, *known, *fed, node, replica)
             else:
                 code = advance(self._s, *held, *fed, replica)
             if code != ly.GROW:
@@ -266,8 +267,10 @@ class DataPlane:
         self._order[3 * leaves :] = np.arange(leaves)
         for pair in range(leaves - 1, 0, -1):
             self._order[2 * leaves + pair] = self._order[2 * (leaves + pair)]
+        self._tries = np.zeros(self._classes, np.int64)
         if router is None:
             return
+        self._tries[: len(router.client_retries)] = router.client_retries
         self._memory.rows[:, ly.ROUTING] = router.policy
         s = self._s
         s[ly.NETWORK_NS], s[ly.TRUE_STATE] = router.network_ns, router.true_state

@@ -84,7 +84,7 @@ def take_open(s, pool, q, rows, class_, priority, timeout_ns, patience_ns, clien
     pool[at + ly.ROWS], pool[at + ly.CLASS], pool[at + ly.PRIORITY] = rows[i], class_[i], priority[i]
     pool[at + ly.DEADLINE_NS], pool[at + ly.CLIENT_NS] = timeout_ns[i], client_ns[i]
     if s[ly.ROUTED] != 0:
-        pool[at + ly.ROUTE] = route[i]
+        pool[at + ly.ROUTE], pool[at + ly.PATIENCE_NS] = route[i], patience_ns[i]
     first = (s[ly.AT_DRAWS] + slot * s[ly.DRAWS]) & ly.INDEX_MASK
     for d in range(s[ly.DRAWS]):
         q[first + d] = draw[d, i]
@@ -107,6 +107,7 @@ def take_closed(s, pool, q, closed):
     pool[at + ly.ROWS], pool[at + ly.CLASS] = closed[i, ly.C_ROWS], closed[i, ly.C_CLASS]
     pool[at + ly.PRIORITY], pool[at + ly.DEADLINE_NS] = closed[i, ly.C_PRIORITY], closed[i, ly.C_TIMEOUT_NS]
     pool[at + ly.CLIENT_NS], pool[at + ly.ROUTE] = closed[i, ly.C_CLIENT_NS], closed[i, ly.C_ROUTE]
+    pool[at + ly.PATIENCE_NS] = closed[i, ly.C_PATIENCE_NS]
     for d in range(s[ly.DRAWS]):
         q[s[ly.AT_DRAWS] + slot * s[ly.DRAWS] + d] = closed[i, ly.C_WIDTH + d]
     ask(s, pool, at, id_, client, closed[i, ly.C_PATIENCE_NS])

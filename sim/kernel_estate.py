@@ -71,7 +71,7 @@ def deliver(g, s, pool, q):
 
 @entry
 def advance_estate(
-    rows, pool, q, t, x, out, table, levels, order, nodes, score,
+    rows, pool, q, t, x, out, table, levels, order, nodes, score, tries,
     arrival_ns, request_rows, class_, priority, timeout_ns, patience_ns, client_ns, route_bits, draw, closed,
     until_ns, op, node, replica,
 ):  # fmt: skip
@@ -101,7 +101,7 @@ def advance_estate(
             retry(g, rows, pool, q, t, x, nodes, score)
             continue
         if event == EVENT_GIVEN_UP:
-            give_up(g, pool, q, t, x, score)
+            give_up(g, rows, pool, q, t, x, nodes, score, tries)
             continue
         if event == EVENT_ARRIVAL:
             i = g[ly.OPEN_AT]

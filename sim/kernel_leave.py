@@ -49,7 +49,7 @@ def ride(pool, q, slot, batch):
 def post(s, pool, q, slot, report, outcome, reason, at_ns):
     """What the router is to be told goes into the outbox."""
     at = row_of(slot)
-    pool[at + ly.LEFT_NS], pool[at + ly.OUTCOME], pool[at + ly.REASON] = at_ns, outcome, reason
+    pool[at + ly.LEFT_NS], pool[at + ly.LEFT_BY] = at_ns, outcome * 16 + reason
     pool[at + ly.REPORT], pool[at + ly.PLACE] = report, ly.LEFT
     q[s[ly.AT_OUTBOX] + s[ly.OUTBOX]] = slot
     s[ly.OUTBOX] += 1

@@ -6,6 +6,9 @@
 from serve.policy import retries, routing
 from serve.policy.codes import (
     ATTEMPT_BITS,
+    CAUSE_CLIENT_RETRY,
+    CAUSE_FIRST,
+    CAUSE_ROUTER_RETRY,
     EVENT_ANSWERED,
     EVENT_ARRIVAL,
     EVENT_DELIVERED,
@@ -30,7 +33,7 @@ from serve.policy.routing import (
 from sim import layout as ly
 from sim.compiled import helper, inlined
 from sim.kernel_leave import report_of, think
-from sim.kernel_queue import free_slot, heap_move, heap_pop, heap_push, heap_top_ns, row_of, sift_down
+from sim.kernel_queue import free_slot, heap_move, heap_pop, heap_push, heap_top_ns, row_of, sift_down, take_slot
 from sim.kernel_tally import keep_attempt, tally_drop, tally_request
 
 choose = inlined(routing.choose)
@@ -86,7 +89,15 @@ def route(g, rows, pool, q, t, x, nodes, score, slot):
     at, now_ns = row_of(slot), g[ly.NOW_NS]
     pool[at + ly.ID] <<= ATTEMPT_BITS
     pool[at + ly.FIRST_NS], pool[at + ly.SETTLED] = now_ns, 0
-    pool[at + ly.TIMEOUT_NS], pool[at + ly.PLACE] = pool[at + ly.DEADLINE_NS], ly.WITH_ROUTER
+    pool[at + ly.TIMEOUT_NS], pool[at + ly.STORY] = pool[at + ly.DEADLINE_NS], CAUSE_FIRST
+    begin(g, rows, pool, q, t, x, nodes, score, slot)
+
+
+@helper
+def begin(g, rows, pool, q, t, x, nodes, score, slot):
+    """A client asks, for the first time or again; its node learns of its giving up one network delay later."""
+    at = row_of(slot)
+    pool[at + ly.PLACE] = ly.WITH_ROUTER
     if pool[at + ly.CANCEL_NS] < NEVER_NS:
         give_up_push(g, pool, q, slot)
         pool[at + ly.CANCEL_NS] += g[ly.NETWORK_NS]
@@ -161,12 +172,12 @@ def hear(g, rows, pool, q, t, x, out, score):
     keep_attempt(rows[pool[at + ly.SENT_TO]], pool, x, out, slot)
     if pool[at + ly.SETTLED] == 0:
         forget(g, pool, score, slot)
-        if is_told(g) != 0 and pool[at + ly.OUTCOME] != OUTCOME_LOST:
+        if is_told(g) != 0 and pool[at + ly.LEFT_BY] >> 4 != OUTCOME_LOST:
             score[pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]
         if may_retry(g, pool, slot) != 0:
             wait(g, pool, q, slot)
             return
-        settle_request(g, pool, q, t, x, slot, pool[at + ly.OUTCOME], pool[at + ly.REASON])
+        settle_request(g, pool, q, t, x, slot, pool[at + ly.LEFT_BY] >> 4, pool[at + ly.LEFT_BY] & 15)
     free_slot(g, q, slot)
 
 
@@ -197,22 +208,22 @@ def settle_request(g, pool, q, t, x, slot, outcome, reason):
 
 
 @inlined
-def attempt_of(pool, slot):
-    """Number of an attempt."""
-    return pool[row_of(slot) + ly.ID] & ((1 << ATTEMPT_BITS) - 1)
+def retries_of(pool, slot):
+    """Which of the router's retries an attempt is, since its client asked last; 0: none."""
+    return (pool[row_of(slot) + ly.STORY] >> ly.RETRIES_AT) & ((1 << ATTEMPT_BITS) - 1)
 
 
 @inlined
 def end_retry(g, pool, slot):
     """An attempt has come to its end, or will not be made."""
-    if attempt_of(pool, slot) > 0:
+    if retries_of(pool, slot) > 0:
         g[ly.RETRYING] -= 1
 
 
 @inlined
 def may_retry(g, pool, slot):
     """Whether to retry after an attempt that has come back."""
-    if attempt_of(pool, slot) >= g[ly.RETRIES_MAX] or retryable(pool[row_of(slot) + ly.OUTCOME]) == 0:
+    if retries_of(pool, slot) >= g[ly.RETRIES_MAX] or retryable(pool[row_of(slot) + ly.LEFT_BY] >> 4) == 0:
         return 0
     return within_budget(g[ly.RETRYING], g[ly.OUTSTANDING], g[ly.BUDGET_PERCENT])
 
@@ -220,10 +231,11 @@ def may_retry(g, pool, slot):
 @helper
 def wait(g, pool, q, slot):
     """The next attempt is under way: it is sent after a while."""
-    at, attempt = row_of(slot), attempt_of(pool, slot)
-    wait_ns = backoff_ns(g[ly.BACKOFF_NS], g[ly.BACKOFF_MOST_NS], attempt, pool[at + ly.ROUTE] & DRAW_MASK)
+    at, retries = row_of(slot), retries_of(pool, slot)
+    wait_ns = backoff_ns(g[ly.BACKOFF_NS], g[ly.BACKOFF_MOST_NS], retries, pool[at + ly.ROUTE] & DRAW_MASK)
     g[ly.RETRYING] += 1
     pool[at + ly.ID] += 1
+    pool[at + ly.STORY] = (pool[at + ly.STORY] & ~3) + CAUSE_ROUTER_RETRY + (1 << ly.RETRIES_AT)
     pool[at + ly.SENT_TO] = NOBODY
     heap_push(g, q, ly.RETRIES, g[ly.NOW_NS] + wait_ns, pool[at + ly.ID], slot)
 
@@ -237,19 +249,26 @@ def retry(g, rows, pool, q, t, x, nodes, score):
     if pool[at + ly.SETTLED] != 0:
         free_slot(g, q, slot)
         return
-    pool[at + ly.ROUTE] = another_draw(pool[at + ly.ROUTE])
-    pool[at + ly.DEADLINE_NS] = pool[at + ly.TIMEOUT_NS]
-    first = g[ly.AT_DRAWS] + slot * g[ly.DRAWS]
-    for d in range(g[ly.DRAWS]):
-        q[first + d] = another_draw(q[first + d])
+    draw_again(g, pool, q, slot, slot)
     send(g, rows, pool, q, t, x, nodes, score, slot)
 
 
-# -- clients that give up ----------------------------------------------------------------------------
+@inlined
+def draw_again(g, pool, q, slot, new):
+    """The attempt after one, in `new`, has draws of its own, and its whole timeout before it."""
+    at = row_of(new)
+    pool[at + ly.ROUTE] = another_draw(pool[at + ly.ROUTE])
+    pool[at + ly.DEADLINE_NS] = pool[at + ly.TIMEOUT_NS]
+    first, following = g[ly.AT_DRAWS] + slot * g[ly.DRAWS], g[ly.AT_DRAWS] + new * g[ly.DRAWS]
+    for d in range(g[ly.DRAWS]):
+        q[following + d] = another_draw(q[first + d])
+
+
+# -- clients that give up, or ask again ----------------------------------------------------------------
 
 
 @helper
-def give_up(g, pool, q, t, x, score):
+def give_up(g, rows, pool, q, t, x, nodes, score, tries):
     """A client's patience ends before its answer has come; the attempt's node learns of it by itself (rule 7)."""
     slot = top_slot(g, q, ly.GIVE_UPS)
     heap_pop(g, q, ly.GIVE_UPS)
@@ -257,7 +276,26 @@ def give_up(g, pool, q, t, x, score):
         end_retry(g, pool, slot)
     else:
         forget(g, pool, score, slot)
-    settle_request(g, pool, q, t, x, slot, OUTCOME_CANCELLED, REASON_CLIENT)
+    if pool[row_of(slot) + ly.STORY] >> ly.TRIES_AT < tries[pool[row_of(slot) + ly.CLASS]]:
+        begin(g, rows, pool, q, t, x, nodes, score, ask_again(g, pool, q, slot))
+    else:
+        settle_request(g, pool, q, t, x, slot, OUTCOME_CANCELLED, REASON_CLIENT)
+
+
+@helper
+def ask_again(g, pool, q, slot):
+    """Slot of the client's next try, now; of the one before nobody wants to hear any more."""
+    new = take_slot(g, q)
+    at, old = row_of(new), row_of(slot)
+    for column in range(1 << ly.POOL_SHIFT):
+        pool[at + column] = pool[old + column]
+    pool[old + ly.SETTLED] = 1
+    if pool[old + ly.SENT_TO] != NOBODY:
+        pool[at + ly.ID] += 1
+    pool[at + ly.STORY] = CAUSE_CLIENT_RETRY + (((pool[old + ly.STORY] >> ly.TRIES_AT) + 1) << ly.TRIES_AT)
+    pool[at + ly.CANCEL_NS] = g[ly.NOW_NS] + pool[at + ly.PATIENCE_NS]
+    draw_again(g, pool, q, slot, new)
+    return new
 
 
 @inlined

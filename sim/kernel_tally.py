@@ -3,7 +3,7 @@
 import numpy as np
 
 from serve import records
-from serve.policy.codes import ATTEMPT_BITS, CAUSE_FIRST, CAUSE_ROUTER_RETRY, OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
+from serve.policy.codes import ATTEMPT_BITS, CAUSE_FIRST, OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
 from sim.compiled import helper, inlined
 from sim.kernel_queue import row_of
 from sim.layout import (
@@ -30,14 +30,14 @@ from sim.layout import (
     INDEX_MASK,
     KEEP_ROWS,
     KEEP_TALLY,
+    LEFT_BY,
     LEFT_NS,
     NOWHERE,
-    OUTCOME,
     PRIORITY,
-    REASON,
     ROWS,
     SENT_TO,
     STARTED_NS,
+    STORY,
     T_BATCH_REASONS,
     T_BATCH_ROWS,
     T_DROPS,
@@ -133,7 +133,7 @@ def keep_attempt(s, pool, x, out, slot):
     """The router knows what became of an attempt at this node: count it, write its row."""
     at = row_of(slot)
     if s[KEEP_TALLY] != 0:
-        if pool[at + OUTCOME] == OUTCOME_OK:
+        if pool[at + LEFT_BY] >> 4 == OUTCOME_OK:
             sums = (pool[at + CLASS] * s[TIME_BINS] + bin_of(s, pool[at + FIRST_NS])) * SUM_COUNT
             x[sums + 2] += (pool[at + ENQUEUE_NS] - pool[at + ARRIVAL_NS]) * 1e-9
             x[sums + 3] += (pool[at + DISPATCHED_NS] - pool[at + ENQUEUE_NS]) * 1e-9
@@ -142,10 +142,10 @@ def keep_attempt(s, pool, x, out, slot):
             x[sums + 6] += (pool[at + LEFT_NS] - pool[at + ENDED_NS]) * 1e-9
         spread(s, x, s[X_IN_SYSTEM], pool[at + ARRIVAL_NS], pool[at + LEFT_NS])
     if s[KEEP_ROWS] != 0:
-        row = write_request(pool, out, slot, pool[at + OUTCOME], pool[at + REASON], pool[at + LEFT_NS])
+        row = write_request(pool, out, slot, pool[at + LEFT_BY] >> 4, pool[at + LEFT_BY] & 15, pool[at + LEFT_NS])
         out[row + records.REQUEST] = pool[at + ID] >> ATTEMPT_BITS
         out[row + records.ATTEMPT] = pool[at + ID] & ((1 << ATTEMPT_BITS) - 1)
-        out[row + records.CAUSE] = CAUSE_FIRST if out[row + records.ATTEMPT] == 0 else CAUSE_ROUTER_RETRY
+        out[row + records.CAUSE] = pool[at + STORY] & 3
         out[row + records.NODE] = pool[at + SENT_TO]
         out[row + records.REPLICA] = pool[at + BY_REPLICA]
         out[row + records.BATCH] = pool[at + BY_BATCH]

@@ -191,8 +191,8 @@ HEAPED = 15  # bit h: heap h or its buffer holds an entry for it
 FIRST_NS = 16  # arrival at the router
 SENT_TO = 17
 LEFT_NS = 18  # when, and how, it left its node, and what that then told
-OUTCOME = 19
-REASON = 20
+LEFT_BY = 19  # outcome * 16 + reason
+PATIENCE_NS = 20  # of its client, from each time that it asks
 REPORT = 21
 SETTLED = 22  # 1: the client has its answer, or gave up
 ROUTE = 23  # its draw or key, as routing takes it
@@ -203,6 +203,8 @@ DISPATCHED_NS = 27
 STARTED_NS = 28
 ENDED_NS = 29
 PLACE = 30  # where an attempt is
+STORY = 31  # its cause, with retries of the router (RETRIES_AT) and of the client (TRIES_AT)
+RETRIES_AT, TRIES_AT = 2, 8
 
 # q: one row of 16 a batch.
 BATCH_SHIFT = 4

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from serve.policy.codes import CAUSE_FIRST, CAUSE_ROUTER_RETRY
 from serve.records import ATTEMPT, REQUEST, Rows, empty_rows
 from serve.scheduler import Batch, Request
 from sim.plane import Ints
@@ -46,8 +45,7 @@ class Ledger:
             replica, number, dispatch_ns = batch.replica, batch.id, batch.dispatch_ns
             start_ns, done_ns = batch.start_ns, batch.ended_ns
         attempt = trip.attempt if self._routed else 0
-        cause = CAUSE_ROUTER_RETRY if attempt else CAUSE_FIRST
-        asked = (request.id, attempt, cause, request.deaths, trip.class_, request.rows, request.priority)
+        asked = (request.id, attempt, trip.cause, request.deaths, trip.class_, request.rows, request.priority)
         met = (node, 0, replica, number, reason, outcome)
         instants = (trip.arrival_ns, request.enqueue_ns, dispatch_ns, start_ns, done_ns, left_ns)
         self._rows.append(asked + met + instants)

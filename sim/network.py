@@ -21,7 +21,7 @@ from serve.policy.codes import (
 from serve.policy.retries import backoff_ns
 from serve.policy.routing import DRAW_MASK, NOBODY
 from serve.scheduler import Request
-from sim.arrivals import Trip, first_attempt, next_attempt
+from sim.arrivals import Trip, first_attempt, retry_of, try_after
 from sim.clock import Clock
 from sim.ledger import Ledger
 from sim.plane import Router
@@ -48,10 +48,14 @@ class Network:
 
     def arrive(self, request: Request) -> None:
         """A request arrives at the router, now."""
-        attempt = first_attempt(request)
+        self._begin(first_attempt(request))
+
+    def _begin(self, attempt: Request) -> None:
+        """A client asks, for the first time or again."""
         trip: Trip = attempt.payload
-        if trip.give_up_ns < NEVER_NS:
-            self._clock.at(trip.give_up_ns, EVENT_GIVEN_UP, request.id, self._give_up, attempt)
+        if trip.asks_ns < NEVER_NS:
+            trip.give_up_ns = self._clock.now_ns + trip.asks_ns
+            self._clock.at(trip.give_up_ns, EVENT_GIVEN_UP, attempt.id, self._give_up, attempt)
         self._send(attempt)
 
     def _send(self, attempt: Request) -> None:
@@ -62,10 +66,10 @@ class Network:
                 self.balancer.hear(number, station.told)
         trip.node = self.balancer.send(trip.route)
         if trip.node == NOBODY:
-            self.balancer.end_retry(trip.attempt)
+            self.balancer.end_retry(trip.retries)
             self._settle(attempt, OUTCOME_FULL, REASON_NO_NODE)
             return
-        trip.state.in_flight, trip.state.node = True, trip.node
+        trip.state.in_flight, trip.state.latest = True, attempt
         at_ns = self._clock.now_ns + self._router.network_ns
         self._clock.at(at_ns, EVENT_DELIVERED, trip.index, self._deliver, attempt)
 
@@ -89,32 +93,42 @@ class Network:
         self._ledger.row(attempt, trip.node, answer.outcome, answer.reason, left_ns)
         if trip.state.settled:
             return
-        self.balancer.forget(trip.node, trip.attempt)
+        self.balancer.forget(trip.node, trip.retries)
         if answer.outcome != OUTCOME_LOST:
             self.balancer.hear(trip.node, answer.told)
         trip.state.in_flight = False
-        if self.balancer.retry(answer.outcome, trip.attempt):
-            router, trip.state.attempt = self._router, trip.attempt + 1
-            wait_ns = backoff_ns(router.backoff_ns, router.backoff_most_ns, trip.attempt, trip.route & DRAW_MASK)
+        if self.balancer.retry(answer.outcome, trip.retries):
+            router, trip.state.retries = self._router, trip.retries + 1
+            wait_ns = backoff_ns(router.backoff_ns, router.backoff_most_ns, trip.retries, trip.route & DRAW_MASK)
             self._clock.at(self._clock.now_ns + wait_ns, EVENT_RETRY, trip.index + 1, self._retry, attempt)
             return
         self._settle(attempt, answer.outcome, answer.reason, left_ns - trip.arrival_ns)
 
     def _retry(self, attempt: Request) -> None:
         if not attempt.payload.state.settled:
-            self._send(next_attempt(attempt))
+            self._send(retry_of(attempt))
 
     def _give_up(self, first: Request) -> None:
         """A client's patience ends; the node that has its request learns of it by itself (rule 7)."""
-        trip: Trip = first.payload
-        state = trip.state
+        state = first.payload.state
         if state.settled:
             return
+        latest: Request = state.latest
+        trip: Trip = latest.payload
         if state.in_flight:
-            self.balancer.forget(state.node, state.attempt)
+            self.balancer.forget(trip.node, state.retries)
         else:
-            self.balancer.end_retry(state.attempt)
-        self._settle(first, OUTCOME_CANCELLED, REASON_CLIENT)
+            self.balancer.end_retry(state.retries)
+        if trip.tries < self._tries(trip.class_):
+            state.settled = True
+            self._begin(try_after(latest, trip.index + 1))
+        else:
+            self._settle(first, OUTCOME_CANCELLED, REASON_CLIENT)
+
+    def _tries(self, class_: int) -> int:
+        """How often a client of this class asks again."""
+        tries = self._router.client_retries
+        return tries[class_] if class_ < len(tries) else 0
 
     def _settle(self, attempt: Request, outcome: int, reason: int, stay_ns: int = 0) -> None:
         attempt.payload.state.settled = True

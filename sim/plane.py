@@ -91,6 +91,7 @@ class Router:
     budget_percent: int = 20  # retries at a time, of what is outstanding; a few are always allowed
     backoff_ns: int = 0  # the first retry waits less than this, each further one up to twice as long
     backoff_most_ns: int = 0  # no longer than this
+    client_retries: tuple[int, ...] = ()  # by class: how often clients ask again when their patience has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,9 @@ def check_estate(estate: Estate, closed: Closed | None = None) -> None:
         "several nodes need a router": len(estate.nodes) > 1 and router is None,
         "nodes must have the same priorities": len(levels) > 1,
         "network_ns must not be negative": router is not None and router.network_ns < 0,
-        f"retries must be in [0, {ATTEMPTS_MAX})": router is not None and not 0 <= router.retries < ATTEMPTS_MAX,
+        "retries must not be negative": router is not None and min((router.retries, *router.client_retries)) < 0,
+        f"a request can have {ATTEMPTS_MAX} attempts": router is not None
+        and (router.retries + 1) * (max(router.client_retries, default=0) + 1) > ATTEMPTS_MAX,
     }
     if found := [text for text, wrong in faults.items() if wrong]:
         raise ValueError("; ".join(found))
