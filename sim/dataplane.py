@@ -267,10 +267,11 @@ class DataPlane:
         self._order[3 * leaves :] = np.arange(leaves)
         for pair in range(leaves - 1, 0, -1):
             self._order[2 * leaves + pair] = self._order[2 * (leaves + pair)]
-        self._tries = np.zeros(self._classes, np.int64)
+        self._tries = np.zeros((self._classes, 2), np.int64)
         if router is None:
             return
-        self._tries[: len(router.client_retries)] = router.client_retries
+        self._tries[: len(router.client_retries), 0] = router.client_retries
+        self._tries[: len(router.silent), 1] = router.silent
         self._memory.rows[:, ly.ROUTING] = router.policy
         s = self._s
         s[ly.NETWORK_NS], s[ly.TRUE_STATE] = router.network_ns, router.true_state

@@ -49,7 +49,7 @@ def _attributes(source: Source, load: Load, streams: _Streams, arrival_ns: Ints,
     """What else requests have, the first of which is number `first` of its class."""
     count = len(arrival_ns)
     if source.patience_ns is None:
-        patience = np.full(count, NEVER_NS, np.int64)
+        patience = np.full(count, source.client_timeout_ns or NEVER_NS, np.int64)
     else:
         patience = whole_ns(streams.patience.standard_exponential(count) * source.patience_ns)
     own = slice(first, first + count)

@@ -113,7 +113,7 @@ def advance_estate(
                 slot = take_closed(g, pool, q, closed)
                 if slot == ly.NOWHERE:
                     return ly.STOP_STARVED
-            route(g, rows, pool, q, t, x, nodes, score, slot)
+            route(g, rows, pool, q, t, x, nodes, score, tries, slot)
             continue
         if event == EVENT_DELIVERED:
             n = pool[(top_slot(g, q, ly.DELIVERIES) << ly.POOL_SHIFT) + ly.SENT_TO]

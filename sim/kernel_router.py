@@ -84,23 +84,24 @@ def router_event(g, pool, q, arrival_ns, at_ns, event):
 
 
 @helper
-def route(g, rows, pool, q, t, x, nodes, score, slot):
+def route(g, rows, pool, q, t, x, nodes, score, tries, slot):
     """A request arrives at the router."""
     at, now_ns = row_of(slot), g[ly.NOW_NS]
     pool[at + ly.ID] <<= ATTEMPT_BITS
     pool[at + ly.FIRST_NS], pool[at + ly.SETTLED] = now_ns, 0
     pool[at + ly.TIMEOUT_NS], pool[at + ly.STORY] = pool[at + ly.DEADLINE_NS], CAUSE_FIRST
-    begin(g, rows, pool, q, t, x, nodes, score, slot)
+    begin(g, rows, pool, q, t, x, nodes, score, tries, slot)
 
 
 @helper
-def begin(g, rows, pool, q, t, x, nodes, score, slot):
-    """A client asks, for the first time or again; its node learns of its giving up one network delay later."""
+def begin(g, rows, pool, q, t, x, nodes, score, tries, slot):
+    """A client asks, for the first time or again; that it gave up its node learns a network delay later, or never."""
     at = row_of(slot)
     pool[at + ly.PLACE] = ly.WITH_ROUTER
     if pool[at + ly.CANCEL_NS] < NEVER_NS:
         give_up_push(g, pool, q, slot)
-        pool[at + ly.CANCEL_NS] += g[ly.NETWORK_NS]
+        silent = tries[pool[at + ly.CLASS], 1]
+        pool[at + ly.CANCEL_NS] = NEVER_NS if silent != 0 else pool[at + ly.CANCEL_NS] + g[ly.NETWORK_NS]
     send(g, rows, pool, q, t, x, nodes, score, slot)
 
 
@@ -276,8 +277,8 @@ def give_up(g, rows, pool, q, t, x, nodes, score, tries):
         end_retry(g, pool, slot)
     else:
         forget(g, pool, score, slot)
-    if pool[row_of(slot) + ly.STORY] >> ly.TRIES_AT < tries[pool[row_of(slot) + ly.CLASS]]:
-        begin(g, rows, pool, q, t, x, nodes, score, ask_again(g, pool, q, slot))
+    if pool[row_of(slot) + ly.STORY] >> ly.TRIES_AT < tries[pool[row_of(slot) + ly.CLASS], 0]:
+        begin(g, rows, pool, q, t, x, nodes, score, tries, ask_again(g, pool, q, slot))
     else:
         settle_request(g, pool, q, t, x, slot, OUTCOME_CANCELLED, REASON_CLIENT)
 

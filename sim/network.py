@@ -77,7 +77,7 @@ class Network:
         """An attempt reaches its node, which learns that the client gave up one network delay after the router."""
         trip: Trip = attempt.payload
         now_ns, patience_ns = self._clock.now_ns, NEVER_NS
-        if trip.give_up_ns < NEVER_NS:
+        if trip.give_up_ns < NEVER_NS and not self._is_silent(trip.class_):
             patience_ns = trip.give_up_ns + self._router.network_ns - now_ns
         attempt.payload = replace(trip, arrival_ns=now_ns, patience_ns=patience_ns)
         self._stations[trip.node].arrive(attempt)
@@ -124,6 +124,11 @@ class Network:
             self._begin(try_after(latest, trip.index + 1))
         else:
             self._settle(first, OUTCOME_CANCELLED, REASON_CLIENT)
+
+    def _is_silent(self, class_: int) -> bool:
+        """Whether nodes never learn that clients of this class gave up."""
+        silent = self._router.silent
+        return silent[class_] if class_ < len(silent) else False
 
     def _tries(self, class_: int) -> int:
         """How often a client of this class asks again."""

@@ -92,6 +92,7 @@ class Router:
     backoff_ns: int = 0  # the first retry waits less than this, each further one up to twice as long
     backoff_most_ns: int = 0  # no longer than this
     client_retries: tuple[int, ...] = ()  # by class: how often clients ask again when their patience has ended
+    silent: tuple[bool, ...] = ()  # by class: whether nodes never learn that a client gave up, and work on
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from serve.deployment import Deployment
+from serve.policy.retries import ATTEMPTS_MAX
 from serve.spec import Name, SchemaVersion, Spec
 from serve.units import DurationNs
 from sim.law_parts import beyond, parts
@@ -20,6 +21,14 @@ from sim.laws import Trace as Trace
 from sim.rate_laws import PositiveRate as PositiveRate
 
 RowCount = Annotated[int, Field(ge=1, le=65536)]
+
+
+class Client(Spec):
+    """How clients of a class behave when an answer is late."""
+
+    timeout: DurationNs = Field(gt=0, description="how long it waits each time that it asks")
+    retries: int = Field(0, ge=0, lt=ATTEMPTS_MAX, description="how often it asks again")
+    cancels: bool = Field(True, description="its node learns that it gave up (rule 7); false: and works on for nobody")
 
 
 class RequestClass(Spec):
@@ -35,7 +44,14 @@ class RequestClass(Spec):
     patience: DurationNs | None = Field(
         None, description="mean of an exponential patience after which the client cancels"
     )
+    client: Client | None = Field(None, description="a timeout of the client, in place of patience; needs a router")
     tags: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_patience(self) -> RequestClass:
+        if self.client is not None and self.patience is not None:
+            raise ValueError("takes either patience or client, which has a timeout")
+        return self
 
     @field_validator("rows")
     @classmethod

@@ -14,6 +14,7 @@ from serve.errors import Fault, ProfileError, SpecError
 from serve.files import resolve, sha256
 from serve.fleet import Place, places
 from serve.policy import routing
+from serve.policy.retries import ATTEMPTS_MAX
 from serve.scaler import Scaler
 from serve.scheduler import SchedulerSpec
 from sim.control import Timing
@@ -113,7 +114,14 @@ class Setup:
         router = self.deployment.router
         if router is None:
             return None
-        taken = Router(ROUTES[router.policy], router.network, router.state_age == 0)
+        clients = [class_.client for class_ in self.workload.classes.values()]
+        taken = Router(
+            ROUTES[router.policy],
+            router.network,
+            router.state_age == 0,
+            client_retries=tuple(0 if client is None else client.retries for client in clients),
+            silent=tuple(client is not None and not client.cancels for client in clients),
+        )
         if router.retry is None:
             return taken
         retry = router.retry
@@ -159,6 +167,7 @@ def prepare(
     client_ns = client_draw(measured.profile.client, measured.profile.front.bytes_in_per_row)
     load = replace(build(workload, model, base, client_ns, given), routed=deployment.router is not None)
     check_scaling(deployment, name)
+    check_clients(deployment, workload)
     found = places(deployment, name)
     law = replace(_law(path, measured, model, load, found), level=level)
     classes = tuple(workload.classes)
@@ -193,6 +202,23 @@ def _law(path: Path, measured: Measured, model: Model, load: Load, found: Sequen
         return measured.law(model.replicas.threads, most, max_batch, model.backend, load.rows_mean)
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from None
+
+
+def check_clients(deployment: Deployment, workload: Workload) -> None:
+    """SpecError for clients' timeouts without a router, or more attempts than a request can have."""
+    router, faults = deployment.router, []
+    for name, class_ in workload.classes.items():
+        where = f"workload.classes.{name}.client"
+        if class_.client is not None and router is None:
+            faults.append((where, "needs a router, such as {policy: round_robin}, also before a single node"))
+        elif class_.client is not None and router is not None:
+            attempts = (class_.client.retries + 1) * (1 + (router.retry.max if router.retry else 0))
+            if attempts > ATTEMPTS_MAX:
+                faults.append(
+                    (f"{where}.retries", f"make {attempts} attempts with the router's; at most {ATTEMPTS_MAX}")
+                )
+    if faults:
+        raise SpecError([Fault("scenario", field, what) for field, what in faults])
 
 
 def check_scaling(deployment: Deployment, name: str) -> None:

@@ -59,7 +59,7 @@ def transient(setup: Setup) -> bool:
 
 def unbounded(setup: Setup) -> bool:
     """Whether nothing stops the queue from growing: no bound, and a class without deadline or patience."""
-    endless = any(s.timeout_ns == NEVER_NS and s.patience_ns is None for s in setup.load.open)
+    endless = any(s.timeout_ns == NEVER_NS and not s.leaves for s in setup.load.open)
     return setup.spec.max_queue < 0 and endless
 
 

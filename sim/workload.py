@@ -42,6 +42,8 @@ class Source:
     priority: int
     timeout_ns: int
     patience_ns: int | None  # mean
+    client_timeout_ns: int | None  # of every request
+    silent: bool  # nodes never learn that a client gave up
     process: Process | None = None
     given_rows: Ints | None = None
     given_draw: Ints | None = None
@@ -50,6 +52,11 @@ class Source:
     rows_mean: float = 1.0
     weight: float = 1.0
     """Its share of the mix: requests per second; of a closed loop, which has no rate of its own, clients."""
+
+    @property
+    def leaves(self) -> bool:
+        """Whether a request leaves a node's queue if it has waited for long, by its client's giving up."""
+        return self.patience_ns is not None or (self.client_timeout_ns is not None and not self.silent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,8 @@ def _shared(name: str, index: int, class_: RequestClass, model: Model) -> Source
         priority=class_.priority if "priority" in class_.model_fields_set else model.queue.default_priority,
         timeout_ns=class_.timeout if class_.timeout is not None else model.timeout_ns,
         patience_ns=class_.patience,
+        client_timeout_ns=None if class_.client is None else class_.client.timeout,
+        silent=class_.client is not None and not class_.client.cancels,
         rows_mean=rows_mean(class_.rows),
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from serve.policy.codes import NEVER_NS
 from serve.policy.routing import ROUTE_LEAST_OUTSTANDING, ROUTE_P2C, ROUTE_ROUND_ROBIN
-from serve.records import ANSWERED_NS, ATTEMPT, DISPATCH_NS, NODE, OUTCOME, REASON, REQUEST, Outcome, Reason
+from serve.records import ANSWERED_NS, ATTEMPT, CAUSE, DISPATCH_NS, NODE, OUTCOME, REASON, REQUEST, Outcome, Reason
 from serve.scheduler import SchedulerSpec
 from sim.dataplane import DataPlane
 from sim.plane import Estate, Node, Plane, Requests, Router, Service, StopCode, Tally
@@ -135,3 +135,28 @@ def test_without_a_node_in_rotation_requests_are_refused(engine: str) -> None:
     feed(plane, [0, 1])
     assert to_end(plane) == []
     assert plane.tally().drop_reasons[0, 0, Reason.NO_NODE] == 2
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("silent", "first"), [(False, "cancelled client 9"), (True, "ok full 20")])
+def test_a_client_that_waited_long_enough_asks_again(engine: str, silent: bool, first: str) -> None:
+    """Two at once on one replica: the second gives up at 9, and asks again; its node works on if nobody tells it."""
+    router = Router(ROUTE_ROUND_ROBIN, client_retries=(1,), silent=(silent,), network_ns=0)
+    plane = plane_of(engine, nodes_of(1), router)
+    feed(plane, [0, 1], patience_ms=8)
+    lines = to_end(plane)
+    assert lines[0].startswith("0.0 n0 ") and lines[1].startswith("0.1 n0 ")
+    assert f"1.0 n0 {first}" in lines
+    causes = plane.rows()[:, CAUSE].tolist()
+    assert causes == [0, 2, 0, 2]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_latency_of_a_request_runs_from_its_first_try(engine: str) -> None:
+    router = Router(ROUTE_ROUND_ROBIN, network_ns=0, client_retries=(2,))
+    plane = plane_of(engine, nodes_of(2), router)
+    plane.advance(0)
+    plane.kill(0, 0)  # the first node takes requests that nobody serves
+    feed(plane, [0], patience_ms=15)
+    assert to_end(plane) == ["0.0 n0 cancelled client 15", "0.1 n1 ok full 25"]
+    assert latency_ms(plane.tally()) == pytest.approx(25)

@@ -193,6 +193,7 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         backoff_ns=int(rng.integers(0, 4)) * grid_ns,
         backoff_most_ns=int(rng.integers(0, 9)) * grid_ns,
         client_retries=(int(rng.integers(0, 4)), 0) if on["patience"] else (),
+        silent=(False, bool(rng.integers(0, 2))) if on["patience"] else (),
     )
     arrivals = _with_routes(rng, _arrivals(rng, on, grid_ns, size))
     closed, closed_chunks = _closed(rng, on, grid_ns, size) if on["closed"] else (None, [])
