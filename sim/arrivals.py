@@ -31,7 +31,8 @@ class State:
 
     settled: bool = False  # its client has its answer, or gave up
     in_flight: bool = False  # an attempt was sent to a node, and not heard of
-    latest: Request | None = None  # the attempt that was sent last
+    buffered: bool = False  # an attempt waits at the router for a node
+    latest: Request | None = None  # the attempt that was sent, or began to wait, last
     retries: int = 0  # of the router, the one that is under way included
 
 
@@ -48,6 +49,7 @@ class Trip:
     index: int  # of its events: the request's id or the attempt's index
     client: int = -1  # closed-loop client that sent it
     first_ns: int = -1  # arrival at the router
+    timeout_ns: int = NEVER_NS  # of each of its attempts
     asks_ns: int = NEVER_NS  # how long its client waits each time that it asks
     give_up_ns: int = NEVER_NS  # until when it waits now
     node: int = 0
@@ -65,7 +67,13 @@ class Trip:
 def first_attempt(request: Request) -> Request:
     """The first attempt at a request that arrives at the router now."""
     trip: Trip = request.payload
-    sent = replace(trip, index=request.id << ATTEMPT_BITS, first_ns=trip.arrival_ns, asks_ns=trip.patience_ns)
+    sent = replace(
+        trip,
+        index=request.id << ATTEMPT_BITS,
+        first_ns=trip.arrival_ns,
+        asks_ns=trip.patience_ns,
+        timeout_ns=request.timeout_ns,
+    )
     return Request(request.id, request.rows, request.priority, request.timeout_ns, sent)
 
 
@@ -85,7 +93,7 @@ def _after(attempt: Request, index: int, **changes: Any) -> Request:
     trip: Trip = attempt.payload
     draws = tuple(another_draw(draw) for draw in trip.draws)
     sent = replace(trip, index=index, draws=draws, route=another_draw(trip.route), **changes)
-    return Request(attempt.id, attempt.rows, attempt.priority, attempt.timeout_ns, sent)
+    return Request(attempt.id, attempt.rows, attempt.priority, trip.timeout_ns, sent)
 
 
 class Arrivals:

@@ -21,6 +21,7 @@ from sim.kernel_estate import advance_estate
 from sim.kernel_next import EVENT_BITS, HORIZON_NS
 from sim.memory import Memory, padded
 from sim.plane import (
+    BUFFER,
     Closed,
     Estate,
     Ints,
@@ -188,6 +189,7 @@ class DataPlane:
         """Control: from now on the router sends to these nodes only."""
         self._s[ly.CANDIDATES] = len(nodes)
         self._nodes[: len(nodes)] = sorted(nodes)
+        self._call(self.now_ns, ly.OP_ROTATE, 0, 0)
 
     def _control(self, op: int, node: int, replica: int) -> None:
         if not 0 <= node < len(self.estate.nodes):
@@ -214,6 +216,10 @@ class DataPlane:
     def scrape(self, node: int = 0) -> Scrape:
         """What is counted of a node, now (rule 13)."""
         s, now_ns = self._memory.rows[node], self.now_ns
+        if node == BUFFER:
+            s, count = self._s, int(self._s[ly.BUFFERED])
+            area_ns = int(s[ly.BUFFERED_AREA_NS]) + count * (now_ns - int(s[ly.BUFFERED_NS]))
+            return Scrape(now_ns, Counters(ongoing_ns=area_ns, waiting_ns=area_ns), Gauges(count, count))
         span_ns = now_ns - int(s[ly.METERED_NS])
         busy, ongoing, waiting = (int(s[field]) for field in (ly.RUNNING, ly.ONGOING, ly.WAITING))
         areas = s[[ly.BUSY_AREA_NS, ly.ONGOING_AREA_NS, ly.WAITING_AREA_NS]].tolist()
@@ -276,6 +282,7 @@ class DataPlane:
         s = self._s
         s[ly.NETWORK_NS], s[ly.TRUE_STATE] = router.network_ns, router.true_state
         s[ly.CANDIDATES], s[ly.LEAVES] = count, leaves
+        s[ly.BUFFER_MAX], s[ly.LEVELS] = router.buffer_rows, self._memory.levels
         s[ly.RETRIES_MAX], s[ly.BUDGET_PERCENT] = router.retries, router.budget_percent
         s[ly.BACKOFF_NS], s[ly.BACKOFF_MOST_NS] = router.backoff_ns, router.backoff_most_ns
         s[ly.RETRY_AFTER_NS] = self.estate.nodes[0].retry_after_ns

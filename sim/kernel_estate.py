@@ -26,7 +26,7 @@ from sim.kernel_front import settle
 from sim.kernel_loss import lose, lose_attempt, renew
 from sim.kernel_next import node_event, refresh, root_event, root_node
 from sim.kernel_queue import heap_pop, meter, row_of
-from sim.kernel_router import collect, give_up, hear, retry, route, router_event, top_slot
+from sim.kernel_router import collect, empty_buffer, give_up, hear, retry, route, router_event, top_slot
 
 
 @helper
@@ -84,6 +84,9 @@ def advance_estate(
             g[ly.WHERE] = ly.NOWHERE
             return ly.GROW
         if op == ly.OP_NONE:
+            if g[ly.WOKEN_ID] >= 0:
+                g[ly.WHERE], g[ly.WHICH], g[ly.WOKEN_ID] = ly.NOWHERE, g[ly.WOKEN_ID] >> ATTEMPT_BITS, -1
+                return ly.STOP_NO_REPLICA
             if stopped != ly.NOWHERE:
                 return tell_stop(g, rows[stopped], stopped)
             if starved(g) != 0:
@@ -122,6 +125,9 @@ def advance_estate(
                 return ly.GROW
         elif event == EVENT_CONTROL:
             if op == ly.OP_NONE:
+                return ly.STOP_UNTIL
+            if op == ly.OP_ROTATE:
+                empty_buffer(g, rows, pool, q, t, x, nodes, score)
                 return ly.STOP_UNTIL
             n = node
         s = rows[n]

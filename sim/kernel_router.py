@@ -32,6 +32,7 @@ from serve.policy.routing import (
 )
 from sim import layout as ly
 from sim.compiled import helper, inlined
+from sim.kernel_buffer import buffer_pop, buffer_push, leave_buffer
 from sim.kernel_leave import report_of, think
 from sim.kernel_queue import free_slot, heap_move, heap_pop, heap_push, heap_top_ns, row_of, sift_down, take_slot
 from sim.kernel_tally import keep_attempt, tally_drop, tally_request
@@ -115,6 +116,8 @@ def send(g, rows, pool, q, t, x, nodes, score, slot):
     node = choose(g[ly.ROUTING], nodes, g[ly.CANDIDATES], score, g[ly.TURN], bits, bits)
     g[ly.TURN] += 1
     if node == NOBODY:
+        if buffer_push(g, pool, q, slot) != 0:
+            return
         end_retry(g, pool, slot)
         settle_request(g, pool, q, t, x, slot, OUTCOME_FULL, REASON_NO_NODE)
         free_slot(g, q, slot)
@@ -124,6 +127,19 @@ def send(g, rows, pool, q, t, x, nodes, score, slot):
     if counts_outstanding(g) != 0:
         score[node] += 1
     heap_push(g, q, ly.DELIVERIES, g[ly.NOW_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
+
+
+@helper
+def empty_buffer(g, rows, pool, q, t, x, nodes, score):
+    """There are nodes again: what waited for one is sent, in its order."""
+    while g[ly.CANDIDATES] > 0:
+        slot = buffer_pop(g, pool, q)
+        if slot == ly.NOWHERE:
+            break
+        if pool[row_of(slot) + ly.SETTLED] != 0:
+            free_slot(g, q, slot)
+        else:
+            send(g, rows, pool, q, t, x, nodes, score, slot)
 
 
 @inlined
@@ -273,7 +289,10 @@ def give_up(g, rows, pool, q, t, x, nodes, score, tries):
     """A client's patience ends before its answer has come; the attempt's node learns of it by itself (rule 7)."""
     slot = top_slot(g, q, ly.GIVE_UPS)
     heap_pop(g, q, ly.GIVE_UPS)
-    if pool[row_of(slot) + ly.SENT_TO] == NOBODY:
+    if pool[row_of(slot) + ly.PLACE] == ly.IN_BUFFER:
+        leave_buffer(g, pool, slot)
+        end_retry(g, pool, slot)
+    elif pool[row_of(slot) + ly.SENT_TO] == NOBODY:
         end_retry(g, pool, slot)
     else:
         forget(g, pool, score, slot)
@@ -291,7 +310,7 @@ def ask_again(g, pool, q, slot):
     for column in range(1 << ly.POOL_SHIFT):
         pool[at + column] = pool[old + column]
     pool[old + ly.SETTLED] = 1
-    if pool[old + ly.SENT_TO] != NOBODY:
+    if pool[old + ly.SENT_TO] != NOBODY or pool[old + ly.PLACE] == ly.IN_BUFFER:
         pool[at + ly.ID] += 1
     pool[at + ly.STORY] = CAUSE_CLIENT_RETRY + (((pool[old + ly.STORY] >> ly.TRIES_AT) + 1) << ly.TRIES_AT)
     pool[at + ly.CANCEL_NS] = g[ly.NOW_NS] + pool[at + ly.PATIENCE_NS]

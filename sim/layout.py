@@ -156,13 +156,21 @@ ROWS_IN = 132
 ANSWERS_OUT = 133
 WAITED_NS = 134
 
-HEAPS = 135  # HEAP_WIDTH numbers a heap
+# s: of the router, what waits while there is no node: rings by priority as at a node, and their integral.
+BUFFER_MAX = 135  # rows; 0: nothing may wait
+BUFFERED = 136
+BUFFERED_ROWS = 137
+BUFFERED_AREA_NS = 138
+BUFFERED_NS = 139
+WOKEN_ID = 140  # request that entered an empty buffer, of which control has yet to be told
+
+HEAPS = 141  # HEAP_WIDTH numbers a heap
 DEADLINES, CANCELS, CLIENTS, ANSWERS, DELIVERIES, GIVE_UPS, RETRIES, HEAP_COUNT = range(8)
 HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
-LEVEL = 177  # LEVEL_WIDTH numbers a level
+LEVEL = 183  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64
@@ -220,8 +228,8 @@ B_DONE_NS = 8
 B_REQUESTS = 9
 B_REPORT = 10  # what its node tells with its answers
 
-# Where an attempt is: with the router or on its way to a node, there, or on its way back.
-WITH_ROUTER, AT_NODE, LEFT = range(3)
+# Where an attempt is: with the router or on its way to a node, there, on its way back, or waiting for a node.
+WITH_ROUTER, AT_NODE, LEFT, IN_BUFFER = range(4)
 
 NOWHERE = -1
 UNKNOWN = -2
@@ -233,7 +241,7 @@ INDEX_MASK = 2**48 - 1  # a masked index is not negative: the compiler need not 
 JOB_PARSE, JOB_FINISH, JOB_REFUSE, JOB_REST = range(4)
 
 # Operations of control.
-OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE, OP_RETIRE = range(7)
+OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE, OP_RETIRE, OP_ROTATE = range(8)
 
 # What the kernel returns: the codes of `sim.plane.StopCode`, and GROW when an array is full.
 STOP_UNTIL, STOP_STARVED, STOP_NO_REPLICA, STOP_DRAINED, STOP_FAILED = range(5)

@@ -128,6 +128,7 @@ class Memory:
         held = _HeldPlane(self, row)
         bases = {heap: ly.HEAPS + ly.HEAP_WIDTH * heap + ly.HEAP_BASE for heap in range(ly.CLIENTS, ly.HEAP_COUNT)}
         attempts = capacity if self.routed else 0
+        ring = 1 << max(2 * capacity - 1, 1).bit_length()
         self._claim(
             row,
             {
@@ -138,10 +139,13 @@ class Memory:
                 bases[ly.CLIENTS]: ly.HEAP_ENTRY * (self.clients + 1),
                 bases[ly.ANSWERS]: ly.HEAP_ENTRY * (2 * attempts + 1),
                 bases[ly.DELIVERIES]: ly.HEAP_ENTRY * (attempts + 1),
+                **({ly.AT_RING: self.levels * ring} if self.routed else {}),
                 bases[ly.RETRIES]: ly.HEAP_ENTRY * (attempts + 1),
                 bases[ly.GIVE_UPS]: ly.HEAP_ENTRY * (3 * attempts + 66),
             },
         )
+        if self.routed:
+            row[ly.RING_MASK], row[ly.RING_SHIFT] = ring - 1, ring.bit_length() - 1
         pool = np.zeros(capacity << ly.POOL_SHIFT, np.int64)
         pool[: len(self.pool)] = self.pool
         self.pool, row[ly.POOL_SIZE] = pool, capacity
@@ -191,6 +195,8 @@ class _HeldPlane:
         self.think = memory.part(row, ly.AT_THINK, clients).copy()
         self.turns = memory.part(row, ly.AT_TURNS, clients).copy()
         self.heaps = {heap: memory.heap(row, heap).copy() for heap in range(ly.CLIENTS, ly.HEAP_COUNT)}
+        buffered = memory.routed and self.capacity > 0
+        self.rings = [memory.q[_ring(row, level)] for level in range(memory.levels)] if buffered else []
 
     def restore(self, memory: Memory, row: Ints) -> None:
         """Write it back; the slots that are new are free."""
@@ -202,6 +208,8 @@ class _HeldPlane:
         memory.part(row, ly.AT_TURNS, len(self.turns))[:] = self.turns
         for heap, entries in self.heaps.items():
             memory.heap(row, heap)[:] = entries
+        for level, ring in enumerate(self.rings):
+            memory.q[_ring(row, level)] = ring
         if self.capacity:
             draws = memory.part(row, ly.AT_DRAWS, memory.capacity * memory.draws).reshape(memory.capacity, -1)
             draws[: self.capacity] = padded(self.draws.T, memory.draws).T
@@ -232,7 +240,9 @@ def _write_common(row: Ints) -> None:
     """What a row of any kind holds at rest."""
     row[[ly.NEXT_END_NS, ly.FRONT_END_NS]] = NEVER_NS
     row[[ly.OLDEST, ly.NEWCOMER]] = ly.NOWHERE
-    row[[ly.WINDOW_FIRED_NS, ly.OPEN_FIRST_ID, ly.FAILED_ID, ly.HOMELESS_ID]] = -1
+    row[[ly.WINDOW_FIRED_NS, ly.OPEN_FIRST_ID, ly.FAILED_ID, ly.HOMELESS_ID, ly.WOKEN_ID]] = -1
+    blocks = row[ly.LEVEL : ly.REPLICA].reshape(-1, ly.LEVEL_WIDTH)
+    blocks[:, [ly.LEVEL_HEAD, ly.LEVEL_TAIL]] = ly.POSITION_ZERO
     row[ly.HEAPS + ly.TIMER_DUE_NS : ly.LEVEL : ly.HEAP_WIDTH] = NEVER_NS
 
 
@@ -263,8 +273,6 @@ def _write_node(row: Ints, number: int, node: Node) -> None:
         row[field] = value
     row[ly.FRONT : ly.FRONT + len(node.front)] = node.front
     row[ly.COLD : ly.COLD + len(service.cold_ns)] = service.cold_ns
-    blocks = row[ly.LEVEL : ly.REPLICA].reshape(-1, ly.LEVEL_WIDTH)
-    blocks[:, [ly.LEVEL_HEAD, ly.LEVEL_TAIL]] = ly.POSITION_ZERO
     replicas = row[ly.REPLICA : ly.REPLICA + ly.R_WIDTH * node.replicas].reshape(ly.R_WIDTH, node.replicas)
     replicas[[ly.R_RUNNING, ly.R_SECOND]] = ly.NOWHERE
     replicas[ly.R_END_NS] = NEVER_NS

@@ -20,6 +20,7 @@ from serve.policy.codes import (
 )
 from serve.policy.retries import backoff_ns
 from serve.policy.routing import DRAW_MASK, NOBODY
+from serve.policy.scaling.metering import Counters, Gauges, Scrape
 from serve.scheduler import Request
 from sim.arrivals import Trip, first_attempt, retry_of, try_after
 from sim.clock import Clock
@@ -45,6 +46,10 @@ class Network:
         self.balancer = Balancer(router.policy, len(stations), router.retries, router.budget_percent)
         self._clock, self._ledger, self._router = clock, ledger, router
         self._stations, self._settled = stations, settled
+        self._buffered: list[Request] = []
+        self._buffered_rows = self._buffered_area_ns = self._buffered_ns = 0
+        self.woken = -1
+        """Request that entered an empty buffer, of which control has yet to be told."""
 
     def arrive(self, request: Request) -> None:
         """A request arrives at the router, now."""
@@ -66,12 +71,59 @@ class Network:
                 self.balancer.hear(number, station.told)
         trip.node = self.balancer.send(trip.route)
         if trip.node == NOBODY:
+            if self._buffer(attempt):
+                return
             self.balancer.end_retry(trip.retries)
             self._settle(attempt, OUTCOME_FULL, REASON_NO_NODE)
             return
         trip.state.in_flight, trip.state.latest = True, attempt
         at_ns = self._clock.now_ns + self._router.network_ns
         self._clock.at(at_ns, EVENT_DELIVERED, trip.index, self._deliver, attempt)
+
+    # -- the buffer (rule 16) ----------------------------------------------------------------------------
+
+    def _buffer(self, attempt: Request) -> bool:
+        """An attempt waits for a node, if there is room for its rows."""
+        if self._buffered_rows + attempt.rows > self._router.buffer_rows:
+            return False
+        if not self._buffered:
+            self.woken = attempt.id
+        self._pass()
+        trip: Trip = attempt.payload
+        trip.state.latest, trip.state.buffered = attempt, True
+        trip.arrival_ns = self._clock.now_ns
+        self._buffered.append(attempt)
+        self._buffered_rows += attempt.rows
+        return True
+
+    def _unbuffer(self, attempt: Request) -> None:
+        self._pass()
+        attempt.payload.state.buffered = False
+        self._buffered.remove(attempt)
+        self._buffered_rows -= attempt.rows
+
+    def _pass(self) -> None:
+        self._buffered_area_ns += len(self._buffered) * (self._clock.now_ns - self._buffered_ns)
+        self._buffered_ns = self._clock.now_ns
+
+    def rotate(self, nodes: Sequence[int]) -> None:
+        """From now on these are candidates; what waited for one is sent by (priority, arrival)."""
+        self.balancer.rotate(nodes)
+        while nodes and self._buffered:
+            attempt = min(self._buffered, key=lambda waiting: waiting.priority)
+            self._unbuffer(attempt)
+            waited_ns = self._clock.now_ns - attempt.payload.arrival_ns
+            if attempt.timeout_ns < NEVER_NS:
+                attempt.timeout_ns = max(0, attempt.timeout_ns - waited_ns)
+            self._send(attempt)
+
+    def scrape(self) -> Scrape:
+        """What is counted of the buffer, now."""
+        self._pass()
+        count, area_ns = len(self._buffered), self._buffered_area_ns
+        return Scrape(self._clock.now_ns, Counters(ongoing_ns=area_ns, waiting_ns=area_ns), Gauges(count, count))
+
+    # -- at the nodes ------------------------------------------------------------------------------------
 
     def _deliver(self, attempt: Request) -> None:
         """An attempt reaches its node, which learns that the client gave up one network delay after the router."""
@@ -117,6 +169,9 @@ class Network:
         trip: Trip = latest.payload
         if state.in_flight:
             self.balancer.forget(trip.node, state.retries)
+        elif state.buffered:
+            self._unbuffer(latest)
+            self.balancer.end_retry(state.retries)
         else:
             self.balancer.end_retry(state.retries)
         if trip.tries < self._tries(trip.class_):

@@ -76,6 +76,9 @@ class Node:
     row_ns: int = 0  # what a row is expected to take of a replica: what a router weighs work by
 
 
+BUFFER = -1
+"""What waits at the router, in place of a node: of a stop, or to be scraped."""
+
 NO_ROUTE: Ints = np.zeros(0, np.int64)
 """For requests that no router sends."""
 
@@ -87,6 +90,7 @@ class Router:
     policy: int  # ROUTE_* of `serve.policy.routing`
     network_ns: int = 0  # from the router to a node, and back
     true_state: bool = False  # queues and work are known as they are, not as the nodes' last answers told them
+    buffer_rows: int = 0  # that may wait at the router while there is no node (rule 16)
     retries: int = 0  # of a request whose attempt was lost or refused, at most
     budget_percent: int = 20  # retries at a time, of what is outstanding; a few are always allowed
     backoff_ns: int = 0  # the first retry waits less than this, each further one up to twice as long
@@ -161,7 +165,7 @@ class StopCode(IntEnum):
 
     UNTIL = 0  # everything before `until`, and classes 0 and 1 at it, is handled
     STARVED = 1  # the open arrivals or closed-loop arrays that were fed ran out before `until`
-    NO_REPLICA = 2  # an arrival met no replica that is up
+    NO_REPLICA = 2  # an arrival met no replica that is up; of node BUFFER: no node, where nothing waited before
     DRAINED = 3  # a draining replica finished its last batch
     FAILED = 4  # a request failed by its last death
 

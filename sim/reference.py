@@ -20,6 +20,7 @@ from sim.clock import Clock
 from sim.ledger import Ledger
 from sim.network import Network
 from sim.plane import (
+    BUFFER,
     Closed,
     Estate,
     Ints,
@@ -113,6 +114,9 @@ class Reference:
         return stop
 
     def _stop(self) -> Stop | None:
+        if self._network is not None and self._network.woken >= 0:
+            which, self._network.woken = self._network.woken, -1
+            return Stop(StopCode.NO_REPLICA, self.now_ns, which, BUFFER)
         told = next((stop for station in self.stations if (stop := station.stop()) is not None), None)
         if told is not None:
             return told
@@ -153,8 +157,9 @@ class Reference:
 
     def rotate(self, nodes: Sequence[int]) -> None:
         """Control: from now on the router sends to these nodes only."""
-        assert self._network is not None, "an estate without a router"
-        self._network.balancer.rotate(nodes)
+        network = self._network
+        assert network is not None, "an estate without a router"
+        self._control(lambda: network.rotate(nodes))
 
     def _control(self, act: Callable[[], None]) -> None:
         """Control is an event too: what classes 0 and 1 hold at this instant comes before it."""
@@ -170,6 +175,9 @@ class Reference:
 
     def scrape(self, node: int = 0) -> Scrape:
         """What is counted of a node, now (rule 13)."""
+        if node == BUFFER:
+            assert self._network is not None, "an estate without a router"
+            return self._network.scrape()
         return self.stations[node].scheduler.scrape(self.now_ns)
 
     # -- the record --------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from serve.policy.service import COLD_KNOTS
 from serve.records import COLUMNS, Rows
 from serve.scheduler import SchedulerSpec
 from sim.dataplane import DataPlane
-from sim.plane import Closed, Estate, Ints, Node, Plane, Requests, Router, Service, Stop, StopCode
+from sim.plane import BUFFER, Closed, Estate, Ints, Node, Plane, Requests, Router, Service, Stop, StopCode
 from sim.reference import Reference
 from sim.tally import Tally
 
@@ -188,6 +188,7 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         int(rng.choice(POLICIES)),
         network_ns=int(rng.integers(0, 4)) * grid_ns,
         true_state=bool(rng.integers(0, 2)),
+        buffer_rows=int(rng.choice([0, 0, 3, 40])),
         retries=int(rng.integers(0, 4)),
         budget_percent=int(rng.choice([0, 20, 100])),
         backoff_ns=int(rng.integers(0, 4)) * grid_ns,
@@ -303,6 +304,8 @@ def run(plane: Plane, case: Case) -> Outcome:
         stops.append(stop)
         rows.append(plane.rows())
         scrapes += [plane.scrape(number) for number in nodes]
+        if isinstance(case.what, Estate):
+            scrapes.append(plane.scrape(BUFFER))
         if act in ("ready", "kill", "drain_replica", "retire"):
             getattr(plane, act)(replica, node)
         elif act == "drain":

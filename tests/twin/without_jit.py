@@ -16,7 +16,7 @@ import sim.dataplane
 from tests.twin.cases import FEATURES, Case, both, difference, draw_case, draw_estate, stuck_head_case
 
 CASES = 300
-PARTS = ("queue", "tally", "leave", "batch", "front", "next", "", "router", "loss", "estate")
+PARTS = ("queue", "tally", "leave", "batch", "front", "next", "", "buffer", "router", "loss", "estate")
 KERNEL = tuple(f"sim.kernel_{part}".rstrip("_") for part in PARTS)
 SOURCES = {name: Path(str(importlib.import_module(name).__file__)) for name in KERNEL}
 HANGS_AFTER_S = 5.0  # a mutant may loop for ever; a case takes some milliseconds
