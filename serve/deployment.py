@@ -65,7 +65,7 @@ class Replicas(Spec):
     )
     slots: int = Field(1, ge=1, le=2, description="batches a replica holds: 2 lets a full batch wait inside it")
     autoscaler: Autoscaler | None = Field(None, description="sets their number; `count` is where it begins")
-    min: int = Field(1, ge=1, description="fewest that an autoscaler may set")
+    min: int = Field(1, ge=0, description="fewest that an autoscaler may set; 0: a router holds what comes meanwhile")
     max: int | None = Field(None, ge=1, le=4096, description="most that it may set; none: what there is room for")
     start_up: DurationNs | None = Field(
         None, ge=0, description="from wanting one to its being ready; none: as calibrated"
@@ -182,6 +182,9 @@ class Router(Spec):
     )
     propagation: DurationNs = Field(
         2_000_000_000, ge=0, description="from wanting one less until nothing is sent to it", validate_default=False
+    )
+    buffer: int | None = Field(
+        None, ge=0, description="rows that may wait at the router while there is no node; none: as many as in a queue"
     )
     retry: Retry | None = Field(None, description="none: a request is sent once")
 

@@ -145,6 +145,15 @@ class Scaler:
         decision: Decision = self._policy.decide(self._sample(self, _Tick(now_ns, replicas)))
         return decision
 
+    def wake(self, now_ns: int, replicas: Sequence[ReplicaView], waiting: int) -> Decision | None:
+        """What is decided at once when a request finds no replica, outside of any tick; None: the next tick is soon
+        enough. Only Knative's activator tells its autoscaler."""
+        if not isinstance(self._of, files.Kpa):
+            return None
+        tick, load = _Tick(now_ns, replicas), float(max(1, waiting))
+        decision: Decision = self._policy.decide(kpa.KpaSample(now_ns, tick.ready, tick.counted, load, load))
+        return decision
+
     # -- samples, by kind ----------------------------------------------------------------------------
 
     def _hpa(self, tick: _Tick) -> hpa.HpaSample:

@@ -10,10 +10,11 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.nanoseconds import SECOND_NS
 from serve.policy.scaling.placement import Stage, Standing, leaving
 from serve.scaler import ReplicaView, Scaler
-from sim.plane import Estate, Plane, Stop, StopCode
+from sim.plane import BUFFER, Estate, Plane, Stop, StopCode
 
 READY, SCRAPE, TICK, ROTATE, LEAVE = range(5)
 """Order of the slow clock's events at one instant."""
@@ -137,7 +138,9 @@ class Control:
         while True:
             at_ns = min(self._events[0][0], until_ns)
             stop = self._advance(at_ns)
-            if stop.code == StopCode.DRAINED:
+            if stop.code == StopCode.NO_REPLICA and stop.node == BUFFER:
+                self._wake()
+            elif stop.code == StopCode.DRAINED:
                 self._gone(next(r for r in self._replicas.values() if r.slot == Slot(stop.node, stop.which)))
             elif stop.code == StopCode.UNTIL:
                 while self._events[0][0] == at_ns:
@@ -154,13 +157,27 @@ class Control:
     def _scrape(self) -> None:
         now_ns = self._plane.now_ns
         nodes = sorted({replica.slot.node for replica in self._replicas.values()})
-        self._scaler.scrape(now_ns, {node: self._plane.scrape(node) for node in nodes})
+        queues = [BUFFER, *nodes] if self._routed else nodes
+        self._scaler.scrape(now_ns, {node: self._plane.scrape(node) for node in queues})
         self._at(now_ns + self._scaler.scrape_ns, SCRAPE, self._scrape)
 
     def _tick(self) -> None:
         now_ns = self._plane.now_ns
-        views = [ReplicaView(r.slot.node, r.started_ns, r.ready_ns, r.leaving) for r in self._replicas.values()]
-        decision = self._scaler.decide(now_ns, views)
+        self._apply(self._scaler.decide(now_ns, self._views()))
+        self._at(now_ns + self._scaler.tick_ns, TICK, self._tick)
+
+    def _wake(self) -> None:
+        """A request has found no replica in rotation."""
+        waiting = self._plane.scrape(BUFFER).gauges.waiting
+        decision = self._scaler.wake(self._plane.now_ns, self._views(), waiting)
+        if decision is not None:
+            self._apply(decision)
+
+    def _views(self) -> list[ReplicaView]:
+        return [ReplicaView(r.slot.node, r.started_ns, r.ready_ns, r.leaving) for r in self._replicas.values()]
+
+    def _apply(self, decision: Decision) -> None:
+        now_ns = self._plane.now_ns
         counted = [replica for replica in self._replicas.values() if not replica.leaving]
         ready = sum(replica.ready_ns is not None for replica in counted)
         self.history.steps.append(Step(now_ns, decision.wanted, decision.reason, len(counted), ready))
@@ -171,7 +188,6 @@ class Control:
             standing = [Standing(r.number, stages[r.ready_ns is not None]) for r in counted]
             for number in leaving(standing, len(counted) - decision.wanted):
                 self._stop(self._replicas[number])
-        self._at(now_ns + self._scaler.tick_ns, TICK, self._tick)
 
     # -- replicas come -------------------------------------------------------------------------------
 

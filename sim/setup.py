@@ -27,6 +27,8 @@ from sim.service import Drawn, Law, Measured, client_draw, front_at, front_vecto
 from sim.slo import bounds, limits_ns
 from sim.workload import Given, Load, build
 
+UNBOUNDED_ROWS = 2**40
+
 ROUTES = {
     "round_robin": routing.ROUTE_ROUND_ROBIN,
     "random": routing.ROUTE_RANDOM,
@@ -119,6 +121,7 @@ class Setup:
             ROUTES[router.policy],
             router.network,
             router.state_age == 0,
+            buffer_rows=self._buffer_rows,
             client_retries=tuple(0 if client is None else client.retries for client in clients),
             silent=tuple(client is not None and not client.cancels for client in clients),
         )
@@ -132,6 +135,14 @@ class Setup:
             backoff_ns=retry.backoff,
             backoff_most_ns=retry.backoff_max,
         )
+
+    @property
+    def _buffer_rows(self) -> int:
+        """Rows that may wait at the router while there is no node."""
+        router, max_queue = self.deployment.router, self.model.queue.max_queue
+        if router is not None and router.buffer is not None:
+            return router.buffer
+        return UNBOUNDED_ROWS if max_queue == "unbounded" else int(max_queue)
 
     def load_on(self, drawn: Drawn) -> Load:
         """The load, of clients whose core has the level drawn."""
@@ -230,6 +241,10 @@ def check_scaling(deployment: Deployment, name: str) -> None:
         faults.append((f"{where}.replicas.autoscaler", f"kind {scaler.kind} is not simulated yet"))
     if scaler is not None and scaler.kind == "predictive" and scaler.capacity is None:
         faults.append((f"{where}.replicas.autoscaler.capacity", "is missing: the rate that 1, 2, ... replicas carry"))
+    if scaler is not None and model.replicas.min == 0 and deployment.router is None:
+        faults.append(("router", "is missing: it holds what comes while there is no replica (replicas.min: 0)"))
+    if scaler is not None and model.replicas.min == 0 and scaler.kind in ("hpa", "target_tracking"):
+        faults.append((f"{where}.replicas.min", f"must be at least 1: {scaler.kind} does not scale from zero"))
     if model.queue.per == "replica" and deployment.router is None:
         faults.append(("router", "is missing: engines of their own (queue.per: replica) need one"))
     if faults:

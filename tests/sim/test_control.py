@@ -179,10 +179,25 @@ def test_both_planes_are_scaled_alike(tmp_path: Path, kind: str, per: str) -> No
     assert fast.total.metrics["lost"].value == 0
 
 
+def test_scaled_to_zero_the_first_request_waits_for_a_start_up(tmp_path: Path) -> None:
+    """Knative is told at once: the wait is start-up and probe."""
+    question = scaled(tmp_path, "kpa", "replica", min=0, max=2)
+    arrivals = {"workload.classes.a.arrivals": {"constant": "0.01/s"}, "workload.duration": "500s"}
+    fast, slow = (
+        simulate(question, base=tmp_path, engine=engine, overrides=arrivals) for engine in ("fast", "reference")
+    )
+    assert alike(files.plain(fast) | {"engine": ""}, files.plain(slow) | {"engine": ""})
+    waited_s = fast.total.metrics["p50"].value
+    assert waited_s is not None and waited_s == pytest.approx(3.0, abs=0.1)
+    replicas = fast.total.metrics["replicas"].value
+    assert replicas is not None and replicas < 0.99
+
+
 @pytest.mark.parametrize(
     ("kind", "replicas", "said"),
     [
         ("hpa", {"count": 3, "max": 2}, r"count must be from min \(1\) to max \(2\), got 3"),
+        ("hpa", {"min": 0, "max": 3}, r"replicas\.min: must be at least 1: hpa does not scale from zero"),
         ("predictive", {"max": 3}, r"autoscaler\.capacity: is missing"),
     ],
 )

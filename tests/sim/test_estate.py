@@ -12,7 +12,7 @@ from serve.policy.routing import ROUTE_LEAST_OUTSTANDING, ROUTE_P2C, ROUTE_ROUND
 from serve.records import ANSWERED_NS, ATTEMPT, CAUSE, DISPATCH_NS, NODE, OUTCOME, REASON, REQUEST, Outcome, Reason
 from serve.scheduler import SchedulerSpec
 from sim.dataplane import DataPlane
-from sim.plane import Estate, Node, Plane, Requests, Router, Service, StopCode, Tally
+from sim.plane import BUFFER, Estate, Node, Plane, Requests, Router, Service, StopCode, Tally
 from sim.reference import Reference
 from sim.tally import SUM_CLIENT_S, SUM_LATENCY_S
 
@@ -126,6 +126,24 @@ def test_a_client_that_gave_up_is_forgotten_at_once_and_its_node_hears_of_it_lat
     lines = to_end(plane)
     assert lines == ["0.0 n0 cancelled client 12", "1.0 n0 cancelled client 11"]
     assert plane.tally().outcomes[0, 0, Outcome.CANCELLED] == 2
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_comes_while_there_is_no_node_waits_for_one(engine: str) -> None:
+    """By priority, then in order; up to so many rows; and who gives up leaves."""
+    plane = plane_of(engine, nodes_of(1), Router(ROUTE_ROUND_ROBIN, buffer_rows=2))
+    plane.rotate([])
+    feed(plane, [0, 1, 2])
+    stops = []
+    while (stop := plane.advance(30 * MS)).code != StopCode.UNTIL:
+        stops.append((stop.code, stop.which, stop.node))
+    assert stops == [(StopCode.NO_REPLICA, 0, BUFFER)], "told once, of the first"
+    assert plane.scrape(BUFFER).gauges.waiting == 2
+    assert plane.scrape(BUFFER).counters.waiting_ns == (30 + 29) * MS
+    plane.rotate([0])
+    assert to_end(plane) == ["0.0 n0 ok full 40", "1.0 n0 ok full 50"]
+    assert plane.tally().drop_reasons[0, 0, Reason.NO_NODE] == 1
+    assert latency_ms(plane.tally()) == pytest.approx(40 + 49)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
