@@ -50,7 +50,7 @@ def replica_cores(deployment: Deployment) -> int:
 def usd_per_h(deployment: Deployment, front_cores: float) -> float:
     """The planner's price of a deployment whose front is busy on `front_cores` cores."""
     pool = only_pool(deployment)
-    return pool.price * pool.nodes * (replica_cores(deployment) + front_cores) / pool.cores
+    return pool.price * pool.most * (replica_cores(deployment) + front_cores) / pool.cores
 
 
 def cost_step(deployment: Deployment, front_cores: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -196,13 +196,44 @@ class Router(Spec):
         return state_age
 
 
+class NodeRange(Spec):
+    """Nodes that come when replicas need them, and go when they hold none."""
+
+    min: int = Field(0, ge=0, le=10_000)
+    max: int = Field(ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> NodeRange:
+        if self.min > self.max:
+            raise ValueError(f"min must not be above max, got {self.min} and {self.max}")
+        return self
+
+
 class Pool(Spec):
     """Nodes of one kind."""
 
-    nodes: int = Field(1, ge=1, le=10_000, description="number of nodes")
+    nodes: Annotated[int, Field(ge=1, le=10_000)] | NodeRange = Field(
+        1, description="number of nodes, or {min, max} where an autoscaler's replicas bring them"
+    )
+    provision: DurationNs = Field(
+        90_000_000_000, ge=0, description="from asking for a node to having it", validate_default=False
+    )
+    empty_after: DurationNs = Field(
+        60_000_000_000, ge=0, description="how long a node may hold no replica before it goes", validate_default=False
+    )
     cores: int = Field(ge=1, description="cores of one node")
     price: PriceUsdPerH = Field(ge=0, description="price of one node")
     price_origin: Origin = Field("assumed", description="where the price comes from")
+
+    @property
+    def most(self) -> int:
+        """Nodes that there can be."""
+        return self.nodes.max if isinstance(self.nodes, NodeRange) else self.nodes
+
+    @property
+    def least(self) -> int:
+        """Nodes that there always are."""
+        return self.nodes.min if isinstance(self.nodes, NodeRange) else self.nodes
 
 
 class Deployment(Spec):
@@ -218,8 +249,8 @@ class Deployment(Spec):
 
     @property
     def node_count(self) -> int:
-        """Nodes of all pools."""
-        return sum(pool.nodes for pool in self.pools.values())
+        """Nodes of all pools, as many as there can be."""
+        return sum(pool.most for pool in self.pools.values())
 
     @model_validator(mode="after")
     def _fleet(self) -> Deployment:

@@ -31,7 +31,7 @@ def places(deployment: Deployment, model: str) -> list[Place]:
     replicas = deployment.models[model].replicas
     rooms = [
         Room(number, name, Size(deployment.pools[name].cores))
-        for number, name in enumerate(name for name, pool in deployment.pools.items() for _ in range(pool.nodes))
+        for number, name in enumerate(name for name, pool in deployment.pools.items() for _ in range(pool.most))
     ]
     if replicas.autoscaler is None and len(rooms) == 1:
         return [Place(0, rooms[0].pool, replicas.count)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.nanoseconds import SECOND_NS
@@ -16,8 +17,11 @@ from serve.policy.scaling.placement import Stage, Standing, leaving
 from serve.scaler import ReplicaView, Scaler
 from sim.plane import BUFFER, Estate, Plane, Stop, StopCode
 
-READY, SCRAPE, TICK, ROTATE, LEAVE = range(5)
+MACHINE, READY, SCRAPE, TICK, ROTATE, LEAVE = range(6)
 """Order of the slow clock's events at one instant."""
+
+MINIMUM_NS = 60 * SECOND_NS
+"""A machine is paid for so long at least."""
 
 POLL_NS = SECOND_NS
 """How often it is looked whether a queue that drains is empty."""
@@ -25,15 +29,37 @@ POLL_NS = SECOND_NS
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a replica can run: of a plane's node, the replica of this number."""
+    """Where a replica can run: of a plane's node, the replica of this number; on which machine."""
 
     node: int
     replica: int = 0
+    machine: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine that can hold replicas: always there if `fixed`, else asked for when a replica needs it."""
+
+    pool: str
+    price_usd_per_h: float
+    fixed: bool = True
+    provision_ns: int = 0
+    empty_after_ns: int = 0
+
+
+@dataclass(slots=True)
+class _Rented:
+    """A machine from being asked for until it goes."""
+
+    there_ns: int
+    emptied_ns: int = -1
 
 
 def slots_of(estate: Estate) -> tuple[Slot, ...]:
     """Every replica of every node, in order."""
-    return tuple(Slot(number, replica) for number, node in enumerate(estate.nodes) for replica in range(node.replicas))
+    return tuple(
+        Slot(number, replica, number) for number, node in enumerate(estate.nodes) for replica in range(node.replicas)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +104,19 @@ class History:
 
     steps: list[Step] = field(default_factory=list)
     present: list[tuple[int, int]] = field(default_factory=list)
+    rented: list[tuple[int, int, float]] = field(default_factory=list)
+    """Machines that went: from when to when they were there, and their price per hour."""
+    still_rented: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """Of those that are there: from when, and the price."""
+
+    def usd_per_h(self, start_ns: int, end_ns: int) -> float:
+        """What machines cost per hour, over a span; each is paid for a minute at least."""
+        spans = [*self.rented, *((since_ns, end_ns, price) for since_ns, price in self.still_rented.values())]
+        paid_ns = 0.0
+        for since_ns, until_ns, price in spans:
+            until_ns = max(until_ns, since_ns + MINIMUM_NS) if since_ns < end_ns else since_ns
+            paid_ns += price * max(0, min(until_ns, end_ns) - max(since_ns, start_ns))
+        return paid_ns / (end_ns - start_ns)
 
     def replicas_mean(self, start_ns: int, end_ns: int) -> float:
         """Replicas that were there, on average over a span."""
@@ -100,6 +139,7 @@ class Control:
     ----------
     plane, advance : the plane, and what advances it to an instant, feeding it; it may return early with a stop.
     slots : where replicas can run, in the order in which they are taken.
+    machines : that the slots are on, by number.
     count : replicas that are up at instant 0.
     per_replica : every slot is a queue of its own, which drains as a whole.
     routed : a router must be told who is in rotation.
@@ -112,6 +152,7 @@ class Control:
         scaler: Scaler,
         timing: Timing,
         slots: Sequence[Slot],
+        machines: Sequence[Machine],
         count: int,
         *,
         per_replica: bool,
@@ -120,10 +161,17 @@ class Control:
         self.history = History()
         self._plane, self._advance, self._scaler, self._timing = plane, advance, scaler, timing
         self._slots, self._per_replica, self._routed = slots, per_replica, routed
+        self._machines = machines
+        self._rented: dict[int, _Rented] = {}
         self._replicas: dict[int, _Replica] = {}
         self._events: list[tuple[int, int, int, Callable[[], None]]] = []
         self._scheduled = 0
+        for number, machine in enumerate(machines):
+            if machine.fixed:
+                self._rent(number, 0)
         for number in range(count):
+            if slots[number].machine not in self._rented:
+                self._rent(slots[number].machine, 0)
             replica = self._replicas[number] = _Replica(number, slots[number], 0, ready_ns=0, in_rotation=True)
             plane.ready(replica.slot.replica, replica.slot.node)
         self._rotate()
@@ -141,7 +189,7 @@ class Control:
             if stop.code == StopCode.NO_REPLICA and stop.node == BUFFER:
                 self._wake()
             elif stop.code == StopCode.DRAINED:
-                self._gone(next(r for r in self._replicas.values() if r.slot == Slot(stop.node, stop.which)))
+                self._gone(self._at_place(stop.node, stop.which))
             elif stop.code == StopCode.UNTIL:
                 while self._events[0][0] == at_ns:
                     heapq.heappop(self._events)[3]()
@@ -192,15 +240,24 @@ class Control:
     # -- replicas come -------------------------------------------------------------------------------
 
     def _start(self, count: int) -> None:
-        """So many more replicas; those that there is no room for are asked for again at the next tick."""
+        """So many more replicas, first where there are machines, then on such as are asked for; those that there is no
+        room for are wanted again at the next tick."""
         taken = {replica.slot for replica in self._replicas.values()}
         free = [slot for slot in self._slots if slot not in taken]
+        free.sort(key=lambda slot: slot.machine not in self._rented)  # stable: else in the order of preference
         numbers = (number for number in range(len(self._slots)) if number not in self._replicas)
         now_ns = self._plane.now_ns
         for slot, number in zip(free[:count], numbers, strict=False):
+            if slot.machine not in self._rented:
+                self._rent(slot.machine, now_ns + self._machines[slot.machine].provision_ns)
             replica = self._replicas[number] = _Replica(number, slot, now_ns)
-            self._at(now_ns + self._timing.start_up_ns, READY, lambda replica=replica: self._ready(replica))  # type: ignore[misc]
+            begins_ns = max(now_ns, self._rented[slot.machine].there_ns)
+            self._at(begins_ns + self._timing.start_up_ns, READY, partial(self._ready, replica))
         self._note()
+
+    def _at_place(self, node: int, replica: int) -> _Replica:
+        places = {(each.slot.node, each.slot.replica): each for each in self._replicas.values()}
+        return places[node, replica]
 
     def _ready(self, replica: _Replica) -> None:
         if self._replicas.get(replica.number) is not replica:
@@ -262,6 +319,29 @@ class Control:
         elif replica.ready_ns is not None:
             self._plane.retire(slot.replica, slot.node)
         self._note()
+        machine = slot.machine
+        if not self._machines[machine].fixed and not any(r.slot.machine == machine for r in self._replicas.values()):
+            now_ns = self._plane.now_ns
+            self._rented[machine].emptied_ns = now_ns
+            self._at(now_ns + self._machines[machine].empty_after_ns, MACHINE, partial(self._return, machine, now_ns))
+
+    # -- machines ------------------------------------------------------------------------------------
+
+    def _rent(self, machine: int, there_ns: int) -> None:
+        """A machine is there from an instant on; it is paid from then."""
+        self._rented[machine] = _Rented(there_ns)
+        self.history.still_rented[machine] = (there_ns, self._machines[machine].price_usd_per_h)
+
+    def _return(self, machine: int, emptied_ns: int) -> None:
+        """A machine that has been empty since an instant goes."""
+        rented = self._rented.get(machine)
+        empty = not any(replica.slot.machine == machine for replica in self._replicas.values())
+        if rented is None or rented.emptied_ns != emptied_ns or not empty:
+            return
+        del self._rented[machine]
+        since_ns, price = self.history.still_rented.pop(machine)
+        if since_ns < self._plane.now_ns:
+            self.history.rented.append((since_ns, self._plane.now_ns, price))
 
     # -- what is told --------------------------------------------------------------------------------
 

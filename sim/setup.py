@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from serve.policy import routing
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.scaler import Scaler
 from serve.scheduler import SchedulerSpec
-from sim.control import Timing
+from sim.control import Machine, Slot, Timing
 from sim.drawing import closed_clients
 from sim.level import Level
 from sim.plane import Closed, Estate, Ints, Node, Router, Service
@@ -92,6 +93,36 @@ class Setup:
                 own = self.law.elsewhere(drawn, rng, self.load.duration_ns)
             nodes += [self.node(own, 1)] * place.replicas if self.per_replica else [self.node(own, place.replicas)]
         return Estate(tuple(nodes), self.router)
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines that can hold replicas; of each pool the first so many are always there."""
+        found, seen = [], Counter[str]()
+        for place in self.places:
+            pool = self.deployment.pools[place.pool]
+            fixed = seen[place.pool] < pool.least
+            seen[place.pool] += 1
+            found.append(Machine(place.pool, pool.price, fixed, pool.provision, pool.empty_after))
+        return tuple(found)
+
+    @property
+    def idle_usd_per_h(self) -> float:
+        """Price of the nodes that are always there and can hold no replica."""
+        holding = Counter(place.pool for place in self.places)
+        pools = self.deployment.pools
+        return sum(max(0, pool.least - holding[name]) * pool.price for name, pool in pools.items())
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Where replicas can run, in the order in which places are taken: by pool as preferred, then by node."""
+        on = self.model.replicas.on or list(self.deployment.pools)
+        slots, node = [], 0
+        for machine, place in enumerate(self.places):
+            for replica in range(place.replicas):
+                slots.append(Slot(node, 0 if self.per_replica else replica, machine))
+                node += self.per_replica
+            node += not self.per_replica
+        return tuple(sorted(slots, key=lambda slot: (on.index(self.places[slot.machine].pool), slot.machine)))
 
     def scaler(self) -> Scaler:
         """What sets the number of replicas."""

@@ -224,7 +224,7 @@ def _result(
     if unstable:
         window = replace(window, first=0)  # there is no steady state to warm up to
     runs = [_run(setup, replication, window, unstable) for replication in done]
-    values = [metrics(one, usd_per_h(setup.deployment)) for one in runs]
+    values = [metrics(one, _usd_per_h(setup, each, window)) for one, each in zip(runs, done, strict=True)]
     names = list(scenario.workload.classes)
     pooled = together([one.total for one in runs])
     batch_rows = np.sum([one.node.batch_rows for one in runs], axis=0)
@@ -297,6 +297,14 @@ def _run(setup: Setup, replication: Replication, window: Window, unstable: bool)
     front_busy_s = one.node.front_busy_s + _unstamped_s(setup.measured.profile.front, one)
     node = replace(one.node, front_busy_s=front_busy_s, scale_ups=ups, scale_downs=downs)
     return replace(one, node=node)
+
+
+def _usd_per_h(setup: Setup, replication: Replication, window: Window) -> float:
+    """What the nodes bill: those that are there, or, where replicas bring them, were."""
+    if replication.history is None:
+        return usd_per_h(setup.deployment, setup.places)
+    start_ns, end_ns = window.first * window.bin_ns, window.last * window.bin_ns
+    return setup.idle_usd_per_h + replication.history.usd_per_h(start_ns, end_ns)
 
 
 def _unstamped_s(costs: FrontCosts, one: Run) -> float:

@@ -16,7 +16,7 @@ from serve.policy.routing import ROUTE_ROUND_ROBIN
 from serve.policy.scaling.decision import Decision
 from serve.records import ARRIVAL_NS, NODE, OUTCOME, Outcome
 from serve.scheduler import SchedulerSpec
-from sim.control import Control, Slot, Timing, slots_of
+from sim.control import Control, Machine, Slot, Timing, slots_of
 from sim.dataplane import DataPlane
 from sim.plane import Estate, Node, Requests, Router, Service
 from sim.scenario import Scenario
@@ -45,7 +45,13 @@ class Script:
         return Decision(self._wanted[max(begun)], "as written")
 
 
-def played(wanted: dict[int, int], per_replica: bool, seconds: int = 60, slots: int = 3) -> tuple[Control, DataPlane]:
+def played(
+    wanted: dict[int, int],
+    per_replica: bool,
+    seconds: int = 60,
+    slots: int = 3,
+    machine: Machine = Machine("here", 1.0),  # noqa: B008
+) -> tuple[Control, DataPlane]:
     """Twenty requests a second, of 40 ms each, on what a script wants."""
     service = Service(np.full(2, 40 * MS), 0, 1, 0)
     node = Node(SchedulerSpec(1), 1 if per_replica else slots, service)
@@ -63,6 +69,7 @@ def played(wanted: dict[int, int], per_replica: bool, seconds: int = 60, slots: 
         Script(wanted),
         timing,
         slots_of(estate),
+        [Machine("here", 1.0), *[machine] * (slots - 1)],
         1,
         per_replica=per_replica,
         routed=True,  # type: ignore[arg-type]
@@ -74,7 +81,7 @@ def played(wanted: dict[int, int], per_replica: bool, seconds: int = 60, slots: 
 def test_slots_are_all_replicas_of_all_nodes() -> None:
     service = Service(np.ones(2, np.int64), 0, 1, 0)
     nodes = tuple(Node(SchedulerSpec(1), count, service) for count in (2, 1))
-    assert slots_of(Estate(nodes, Router(0))) == (Slot(0, 0), Slot(0, 1), Slot(1, 0))
+    assert slots_of(Estate(nodes, Router(0))) == (Slot(0, 0, 0), Slot(0, 1, 0), Slot(1, 0, 1))
 
 
 def test_a_replica_is_used_after_start_up_and_probe_and_not_after_its_propagation() -> None:
@@ -114,6 +121,26 @@ def test_a_place_is_taken_again_by_a_new_replica() -> None:
     second = rows[rows[:, NODE] == 1][:, ARRIVAL_NS] / S
     assert ((second > 38) & (second < 60)).any()
     assert (rows[:, OUTCOME] == Outcome.OK).all()
+
+
+def test_a_machine_comes_when_a_replica_needs_it_and_goes_when_it_is_empty() -> None:
+    rented = Machine("here", 2.0, fixed=False, provision_ns=10 * S, empty_after_ns=5 * S)
+    control, plane = played({0: 1, 5: 2, 30: 1}, per_replica=True, machine=rented)
+    rows = plane.rows()
+    second = rows[rows[:, NODE] == 1][:, ARRIVAL_NS] / S
+    assert 23.0 <= second.min() < 23.2, "wanted at 5, the machine there at 15, ready at 20, in rotation at 23"
+    assert control.history.present == [(0, 1), (5 * S, 2), (34 * S, 1)]
+    assert control.history.rented == [(15 * S, 39 * S, 2.0)], "empty at 34"
+    assert control.history.usd_per_h(0, 60 * S) == pytest.approx((60 * 1.0 + 45 * 2.0) / 60), (
+        "at least a minute, here cut"
+    )
+
+
+def test_a_machine_that_is_needed_again_stays() -> None:
+    rented = Machine("here", 2.0, fixed=False, provision_ns=0, empty_after_ns=10 * S)
+    control, _ = played({0: 1, 5: 2, 20: 1, 30: 2}, per_replica=True, machine=rented)
+    assert control.history.rented == []
+    assert control.history.still_rented == {0: (0, 1.0), 1: (5 * S, 2.0)}
 
 
 # -- scenarios ---------------------------------------------------------------------------------------
