@@ -13,7 +13,7 @@ import argparse
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from time import process_time
 
@@ -23,16 +23,18 @@ from bench import report
 from bench.plain_simpy import PlainQueue
 from serve.policy.codes import NEVER_NS
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
+from serve.policy.routing import ROUTE_P2C
 from serve.policy.service import COLD_KNOTS
 from serve.scheduler import SchedulerSpec
 from sim.dataplane import DataPlane
-from sim.plane import Ints, Node, Plane, Requests, Service, StopCode
+from sim.plane import Estate, Ints, Node, Plane, Requests, Router, Service, StopCode
 from sim.reference import Reference
 
 MS = 1_000_000
 RATE_RPS = 17_067.0
 REPLICAS = 16
 MAX_BATCH = 8
+NETWORK_NS = 200_000
 TIME_BINS = 10
 CHUNK = 250_000
 SLOW_SHARE = 100  # the slow programs get one request for so many of the kernel's
@@ -54,6 +56,8 @@ class Case:
 
     name: str
     node: Node
+    nodes: int = 1
+    policy: int | None = None  # of the router; none: clients reach the only node themselves
     rows_max: int = 1
     priorities: int = 1
     timeout_ns: int = NEVER_NS
@@ -61,9 +65,19 @@ class Case:
     draws: int = 1
     death_every_ns: int = NEVER_NS
 
+    @property
+    def what(self) -> Node | Estate:
+        """What planes simulate."""
+        return self.node if self.policy is None else Estate((self.node,) * self.nodes, Router(self.policy, NETWORK_NS))
+
+    @property
+    def rate_rps(self) -> float:
+        """Rows per second: the same share of capacity in every case."""
+        return RATE_RPS * self.nodes * self.node.replicas / REPLICAS
+
     def draw(self, rng: np.random.Generator, count: int, after_ns: int) -> Requests:
         """The next requests after an instant, at the rate that offers as many rows in every case."""
-        mean_gap_ns = 1e9 / RATE_RPS * (1 + self.rows_max) / 2
+        mean_gap_ns = 1e9 / self.rate_rps * (1 + self.rows_max) / 2
         arrival_ns = after_ns + np.cumsum(rng.exponential(mean_gap_ns, count)).astype(np.int64)
         same = np.zeros(count, np.int64)
         patience_ns = same + NEVER_NS
@@ -78,6 +92,7 @@ class Case:
             patience_ns=patience_ns,
             client_ns=same + 100_000,
             draw=rng.integers(0, 2**62, (self.draws, count)),
+            route=same if self.policy is None else rng.integers(0, 2**62, count),
         )
 
 
@@ -91,11 +106,15 @@ def cases() -> list[Case]:
         _measured(tau),
         _front(),
     )
+    lone = replace(full, replicas=1, scheduler=replace(full.scheduler, priority_levels=1, slots=1), row_ns=750_000)
     wanting = {"priorities": 8, "timeout_ns": 100 * MS, "patience_ns": 500.0 * MS, "draws": 2}
     return [
         Case("batching only", bare),
         Case("everything, rows 1", full, death_every_ns=1000 * MS, **wanting),  # type: ignore[arg-type]
         Case("everything, rows 1-4", full, rows_max=4, death_every_ns=1000 * MS, **wanting),  # type: ignore[arg-type]
+        Case("50 nodes of one replica, p2c", lone, nodes=50, policy=ROUTE_P2C),
+        Case("10 nodes of five replicas, p2c", replace(lone, replicas=5), nodes=10, policy=ROUTE_P2C),
+        Case("1,000 nodes of one replica, p2c", lone, nodes=1000, policy=ROUTE_P2C),
     ]
 
 
@@ -120,8 +139,9 @@ def _front() -> Ints:
 
 def drive(plane: Plane, case: Case, chunks: Callable[[], Requests | None]) -> None:
     """Run to the end, a replica dying now and then and coming back a tenth of that later."""
-    for replica in range(REPLICAS):
-        plane.ready(replica)
+    for node in range(case.nodes):
+        for replica in range(case.node.replicas):
+            plane.ready(replica, node)
     every_ns, turn, ended = case.death_every_ns, 0, False
     while True:
         until_ns = every_ns * (turn // 2 + 1) + (every_ns // 10 if turn % 2 else 0) if every_ns < NEVER_NS else END_NS
@@ -170,17 +190,20 @@ def measure(case: Case, rounds: int, count: int) -> dict[str, object]:
     chunks = list(drawn_chunks(case, count, 1))
     few = case.draw(np.random.default_rng(2), count // SLOW_SHARE, 0)
     bin_ns = int(chunks[-1].arrival_ns[-1]) // TIME_BINS
-    DataPlane(case.node, 1).ready(0)  # compiled, or loaded from the cache, before anything is timed
+    DataPlane(case.what, 1).ready(0)  # compiled, or loaded from the cache, before anything is timed
     taken: dict[str, list[float]] = {name: [] for name in COLUMNS if name.endswith("_per_s")}
     for i in range(rounds):
-        fast = DataPlane(case.node, 1, time_bins=TIME_BINS, bin_ns=bin_ns)
+        fast = DataPlane(case.what, 1, time_bins=TIME_BINS, bin_ns=bin_ns)
         taken["requests_per_s"].append(timed_plane(fast, case, chunks, count))
-        fast = DataPlane(case.node, 1, time_bins=TIME_BINS, bin_ns=bin_ns)
+        fast = DataPlane(case.what, 1, time_bins=TIME_BINS, bin_ns=bin_ns)
         taken["drawn_requests_per_s"].append(timed_plane(fast, case, drawn_chunks(case, count, i), count))
-        taken["reference_requests_per_s"].append(timed_plane(Reference(case.node, 1), case, [few], len(few)))
-        taken["simpy_requests_per_s"].append(timed_simpy(case, few))
+        taken["reference_requests_per_s"].append(timed_plane(Reference(case.what, 1), case, [few], len(few)))
+        if case.policy is None:
+            taken["simpy_requests_per_s"].append(timed_simpy(case, few))
     row: dict[str, object] = {"case": case.name, "requests": count, "rounds": rounds}
-    row |= {name: statistics.median(values) for name, values in taken.items()}
+    row |= {name: statistics.median(values) if values else None for name, values in taken.items()}
+    if case.policy is not None:
+        return row | {"times_simpy": None}
     ratios = [a / b for a, b in zip(taken["requests_per_s"], taken["simpy_requests_per_s"], strict=True)]
     return row | {"times_simpy": statistics.median(ratios)}
 

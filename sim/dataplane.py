@@ -50,6 +50,7 @@ class DataPlane:
     what, classes, closed : what is simulated (see `sim.plane`).
     keep : "tally" is flat in memory; "rows" and "both" keep a row of every attempt that left its node.
     time_bins, bin_ns, slo_ns : the tally's time bins and (classes,) latency bound of goodput.
+    metered : whether nodes are counted, for `scrape`.
     pool : requests present at a node that arrays are first made for; they double when that is not enough.
 
     A tally counts an answer when its batch's finish job begins to write answers, which may be some
@@ -67,6 +68,7 @@ class DataPlane:
         bin_ns: int = 2**62,
         slo_ns: Ints | None = None,
         pool: int = 1024,
+        metered: bool = False,
     ) -> None:
         self.estate = Estate.of(what)
         check_estate(self.estate, closed)
@@ -80,6 +82,7 @@ class DataPlane:
         self._table, nodes[:, ly.TABLE_AT] = _joined([_contiguous(service.table) for service in services])
         levels, nodes[:, ly.LEVELS_AT] = _joined([service.levels for service in services])
         self._levels = np.asarray(levels, np.float64)
+        self._memory.rows[:, ly.METERED] = metered
         self._prepare_router()
         self._out = np.zeros(ROW_WIDTH, np.int64)
         self._s[ly.ROWS_OUT_MAX] = _NO_ROWS_LIMIT
@@ -216,6 +219,8 @@ class DataPlane:
     def scrape(self, node: int = 0) -> Scrape:
         """What is counted of a node, now (rule 13)."""
         s, now_ns = self._memory.rows[node], self.now_ns
+        if not s[ly.METERED]:
+            raise ValueError("this plane counts nothing: build it with metered=True")
         if node == BUFFER:
             s, count = self._s, int(self._s[ly.BUFFERED])
             area_ns = int(s[ly.BUFFERED_AREA_NS]) + count * (now_ns - int(s[ly.BUFFERED_NS]))

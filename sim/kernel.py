@@ -202,7 +202,8 @@ def advance(
         if at_ns > until_ns or (at_ns == until_ns and event >= EVENT_CONTROL):
             at_ns, event = until_ns, EVENT_CONTROL
         s[ly.NOW_NS] = at_ns
-        meter(s)
+        if s[ly.METERED] != 0:
+            meter(s)
         ended = 0
         if event == EVENT_ARRIVAL:
             i = s[ly.OPEN_AT]

@@ -132,7 +132,8 @@ def advance_estate(
             n = node
         s = rows[n]
         s[ly.NOW_NS] = at_ns
-        meter(s)
+        if s[ly.METERED] != 0:
+            meter(s)
         ended = 0
         if event == EVENT_DELIVERED:
             deliver(g, s, pool, q)

@@ -146,7 +146,8 @@ LOST = 126  # 1: a node is gone until one of its replicas is ready again
 # Heaps of (instant, request id, slot or client). Those of timers have a buffer of (id, slot) in front,
 # because most timers are forgotten before anybody asks for them; DUE is a lower bound over both. A node has
 # the first two, a plane the others, all but the clients' only if it has a router.
-# s: counters of a node (rule 13), and until when its integrals are up to date.
+# s: counters of a node (rule 13), if they are kept, and until when its integrals are up to date.
+METERED = 141
 METERED_NS = 127
 BUSY_AREA_NS = 128
 ONGOING_AREA_NS = 129
@@ -164,13 +165,13 @@ BUFFERED_AREA_NS = 138
 BUFFERED_NS = 139
 WOKEN_ID = 140  # request that entered an empty buffer, of which control has yet to be told
 
-HEAPS = 141  # HEAP_WIDTH numbers a heap
+HEAPS = 142  # HEAP_WIDTH numbers a heap
 DEADLINES, CANCELS, CLIENTS, ANSWERS, DELIVERIES, GIVE_UPS, RETRIES, HEAP_COUNT = range(8)
 HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
-LEVEL = 183  # LEVEL_WIDTH numbers a level
+LEVEL = 184  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64

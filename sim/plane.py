@@ -7,11 +7,13 @@ from the same inputs they take the same decision on every request, to the nanose
 built alike:
 
     Reference(node, classes, closed=None, *, time_bins=1, bin_ns=2**62, slo_ns=None)
-    DataPlane(node, classes, closed=None, *, keep="tally", time_bins=1, bin_ns=2**62, slo_ns=None, pool=1024)
+    DataPlane(node, classes, closed=None, *, keep="tally", time_bins=1, bin_ns=2**62, slo_ns=None, pool=1024,
+              metered=False)
 
 `classes` is the number of request classes, `slo_ns` (classes,) the latency bound of goodput,
 `time_bins` and `bin_ns` the time bins of the tally; `keep` is "tally", "rows" or "both" (the
-reference always keeps rows); `pool` is where the number of requests present starts: it grows.
+reference always keeps rows); `metered` planes can be scraped (the reference always can); `pool` is
+where the number of requests present starts: it grows.
 A run is: feed (and feed_closed), end_feed, ready(0), ..., then `advance` until it returns UNTIL,
 feeding more on STARVED. `now_ns` is the instant of the last stop, where control acts.
 

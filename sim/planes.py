@@ -7,7 +7,14 @@ from sim.scenario import Engine
 
 
 def build_plane(
-    engine: Engine, what: Node | Estate, classes: int, closed: Closed | None, time_bins: int, bin_ns: int, slo_ns: Ints
+    engine: Engine,
+    what: Node | Estate,
+    classes: int,
+    closed: Closed | None,
+    time_bins: int,
+    bin_ns: int,
+    slo_ns: Ints,
+    metered: bool = False,
 ) -> Plane:
     """A plane that tallies into `time_bins` bins of `bin_ns`."""
     if engine == "reference":
@@ -16,4 +23,4 @@ def build_plane(
         return Reference(what, classes, closed, time_bins=time_bins, bin_ns=bin_ns, slo_ns=slo_ns)
     from sim.dataplane import DataPlane
 
-    return DataPlane(what, classes, closed, time_bins=time_bins, bin_ns=bin_ns, slo_ns=slo_ns)
+    return DataPlane(what, classes, closed, time_bins=time_bins, bin_ns=bin_ns, slo_ns=slo_ns, metered=metered)

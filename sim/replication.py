@@ -58,7 +58,16 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     classes = len(setup.load.sources)
     bin_ns = -(-setup.load.duration_ns // TIME_BINS)
     estate = setup.estate(drawn, replication)
-    plane = build_plane(engine, estate, classes, setup.closed, TIME_BINS + 1, bin_ns, setup.slo_ns)
+    plane = build_plane(
+        engine,
+        estate,
+        classes,
+        setup.closed,
+        TIME_BINS + 1,
+        bin_ns,
+        setup.slo_ns,
+        setup.model.replicas.autoscaler is not None,
+    )
     feed = _Feed(plane, setup.load_on(drawn), setup.seed, replication)
     control = _controlled(setup, plane, estate, feed)
     feed.run(setup.load.duration_ns)

@@ -22,9 +22,9 @@ def rows_of(plane: Plane, case: Case) -> Rows:
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: str(case.name))
 def test_kernel_and_reference_agree_on_the_cases(case: Case) -> None:
-    fast = rows_of(DataPlane(case.node, 1, keep="rows"), case)
+    fast = rows_of(DataPlane(case.what, 1, keep="rows"), case)
     assert len(fast) == COUNT
-    assert np.array_equal(fast, rows_of(Reference(case.node, 1), case))
+    assert np.array_equal(fast, rows_of(Reference(case.what, 1), case))
 
 
 def test_the_plain_program_is_of_the_same_queue() -> None:

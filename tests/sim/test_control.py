@@ -56,7 +56,7 @@ def played(
     service = Service(np.full(2, 40 * MS), 0, 1, 0)
     node = Node(SchedulerSpec(1), 1 if per_replica else slots, service)
     estate = Estate((node,) * slots if per_replica else (node,), Router(ROUTE_ROUND_ROBIN, MS))
-    plane = DataPlane(estate, 1, keep="both")
+    plane = DataPlane(estate, 1, keep="both", metered=True)
     arrival_ns = np.arange(0, seconds * S, S // 20)
     same = np.zeros(len(arrival_ns), np.int64)
     never = same + NEVER_NS

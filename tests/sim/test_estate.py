@@ -29,7 +29,7 @@ def nodes_of(count: int, max_queue: int = -1) -> tuple[Node, ...]:
 def plane_of(engine: str, nodes: Sequence[Node], router: Router) -> Plane:
     """A plane whose replicas are all up."""
     estate = Estate(tuple(nodes), router)
-    plane: Plane = Reference(estate, 1) if engine == "reference" else DataPlane(estate, 1, keep="both")
+    plane: Plane = Reference(estate, 1) if engine == "reference" else DataPlane(estate, 1, keep="both", metered=True)
     for node in range(len(nodes)):
         plane.ready(0, node)
     return plane

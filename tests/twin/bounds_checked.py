@@ -11,7 +11,7 @@ import numpy as np
 
 from sim.compiled import entry, inlined
 from sim.plane import Ints
-from tests.twin.cases import FEATURES, Case, both, difference, draw_case, stuck_head_case
+from tests.twin.cases import FEATURES, Case, both, difference, draw_case, draw_estate, stuck_head_case
 
 CASES = 1500
 LONG = 2
@@ -50,6 +50,8 @@ def cases() -> list[Case]:
     return [
         *(draw_case(FAMILY, i, 5 + i % 40, mask) for i, mask in enumerate(masks)),
         *(draw_case(FAMILY + 1, i, 2000, endless) for i in range(LONG)),
+        *(draw_estate(FAMILY + 2, i, 5 + i % 40, mask) for i, mask in enumerate(masks[::2])),
+        *(draw_estate(FAMILY + 3, i, 2000, endless) for i in range(LONG)),
         stuck_head_case(),
     ]
 

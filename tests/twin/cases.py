@@ -321,7 +321,7 @@ def both(case: Case) -> tuple[Outcome, Outcome]:
     """The case's outcome on the reference and on the data plane."""
     bins = {"time_bins": case.time_bins, "bin_ns": case.bin_ns, "slo_ns": case.slo_ns}
     slow = run(Reference(case.what, 2, case.closed, **bins), case)  # type: ignore[arg-type]
-    fast = run(DataPlane(case.what, 2, case.closed, keep="both", pool=case.pool, **bins), case)  # type: ignore[arg-type]
+    fast = run(DataPlane(case.what, 2, case.closed, keep="both", pool=case.pool, metered=True, **bins), case)  # type: ignore[arg-type]
     return slow, fast
 
 

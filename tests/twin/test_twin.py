@@ -53,8 +53,9 @@ def test_the_cases_meet_every_outcome_and_reason() -> None:
 
 def test_a_long_run_of_everything_at_once_agrees() -> None:
     for seed in range(3):
-        slow, fast = both(draw_case(100, seed, 3000, EVERYTHING & ~(1 << FEATURES.index("drains"))))
-        assert difference(slow, fast) == ""
+        for draw in (draw_case, draw_estate):
+            slow, fast = both(draw(100, seed, 3000, EVERYTHING & ~(1 << FEATURES.index("drains"))))
+            assert difference(slow, fast) == ""
 
 
 def test_a_ring_full_of_holes_is_closed_up() -> None:
