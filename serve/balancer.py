@@ -1,7 +1,7 @@
 """The balancer: which node each request is sent to, and what the router knows of the nodes, sans-IO (rule 17).
 
-It knows only its own: what it sent, and what nodes told with their answers. The live router drives it over HTTP,
-`sim.reference` under SimPy's clock.
+It knows only its own: what it sent, and what nodes told with their answers. `sim.reference` drives it under SimPy's
+clock; it reads no clock and opens no socket, so that a live router can drive it too.
 """
 
 from __future__ import annotations

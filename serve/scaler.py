@@ -125,7 +125,7 @@ class Scaler:
         self.scrape_ns, self.tick_ns, keep_ns = _clock(autoscaler)
         self._totals = Totals(keep_ns)
         self._queues: dict[int, Scrapes] = {}
-        self._policy: Any = _policy(autoscaler, bounds)
+        self._policy: Any = _POLICIES[type(autoscaler)](autoscaler.settings(bounds))
         self._sample = _SAMPLES[type(autoscaler)]
 
     def scrape(self, now_ns: int, scrapes: Mapping[int, Scrape]) -> None:
@@ -251,6 +251,16 @@ class Scaler:
         return predictive.PredictiveSample(tick.now_ns, self._totals.arrivals, tick.counted)
 
 
+_POLICIES: dict[type, type] = {
+    files.Hpa: hpa.Hpa,
+    files.Keda: keda.Keda,
+    files.Kpa: kpa.Kpa,
+    files.RayServe: ray_serve.RayServe,
+    files.TargetTracking: target_tracking.TargetTracking,
+    files.Scheduled: scheduled.Scheduled,
+    files.Predictive: predictive.Predictive,
+}
+
 _SAMPLES: dict[type, Callable[[Scaler, _Tick], Any]] = {
     files.Hpa: Scaler._hpa,
     files.Keda: Scaler._keda,
@@ -276,19 +286,3 @@ def _clock(of: Autoscaler) -> tuple[int, int, int]:
     if isinstance(of, files.TargetTracking):
         return of.period, of.period, of.period
     return of.interval, of.interval, of.interval
-
-
-def _policy(of: Autoscaler, bounds: files.Bounds) -> Any:
-    if isinstance(of, files.Hpa):
-        return hpa.Hpa(of.settings(bounds))
-    if isinstance(of, files.Keda):
-        return keda.Keda(of.settings(bounds))
-    if isinstance(of, files.Kpa):
-        return kpa.Kpa(of.settings(bounds))
-    if isinstance(of, files.RayServe):
-        return ray_serve.RayServe(of.settings(bounds))
-    if isinstance(of, files.TargetTracking):
-        return target_tracking.TargetTracking(of.settings(bounds))
-    if isinstance(of, files.Scheduled):
-        return scheduled.Scheduled(of.settings(bounds))
-    return predictive.Predictive(of.settings(bounds))

@@ -40,7 +40,6 @@ class Slot:
 class Machine:
     """A machine that can hold replicas: always there if `fixed`, else asked for when a replica needs it."""
 
-    pool: str
     price_usd_per_h: float
     fixed: bool = True
     provision_ns: int = 0

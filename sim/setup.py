@@ -102,7 +102,7 @@ class Setup:
             pool = self.deployment.pools[place.pool]
             fixed = seen[place.pool] < pool.least
             seen[place.pool] += 1
-            found.append(Machine(place.pool, pool.price, fixed, pool.provision, pool.empty_after))
+            found.append(Machine(pool.price, fixed, pool.provision, pool.empty_after))
         return tuple(found)
 
     @property

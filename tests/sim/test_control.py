@@ -50,7 +50,7 @@ def played(
     per_replica: bool,
     seconds: int = 60,
     slots: int = 3,
-    machine: Machine = Machine("here", 1.0),  # noqa: B008
+    machine: Machine = Machine(1.0),  # noqa: B008
 ) -> tuple[Control, DataPlane]:
     """Twenty requests a second, of 40 ms each, on what a script wants."""
     service = Service(np.full(2, 40 * MS), 0, 1, 0)
@@ -69,7 +69,7 @@ def played(
         Script(wanted),
         timing,
         slots_of(estate),
-        [Machine("here", 1.0), *[machine] * (slots - 1)],
+        [Machine(1.0), *[machine] * (slots - 1)],
         1,
         per_replica=per_replica,
         routed=True,  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def test_a_place_is_taken_again_by_a_new_replica() -> None:
 
 
 def test_a_machine_comes_when_a_replica_needs_it_and_goes_when_it_is_empty() -> None:
-    rented = Machine("here", 2.0, fixed=False, provision_ns=10 * S, empty_after_ns=5 * S)
+    rented = Machine(2.0, fixed=False, provision_ns=10 * S, empty_after_ns=5 * S)
     control, plane = played({0: 1, 5: 2, 30: 1}, per_replica=True, machine=rented)
     rows = plane.rows()
     second = rows[rows[:, NODE] == 1][:, ARRIVAL_NS] / S
@@ -137,7 +137,7 @@ def test_a_machine_comes_when_a_replica_needs_it_and_goes_when_it_is_empty() -> 
 
 
 def test_a_machine_that_is_needed_again_stays() -> None:
-    rented = Machine("here", 2.0, fixed=False, provision_ns=0, empty_after_ns=10 * S)
+    rented = Machine(2.0, fixed=False, provision_ns=0, empty_after_ns=10 * S)
     control, _ = played({0: 1, 5: 2, 20: 1, 30: 2}, per_replica=True, machine=rented)
     assert control.history.rented == []
     assert control.history.still_rented == {0: (0, 1.0), 1: (5 * S, 2.0)}
