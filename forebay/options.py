@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
@@ -22,6 +22,7 @@ Json = Annotated[
     bool,
     typer.Option("--json", callback=_remember_json, help="One JSON object on stdout; everything else goes to stderr."),
 ]
+JOBS_MAX = 1024
 SEED_MAX = 2**63 - 1
 """As large as a file's seed may be."""
 Seed = Annotated[
@@ -33,6 +34,14 @@ NoSeed = Annotated[
 ]
 Engine = Annotated[
     str, typer.Option("--engine", help="fast (compiled) or reference (SimPy); both take the same decisions.")
+]
+Jobs = Annotated[
+    str | None,
+    typer.Option(
+        "--jobs",
+        metavar="N|ray",
+        help="Replications at once, or ray: on a Ray cluster. Else as many as there are cores.",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -46,6 +55,15 @@ def flag(name: str, parse: Callable[[str], V], text: str) -> V:
         return parse(text)
     except ValueError as error:
         raise SpecError.of(name, "", f"{error}, got {text!r}") from None
+
+
+def jobs_of(text: str | None) -> int | Literal["ray"] | None:
+    """`--jobs 4` or `--jobs ray`, as `sim.workers` takes it; SpecError if it is neither."""
+    if text is None or text == "ray":
+        return text  # type: ignore[return-value]
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= JOBS_MAX):
+        raise SpecError.of("--jobs", "", f"must be from 1 to {JOBS_MAX}, or ray, got {text!r}")
+    return int(text)
 
 
 def rate_of(text: str) -> float:

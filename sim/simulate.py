@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from serve.deployment import Deployment
 from serve.files import load, plain, resolve
 from serve.profile import FrontCosts
 from serve.vocabulary import METRICS
-from sim import paths
+from sim import paths, workers
 from sim.capacity import capacity_rps
 from sim.cost import usd_per_h
 from sim.intervals import Shifts, ci, pi
@@ -190,20 +189,12 @@ def _simulated(
 
 
 def _replications(setup: Setup, count: int, engine: Engine, progress: Progress | None) -> list[Replication]:
-    """All replications, in order; the compiled plane leaves the GIL, so they share the cores.
-
-    Who is interrupted here does not wait for those that run: nothing can stop a thread that compiles or simulates.
-    """
-    workers = min(count, len(os.sched_getaffinity(0))) if engine == "fast" else 1
+    """All replications, in order; the reference's share the GIL."""
     done = []
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for replication in pool.map(lambda number: run(setup, number, engine), range(count)):
-            done.append(replication)
-            if progress is not None:
-                progress(len(done), count)
-    finally:
-        pool.shutdown(wait=len(done) == count, cancel_futures=True)
+    for replication in workers.each(partial(run, setup, engine=engine), count, threads=engine == "fast"):
+        done.append(replication)
+        if progress is not None:
+            progress(len(done), count)
     return done
 
 

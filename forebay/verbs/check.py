@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forebay.options import Json, Seed
+from forebay.options import Jobs, Json, Seed, jobs_of
 
 if TYPE_CHECKING:
     from forebay.checking import FileCheck
@@ -19,6 +19,7 @@ def check(
     ],
     junit: Annotated[Path | None, typer.Option(help="JUnit XML file to write.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 also if an expectation stays undecided.")] = False,
+    jobs: Jobs = None,
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
@@ -31,13 +32,14 @@ def check(
     from forebay.console import bar
     from serve.errors import SpecError
     from serve.files import check_writable, save_text
+    from sim import workers
     from sim.junit import to_xml
 
     files = list(files_of(paths))
     if junit is not None:
         check_writable(junit, *(file for file, _ in files))
     checks = []
-    with bar("checking") as progress:
+    with workers.on(jobs_of(jobs)), bar("checking") as progress:
         for number, (file, named) in enumerate(files):
             progress.named(str(file), number / len(files))
             checks.append(check_file(file, named, seed))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forebay.options import Json, Seed
+from forebay.options import Jobs, Json, Seed, jobs_of
 
 if TYPE_CHECKING:
     from planner.plan import Plan
@@ -18,6 +18,7 @@ def plan(
         Path, typer.Argument(metavar="SCENARIO", help="Scenario file: what arrives, the SLO, and the choices.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Deployment file to write.", show_default=False)],
+    jobs: Jobs = None,
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
@@ -30,10 +31,11 @@ def plan(
     from planner.export import write
     from planner.search import plan as search
     from serve.files import check_writable, plain
+    from sim import workers
 
     check_writable(output, scenario)
     question = load_scenario(scenario, seed)
-    with bar("searching") as progress, faults_of(scenario):
+    with workers.on(jobs_of(jobs)), bar("searching") as progress, faults_of(scenario):
         found = search(question, base=scenario.parent, progress=progress.named)
     if found.feasible:
         write(found, question, output, base=scenario.parent)

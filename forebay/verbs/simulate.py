@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forebay.options import Engine, Json, Seed, Set
+from forebay.options import Engine, Jobs, Json, Seed, Set
 
 if TYPE_CHECKING:
     from planner.slo import Check
@@ -23,6 +23,7 @@ def simulate(
     set_: Set = None,
     variant: Annotated[str | None, typer.Option(help="Which of the scenario's variants.")] = None,
     replications: Annotated[int | None, typer.Option(min=2, max=1000, help="In place of the scenario's.")] = None,
+    jobs: Jobs = None,
     as_json: Json = False,
     seed: Seed = None,
 ) -> None:
@@ -32,9 +33,10 @@ def simulate(
     """
     from forebay.console import bar, emit
     from forebay.inputs import as_set, load_scenario
-    from forebay.options import one_of
+    from forebay.options import jobs_of, one_of
     from forebay.settings import overrides_of
     from serve.files import check_writable, save
+    from sim import workers
     from sim.simulate import simulate_in_full as run
 
     if output is not None:
@@ -46,7 +48,7 @@ def simulate(
         overrides = {**_variant(scenario, question, variant), **overrides}
         question = question.model_copy(update={"variants": {}, "expect": [], "contrast": None})
     judged = as_set(scenario, question, overrides) if overrides else question
-    with bar("simulating") as progress:
+    with workers.on(jobs_of(jobs)), bar("simulating") as progress:
         simulated = run(question, scenario.parent, kind, replications, overrides, progress)  # type: ignore[arg-type]
     result = simulated.result
     if output is not None:

@@ -51,6 +51,13 @@ def test_every_verb_is_there_and_has_json_and_seed() -> None:
         assert "--json" in told and "--seed" in told, verb
 
 
+def test_a_simulation_on_one_thread_and_a_fault_of_jobs(folder: Path) -> None:
+    assert run("simulate", folder / "s.yaml", "--jobs", 1).exit_code in (0, 1)
+    for wrong in ("0", "-1", "two", "2000"):
+        told = run("simulate", folder / "s.yaml", f"--jobs={wrong}")
+        assert told.exit_code == 2 and "--jobs: must be from 1 to 1024, or ray" in told.stderr
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from forebay.cli import app\n"
