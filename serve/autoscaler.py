@@ -183,6 +183,7 @@ class Kpa(Spec):
         0, ge=0, description="requests that a replica takes at once (containerConcurrency); 0: any"
     )
     utilization: Share = Field(0.7, gt=0, description="share of the target that is aimed at", validate_default=False)
+    scrape: PositiveDurationNs = Field(SECOND_NS, description="between two readings", validate_default=False)
     tick: PositiveDurationNs = Field(2 * SECOND_NS, validate_default=False)
     stable_window: PositiveDurationNs = Field(60 * SECOND_NS, validate_default=False)
     panic_window: Share = Field(0.1, gt=0, description="share of the stable window", validate_default=False)
@@ -195,6 +196,9 @@ class Kpa(Spec):
     scale_down_delay: DurationNs = Field(0, ge=0, validate_default=False)
     scale_to_zero_grace: DurationNs = Field(30 * SECOND_NS, ge=0, validate_default=False)
     pod_retention: DurationNs = Field(0, ge=0, validate_default=False)
+    activation_timeout: DurationNs = Field(
+        630 * SECOND_NS, ge=0, description="for the first to be ready, else to zero", validate_default=False
+    )
 
     def settings(self, bounds: Bounds) -> kpa.KpaSettings:
         """What the policy is built with."""
@@ -217,6 +221,7 @@ class Kpa(Spec):
             scale_to_zero=bounds.least == 0,
             scale_to_zero_grace_ns=self.scale_to_zero_grace,
             pod_retention_ns=self.pod_retention,
+            activation_timeout_ns=self.activation_timeout,
         )
 
 
@@ -260,6 +265,7 @@ class SkyServe(Spec):
     upscale_delay: DurationNs = Field(300 * SECOND_NS, ge=0, validate_default=False)
     downscale_delay: DurationNs = Field(1200 * SECOND_NS, ge=0, validate_default=False)
     interval: PositiveDurationNs = Field(20 * SECOND_NS, validate_default=False)
+    no_replica_interval: PositiveDurationNs = Field(5 * SECOND_NS, validate_default=False)
     window: PositiveDurationNs = Field(60 * SECOND_NS, description="arrivals are counted over", validate_default=False)
 
     def settings(self, bounds: Bounds) -> skyserve.SkyServeSettings:
@@ -274,6 +280,7 @@ class SkyServe(Spec):
             upscale_delay_ns=self.upscale_delay,
             downscale_delay_ns=self.downscale_delay,
             interval_ns=self.interval,
+            no_replica_interval_ns=self.no_replica_interval,
             qps_window_ns=self.window,
         )
 

@@ -1,7 +1,7 @@
 """The scaler: from what queues count to what an autoscaler decides at each tick, sans-IO (rule 13).
 
 It is told scrapes and replicas with their instants, and says how many replicas are wanted and why. The simulator drives
-it under its clock; an engine that scales its own replicas would under the wall's.
+it under its clock (`sim.control`), an engine that scales its own replicas under the wall's (`serve.scaling`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from serve import autoscaler as files
 from serve.policy.scaling import hpa, hpa_replicas, keda, kpa, predictive, ray_serve, scheduled, target_tracking
@@ -72,6 +72,11 @@ class Totals:
         """The readings whose time ended within the last `window_ns`."""
         return [reading for reading in self._readings if reading.at_ns > now_ns - window_ns]
 
+    def age_ns(self, now_ns: int, hidden_ns: int) -> int | None:
+        """How old the newest reading is that is at least `hidden_ns` old; None: there is none."""
+        seen = [reading.at_ns for reading in self._readings if reading.at_ns <= now_ns - hidden_ns]
+        return now_ns - seen[-1] if seen else None
+
     @property
     def gauges(self) -> Gauges:
         """Of the last scrape."""
@@ -116,16 +121,17 @@ class Scaler:
     autoscaler : as the deployment's file says it.
     bounds : fewest and most replicas.
     threads : of a replica, which are the cores that it requests.
+    starts_ns : Unix time at instant 0; only a schedule looks at it.
 
     `scrape_ns` and `tick_ns` are how often `scrape` and `decide` want to be called, the former first at one instant.
     """
 
-    def __init__(self, autoscaler: Autoscaler, bounds: files.Bounds, threads: int) -> None:
+    def __init__(self, autoscaler: Autoscaler, bounds: files.Bounds, threads: int, starts_ns: int = 0) -> None:
         self._of, self._threads = autoscaler, threads
         self.scrape_ns, self.tick_ns, keep_ns = _clock(autoscaler)
         self._totals = Totals(keep_ns)
         self._queues: dict[int, Scrapes] = {}
-        self._policy: Any = _POLICIES[type(autoscaler)](autoscaler.settings(bounds))
+        self._policy = policy_of(autoscaler, bounds, starts_ns)
         self._sample = _SAMPLES[type(autoscaler)]
 
     def scrape(self, now_ns: int, scrapes: Mapping[int, Scrape]) -> None:
@@ -142,8 +148,21 @@ class Scaler:
 
     def decide(self, now_ns: int, replicas: Sequence[ReplicaView]) -> Decision:
         """How many replicas are wanted now."""
-        decision: Decision = self._policy.decide(self._sample(self, _Tick(now_ns, replicas)))
+        return self.answer(self.sample(now_ns, replicas))
+
+    def sample(self, now_ns: int, replicas: Sequence[ReplicaView]) -> Any:
+        """What the policy may know now; of the type `sample_type`."""
+        return self._sample(self, _Tick(now_ns, replicas))
+
+    def answer(self, sample: Any) -> Decision:
+        """What the policy says to a sample."""
+        decision: Decision = self._policy.decide(sample)
         return decision
+
+    def age_ns(self, now_ns: int) -> int | None:
+        """How old the newest scrape is that a tick sees; None: it sees none."""
+        hidden_ns = self._of.age if isinstance(self._of, files.Hpa) else 0
+        return self._totals.age_ns(now_ns, hidden_ns)
 
     def wake(self, now_ns: int, replicas: Sequence[ReplicaView], waiting: int) -> Decision | None:
         """What is decided at once when a request finds no replica, outside of any tick; None: the next tick is soon
@@ -257,7 +276,6 @@ _POLICIES: dict[type, type] = {
     files.Kpa: kpa.Kpa,
     files.RayServe: ray_serve.RayServe,
     files.TargetTracking: target_tracking.TargetTracking,
-    files.Scheduled: scheduled.Scheduled,
     files.Predictive: predictive.Predictive,
 }
 
@@ -272,15 +290,27 @@ _SAMPLES: dict[type, Callable[[Scaler, _Tick], Any]] = {
 }
 
 
+def policy_of(autoscaler: Autoscaler, bounds: files.Bounds, starts_ns: int = 0) -> Any:
+    """The policy that a file's autoscaler stands for, with a state of its own; it has `decide(sample)`."""
+    if isinstance(autoscaler, files.Scheduled):
+        return scheduled.Scheduled(autoscaler.settings(bounds, starts_ns))
+    return _POLICIES[type(autoscaler)](autoscaler.settings(bounds))
+
+
+def sample_type(autoscaler: Autoscaler) -> Any:
+    """What its policy's samples are: a NamedTuple."""
+    return get_type_hints(_SAMPLES[type(autoscaler)])["return"]
+
+
 def _clock(of: Autoscaler) -> tuple[int, int, int]:
     """(between scrapes, between ticks, how long readings are needed), in ns."""
     if isinstance(of, files.Hpa):
-        return of.scrape, of.interval, of.scrape
+        return of.scrape, of.interval, of.scrape + of.age
     if isinstance(of, files.Keda):
         tick_ns = min(of.polling, of.interval)
         return tick_ns, tick_ns, tick_ns
     if isinstance(of, files.Kpa):
-        return SECOND_NS, of.tick, of.stable_window
+        return of.scrape, of.tick, of.stable_window
     if isinstance(of, files.RayServe):
         return of.push, of.loop, of.look_back + of.push
     if isinstance(of, files.TargetTracking):

@@ -13,7 +13,7 @@ from functools import partial
 
 from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.nanoseconds import SECOND_NS
-from serve.policy.scaling.placement import Stage, Standing, leaving
+from serve.roster import Step, comers, goers, step_of
 from serve.scaler import ReplicaView, Scaler
 from sim.plane import BUFFER, Estate, Plane, Stop, StopCode
 
@@ -73,17 +73,6 @@ class Timing:
     probe_ns: int = 0
     propagation_ns: int = 0
     drain_limit_ns: int = 30 * SECOND_NS
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One tick: how many replicas were wanted, why, and how many were set and ready before."""
-
-    at_ns: int
-    wanted: int
-    reason: str
-    counted: int
-    ready: int
 
 
 @dataclass(slots=True)
@@ -224,29 +213,23 @@ class Control:
         return [ReplicaView(r.slot.node, r.started_ns, r.ready_ns, r.leaving) for r in self._replicas.values()]
 
     def _apply(self, decision: Decision) -> None:
-        now_ns = self._plane.now_ns
-        counted = [replica for replica in self._replicas.values() if not replica.leaving]
-        ready = sum(replica.ready_ns is not None for replica in counted)
-        self.history.steps.append(Step(now_ns, decision.wanted, decision.reason, len(counted), ready))
-        if decision.wanted > len(counted):
-            self._start(decision.wanted - len(counted))
-        elif decision.wanted < len(counted):
-            stages: dict[bool, Stage] = {True: "up", False: "starting"}
-            standing = [Standing(r.number, stages[r.ready_ns is not None]) for r in counted]
-            for number in leaving(standing, len(counted) - decision.wanted):
-                self._stop(self._replicas[number])
+        step = step_of(self._plane.now_ns, decision, self._replicas.values())
+        self.history.steps.append(step)
+        if step.change > 0:
+            self._start(comers(step, self._replicas, len(self._slots)))
+        for number in goers(step, self._replicas.values()):
+            self._stop(self._replicas[number])
 
     # -- replicas come -------------------------------------------------------------------------------
 
-    def _start(self, count: int) -> None:
-        """So many more replicas, first where there are machines, then on such as are asked for; those that there is no
-        room for are wanted again at the next tick."""
+    def _start(self, numbers: Sequence[int]) -> None:
+        """These come too, first where there are machines, then on such as are asked for; those that there is no room
+        for are wanted again at the next tick."""
         taken = {replica.slot for replica in self._replicas.values()}
         free = [slot for slot in self._slots if slot not in taken]
         free.sort(key=lambda slot: slot.machine not in self._rented)  # stable: else in the order of preference
-        numbers = (number for number in range(len(self._slots)) if number not in self._replicas)
         now_ns = self._plane.now_ns
-        for slot, number in zip(free[:count], numbers, strict=False):
+        for slot, number in zip(free, numbers, strict=False):
             if slot.machine not in self._rented:
                 self._rent(slot.machine, now_ns + self._machines[slot.machine].provision_ns)
             replica = self._replicas[number] = _Replica(number, slot, now_ns)
