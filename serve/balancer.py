@@ -1,13 +1,15 @@
 """The balancer: which node each request is sent to, and what the router knows of the nodes, sans-IO (rule 17).
 
 It knows only its own: what it sent, and what nodes told with their answers. `sim.reference` drives it under SimPy's
-clock; it reads no clock and opens no socket, so that a live router can drive it too.
+clock; it reads no clock and opens no socket, so that a live router can drive it too: what takes an instant is handed
+the one at which it is called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from serve.ejection import Ejection, Ejector
 from serve.policy import retries, routing
 
 _OUTSTANDING = (routing.ROUTE_LEAST_OUTSTANDING, routing.ROUTE_P2C)
@@ -15,28 +17,44 @@ _TOLD = (routing.ROUTE_SHORTEST_QUEUE, routing.ROUTE_LEAST_WORK)
 
 
 class Balancer:
-    """Of nodes numbered from 0, all of them candidates until `rotate`."""
+    """Of nodes numbered from 0, all of them in rotation until `rotate`; `ejection`: when nodes are left alone."""
 
-    def __init__(self, policy: int, nodes: int, retries_max: int = 0, budget_percent: int = 20) -> None:
+    def __init__(
+        self,
+        policy: int,
+        nodes: int,
+        retries_max: int = 0,
+        budget_percent: int = 20,
+        ejection: Ejection | None = None,
+    ) -> None:
         self.policy = policy
         self.outstanding = [0] * nodes
         self.retrying = 0  # retries under way, those that wait for their turn included
         self._retries_max, self._budget_percent = retries_max, budget_percent
         self._told = [0] * nodes
-        self._candidates = list(range(nodes))
+        self._rotation = list(range(nodes))
+        self._ejector = None if ejection is None else Ejector(nodes, ejection)
         self._turn = 0
 
     def rotate(self, nodes: Sequence[int]) -> None:
-        """From now on only these are candidates."""
-        self._candidates = sorted(nodes)
+        """From now on only these are in rotation."""
+        for node in set(nodes).difference(self._rotation):
+            if self._ejector is not None:
+                self._ejector.enter(node)
+        self._rotation = sorted(nodes)
 
-    def send(self, route: int) -> int:
+    def candidates(self, now_ns: int) -> Sequence[int]:
+        """Nodes in rotation that are not ejected, in the order of their ids."""
+        return self._rotation if self._ejector is None else self._ejector.left(self._rotation, now_ns)
+
+    def send(self, route: int, now_ns: int) -> int:
         """The node of an attempt that is sent now; NOBODY if there is no candidate.
 
         `route` is its draw, or, for affinity, what is kept together (`serve.policy.routing.choose`).
         """
         score = self.outstanding if self.policy in _OUTSTANDING else self._told
-        node = routing.choose(self.policy, self._candidates, len(self._candidates), score, self._turn, route, route)
+        nodes = self.candidates(now_ns)
+        node = routing.choose(self.policy, nodes, len(nodes), score, self._turn, route, route)
         self._turn += 1
         if node != routing.NOBODY:
             self.outstanding[node] += 1
@@ -65,3 +83,7 @@ class Balancer:
         """What a node says of itself (`serve.policy.routing.reported`)."""
         if self.policy in _TOLD:
             self._told[node] = told
+
+    def judge(self, node: int, outcome: int, now_ns: int) -> bool:
+        """A node's answer to an attempt that was still waited for; whether it is ejected for it."""
+        return self._ejector is not None and self._ejector.hear(node, outcome, self._rotation, now_ns)

@@ -160,11 +160,28 @@ class Retry(Spec):
     )
 
 
+class Eject(Spec):
+    """Rule 17: when a node that fails again and again is left alone for a while."""
+
+    failures: int = Field(5, ge=1, description="answers in a row that say so: lost, failed, expired, full or draining")
+    base: DurationNs = Field(
+        30_000_000_000,
+        gt=0,
+        lt=2**41,
+        description="how long, the first time; the second time twice that, and so on",
+        validate_default=False,
+    )
+    most: Share = Field(0.1, ge=0, le=1, description="of the nodes in rotation, at a time; one always may")
+
+
 class Router(Spec):
     """Rule 17: what sends requests to the nodes."""
 
-    policy: Literal["round_robin", "random", "least_outstanding", "shortest_queue", "p2c", "least_work"] = Field(
-        "round_robin", description="which node gets a request; p2c: the better of two drawn at random"
+    policy: Literal["round_robin", "random", "least_outstanding", "shortest_queue", "p2c", "least_work", "affinity"] = (
+        Field(
+            "round_robin",
+            description="which node gets a request; p2c: the better of two drawn at random; affinity: that of its key",
+        )
     )
     network: DurationNs = Field(
         0, ge=0, description="from the router to a node, and the same back", validate_default=False
@@ -187,6 +204,7 @@ class Router(Spec):
         None, ge=0, description="rows that may wait at the router while there is no node; none: as many as in a queue"
     )
     retry: Retry | None = Field(None, description="none: a request is sent once")
+    eject: Eject | None = Field(None, description="none: nodes that fail go on being used")
 
     @field_validator("state_age")
     @classmethod

@@ -190,8 +190,13 @@ class DataPlane:
 
     def rotate(self, nodes: Sequence[int]) -> None:
         """Control: from now on the router sends to these nodes only."""
-        self._s[ly.CANDIDATES] = len(nodes)
-        self._nodes[: len(nodes)] = sorted(nodes)
+        s, known = self._s, self._known
+        fresh = sorted(set(nodes).difference(known[ly.K_ROTATION, : s[ly.ROTATION]].tolist()))
+        known[ly.K_FAILURES : ly.K_LINES, fresh] = 0  # other nodes than those that had their numbers before
+        s[ly.CANDIDATES] = s[ly.ROTATION] = len(nodes)
+        known[[ly.K_NODES, ly.K_ROTATION], : len(nodes)] = sorted(nodes)
+        if s[ly.EJECT_FAILURES]:
+            s[ly.CHANGE_NS] = self.now_ns
         self._call(self.now_ns, ly.OP_ROTATE, 0, 0)
 
     def _control(self, op: int, node: int, replica: int) -> None:
@@ -208,7 +213,7 @@ class DataPlane:
             held = (memory.pool, memory.q, self._t, self._x, self._out, self._table, self._levels)
             fed = (*self._open, self._draw, self._closed_rows, until_ns, op)
             if memory.routed:
-                known = (self._order, self._nodes, self._score, self._tries)
+                known = (self._order, self._known, self._tries)
                 code = advance_estate(memory.rows, *held, *known, *fed, node, replica)
             else:
                 code = advance(self._s, *held, *fed, replica)
@@ -273,7 +278,8 @@ class DataPlane:
         """The router's settings, its candidates (all nodes), what it knows of them, and the tournament of nodes."""
         router, count = self.estate.router, len(self.estate.nodes)
         leaves = 1 << (count - 1).bit_length()
-        self._nodes, self._score = np.arange(count, dtype=np.int64), np.zeros(count, np.int64)
+        self._known = np.zeros((ly.K_LINES, count), np.int64)
+        self._known[[ly.K_NODES, ly.K_ROTATION]] = np.arange(count)
         self._order = np.full(4 * leaves, HORIZON_NS << EVENT_BITS, np.int64)
         self._order[3 * leaves :] = np.arange(leaves)
         for pair in range(leaves - 1, 0, -1):
@@ -286,7 +292,10 @@ class DataPlane:
         self._memory.rows[:, ly.ROUTING] = router.policy
         s = self._s
         s[ly.NETWORK_NS], s[ly.TRUE_STATE] = router.network_ns, router.true_state
-        s[ly.CANDIDATES], s[ly.LEAVES] = count, leaves
+        s[[ly.CANDIDATES, ly.ROTATION]], s[ly.LEAVES] = count, leaves
+        s[ly.CHANGE_NS] = NEVER_NS
+        if router.ejection is not None:
+            s[[ly.EJECT_FAILURES, ly.EJECT_BASE_NS, ly.EJECT_PERCENT]] = router.ejection
         s[ly.BUFFER_MAX], s[ly.LEVELS] = router.buffer_rows, self._memory.levels
         s[ly.RETRIES_MAX], s[ly.BUDGET_PERCENT] = router.retries, router.budget_percent
         s[ly.BACKOFF_NS], s[ly.BACKOFF_MOST_NS] = router.backoff_ns, router.backoff_most_ns

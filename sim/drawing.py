@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from serve.policy.codes import NEVER_NS
+from sim.keys import Keys
 from sim.plane import Closed, Ints, Requests
 from sim.point_process import whole_ns
 from sim.rng import stream, uniform_bits
@@ -38,11 +39,16 @@ class _Streams:
     client: np.random.Generator
     patience: np.random.Generator
     route: np.random.Generator
+    keys: Keys | None
 
 
-def _streams(source: Source, seed: int, replication: int) -> _Streams:
+def _streams(source: Source, load: Load, seed: int, replication: int) -> _Streams:
     names = ("rows", "service", "client", "patience", "route")
-    return _Streams(*(stream(seed, replication, source.name, purpose) for purpose in names))
+    keys = None
+    if load.by_key and source.affinity is not None:
+        keys = Keys(seed, replication, source.name, source.affinity.keys, source.affinity.zipf)
+    rows, service, client, patience, route = (stream(seed, replication, source.name, purpose) for purpose in names)
+    return _Streams(rows, service, client, patience, route, keys)
 
 
 def _attributes(source: Source, load: Load, streams: _Streams, arrival_ns: Ints, first: int = 0) -> Requests:
@@ -64,8 +70,15 @@ def _attributes(source: Source, load: Load, streams: _Streams, arrival_ns: Ints,
         patience_ns=patience,
         client_ns=load.client_ns(streams.client, rows),
         draw=np.ascontiguousarray(draw).reshape(1, count),
-        route=uniform_bits(streams.route, count) if load.routed else np.zeros(count, np.int64),
+        route=_routes(load, streams, count),
     )
+
+
+def _routes(load: Load, streams: _Streams, count: int) -> Ints:
+    """What a router draws by, or keeps together; zeros if there is none."""
+    if streams.keys is not None:
+        return streams.keys.draw(count)
+    return uniform_bits(streams.route, count) if load.routed else np.zeros(count, np.int64)
 
 
 # -- open arrivals -----------------------------------------------------------------------------------
@@ -92,7 +105,7 @@ def _enough(source: Source, load: Load, chunk: int) -> int:
 def _class_chunks(source: Source, load: Load, seed: int, replication: int, chunk: int) -> Iterator[Requests]:
     """One open class's requests before the end of the load, in order."""
     assert source.process is not None
-    streams = _streams(source, seed, replication)
+    streams = _streams(source, load, seed, replication)
     draws = partial(stream, seed, replication, source.name)
     done = 0
     for instants in source.process.instants(draws, load.duration_ns, chunk):
@@ -172,7 +185,7 @@ def closed_chunks(load: Load, seed: int, replication: int, chunk: int = CLOSED_C
     All clients send their first request at instant 0. `first_id` counts from the first of them: the
     plane adds `Closed.first_id`.
     """
-    streams = [_streams(source, seed, replication) for source in load.closed]
+    streams = [_streams(source, load, seed, replication) for source in load.closed]
     clients = sum(source.clients for source in load.closed)
     turns = max(1, chunk // clients)
     done = 0

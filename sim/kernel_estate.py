@@ -71,7 +71,7 @@ def deliver(g, s, pool, q):
 
 @entry
 def advance_estate(
-    rows, pool, q, t, x, out, table, levels, order, nodes, score, tries,
+    rows, pool, q, t, x, out, table, levels, order, known, tries,
     arrival_ns, request_rows, class_, priority, timeout_ns, patience_ns, client_ns, route_bits, draw, closed,
     until_ns, op, node, replica,
 ):  # fmt: skip
@@ -98,13 +98,13 @@ def advance_estate(
             at_ns, event = until_ns, EVENT_CONTROL
         g[ly.NOW_NS] = at_ns
         if event == EVENT_ANSWERED:
-            hear(g, rows, pool, q, t, x, out, score)
+            hear(g, rows, pool, q, t, x, out, known)
             continue
         if event == EVENT_RETRY:
-            retry(g, rows, pool, q, t, x, nodes, score)
+            retry(g, rows, pool, q, t, x, known)
             continue
         if event == EVENT_GIVEN_UP:
-            give_up(g, rows, pool, q, t, x, nodes, score, tries)
+            give_up(g, rows, pool, q, t, x, known, tries)
             continue
         if event == EVENT_ARRIVAL:
             i = g[ly.OPEN_AT]
@@ -116,7 +116,7 @@ def advance_estate(
                 slot = take_closed(g, pool, q, closed)
                 if slot == ly.NOWHERE:
                     return ly.STOP_STARVED
-            route(g, rows, pool, q, t, x, nodes, score, tries, slot)
+            route(g, rows, pool, q, t, x, known, tries, slot)
             continue
         if event == EVENT_DELIVERED:
             n = pool[(top_slot(g, q, ly.DELIVERIES) << ly.POOL_SHIFT) + ly.SENT_TO]
@@ -127,7 +127,7 @@ def advance_estate(
             if op == ly.OP_NONE:
                 return ly.STOP_UNTIL
             if op == ly.OP_ROTATE:
-                empty_buffer(g, rows, pool, q, t, x, nodes, score)
+                empty_buffer(g, rows, pool, q, t, x, known)
                 return ly.STOP_UNTIL
             n = node
         s = rows[n]

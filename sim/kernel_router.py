@@ -33,6 +33,7 @@ from serve.policy.routing import (
 from sim import layout as ly
 from sim.compiled import helper, inlined
 from sim.kernel_buffer import buffer_pop, buffer_push, leave_buffer
+from sim.kernel_eject import find_candidates, judge
 from sim.kernel_leave import report_of, think
 from sim.kernel_queue import free_slot, heap_move, heap_pop, heap_push, heap_top_ns, row_of, sift_down, take_slot
 from sim.kernel_tally import keep_attempt, tally_drop, tally_request
@@ -85,17 +86,17 @@ def router_event(g, pool, q, arrival_ns, at_ns, event):
 
 
 @helper
-def route(g, rows, pool, q, t, x, nodes, score, tries, slot):
+def route(g, rows, pool, q, t, x, known, tries, slot):
     """A request arrives at the router."""
     at, now_ns = row_of(slot), g[ly.NOW_NS]
     pool[at + ly.ID] <<= ATTEMPT_BITS
     pool[at + ly.FIRST_NS], pool[at + ly.SETTLED] = now_ns, 0
     pool[at + ly.TIMEOUT_NS], pool[at + ly.STORY] = pool[at + ly.DEADLINE_NS], CAUSE_FIRST
-    begin(g, rows, pool, q, t, x, nodes, score, tries, slot)
+    begin(g, rows, pool, q, t, x, known, tries, slot)
 
 
 @helper
-def begin(g, rows, pool, q, t, x, nodes, score, tries, slot):
+def begin(g, rows, pool, q, t, x, known, tries, slot):
     """A client asks, for the first time or again; that it gave up its node learns a network delay later, or never."""
     at = row_of(slot)
     pool[at + ly.PLACE] = ly.WITH_ROUTER
@@ -103,17 +104,19 @@ def begin(g, rows, pool, q, t, x, nodes, score, tries, slot):
         give_up_push(g, pool, q, slot)
         silent = tries[pool[at + ly.CLASS], 1]
         pool[at + ly.CANCEL_NS] = NEVER_NS if silent != 0 else pool[at + ly.CANCEL_NS] + g[ly.NETWORK_NS]
-    send(g, rows, pool, q, t, x, nodes, score, slot)
+    send(g, rows, pool, q, t, x, known, slot)
 
 
 @helper
-def send(g, rows, pool, q, t, x, nodes, score, slot):
+def send(g, rows, pool, q, t, x, known, slot):
     """An attempt is sent to a node; or there is none, which is the request's end."""
     at = row_of(slot)
     if g[ly.TRUE_STATE] != 0:
-        look(g, rows, score)
+        look(g, rows, known)
     bits = pool[at + ly.ROUTE]
-    node = choose(g[ly.ROUTING], nodes, g[ly.CANDIDATES], score, g[ly.TURN], bits, bits)
+    if g[ly.CHANGE_NS] <= g[ly.NOW_NS]:
+        find_candidates(g, known)
+    node = choose(g[ly.ROUTING], known[ly.K_NODES], g[ly.CANDIDATES], known[ly.K_SCORE], g[ly.TURN], bits, bits)
     g[ly.TURN] += 1
     if node == NOBODY:
         if buffer_push(g, pool, q, slot) != 0:
@@ -125,12 +128,12 @@ def send(g, rows, pool, q, t, x, nodes, score, slot):
     pool[at + ly.SENT_TO] = node
     g[ly.OUTSTANDING] += 1
     if counts_outstanding(g) != 0:
-        score[node] += 1
+        known[ly.K_SCORE, node] += 1
     heap_push(g, q, ly.DELIVERIES, g[ly.NOW_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
 
 
 @helper
-def empty_buffer(g, rows, pool, q, t, x, nodes, score):
+def empty_buffer(g, rows, pool, q, t, x, known):
     """There are nodes again: what waited for one is sent, in its order."""
     while g[ly.CANDIDATES] > 0:
         slot = buffer_pop(g, pool, q)
@@ -139,7 +142,7 @@ def empty_buffer(g, rows, pool, q, t, x, nodes, score):
         if pool[row_of(slot) + ly.SETTLED] != 0:
             free_slot(g, q, slot)
         else:
-            send(g, rows, pool, q, t, x, nodes, score, slot)
+            send(g, rows, pool, q, t, x, known, slot)
 
 
 @inlined
@@ -155,11 +158,11 @@ def is_told(g):
 
 
 @helper
-def look(g, rows, score):
+def look(g, rows, known):
     """The scores are what nodes would tell now."""
     if is_told(g) != 0:
         for node in range(len(rows) - 1):
-            score[node] = report_of(rows[node])
+            known[ly.K_SCORE, node] = report_of(rows[node])
 
 
 # -- hearing ---------------------------------------------------------------------------------------
@@ -176,7 +179,7 @@ def collect(g, s, pool, q):
 
 
 @helper
-def hear(g, rows, pool, q, t, x, out, score):
+def hear(g, rows, pool, q, t, x, out, known):
     """The next answer reaches the router; one that nobody waits for any more only frees its place."""
     top = g[heap_field(ly.ANSWERS, ly.HEAP_BASE)]
     at_ns, id_, slot = q[top], q[top + 1], q[top + 2]
@@ -188,9 +191,11 @@ def hear(g, rows, pool, q, t, x, out, score):
     pool[at + ly.PLACE] = ly.WITH_ROUTER
     keep_attempt(rows[pool[at + ly.SENT_TO]], pool, x, out, slot)
     if pool[at + ly.SETTLED] == 0:
-        forget(g, pool, score, slot)
+        forget(g, pool, known, slot)
         if is_told(g) != 0 and pool[at + ly.LEFT_BY] >> 4 != OUTCOME_LOST:
-            score[pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]
+            known[ly.K_SCORE, pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]
+        if g[ly.EJECT_FAILURES] != 0:
+            judge(g, known, pool[at + ly.SENT_TO], pool[at + ly.LEFT_BY] >> 4)
         if may_retry(g, pool, slot) != 0:
             wait(g, pool, q, slot)
             return
@@ -199,12 +204,12 @@ def hear(g, rows, pool, q, t, x, out, score):
 
 
 @inlined
-def forget(g, pool, score, slot):
+def forget(g, pool, known, slot):
     """An attempt is outstanding no longer."""
     g[ly.OUTSTANDING] -= 1
     end_retry(g, pool, slot)
     if counts_outstanding(g) != 0:
-        score[pool[row_of(slot) + ly.SENT_TO]] -= 1
+        known[ly.K_SCORE, pool[row_of(slot) + ly.SENT_TO]] -= 1
 
 
 @inlined
@@ -258,7 +263,7 @@ def wait(g, pool, q, slot):
 
 
 @helper
-def retry(g, rows, pool, q, t, x, nodes, score):
+def retry(g, rows, pool, q, t, x, known):
     """The next retry's wait is over; if its client gave up meanwhile, its place is free."""
     slot = top_slot(g, q, ly.RETRIES)
     heap_pop(g, q, ly.RETRIES)
@@ -267,7 +272,7 @@ def retry(g, rows, pool, q, t, x, nodes, score):
         free_slot(g, q, slot)
         return
     draw_again(g, pool, q, slot, slot)
-    send(g, rows, pool, q, t, x, nodes, score, slot)
+    send(g, rows, pool, q, t, x, known, slot)
 
 
 @inlined
@@ -285,7 +290,7 @@ def draw_again(g, pool, q, slot, new):
 
 
 @helper
-def give_up(g, rows, pool, q, t, x, nodes, score, tries):
+def give_up(g, rows, pool, q, t, x, known, tries):
     """A client's patience ends before its answer has come; the attempt's node learns of it by itself (rule 7)."""
     slot = top_slot(g, q, ly.GIVE_UPS)
     heap_pop(g, q, ly.GIVE_UPS)
@@ -295,9 +300,9 @@ def give_up(g, rows, pool, q, t, x, nodes, score, tries):
     elif pool[row_of(slot) + ly.SENT_TO] == NOBODY:
         end_retry(g, pool, slot)
     else:
-        forget(g, pool, score, slot)
+        forget(g, pool, known, slot)
     if pool[row_of(slot) + ly.STORY] >> ly.TRIES_AT < tries[pool[row_of(slot) + ly.CLASS], 0]:
-        begin(g, rows, pool, q, t, x, nodes, score, tries, ask_again(g, pool, q, slot))
+        begin(g, rows, pool, q, t, x, known, tries, ask_again(g, pool, q, slot))
     else:
         settle_request(g, pool, q, t, x, slot, OUTCOME_CANCELLED, REASON_CLIENT)
 

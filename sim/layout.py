@@ -165,13 +165,20 @@ BUFFERED_AREA_NS = 138
 BUFFERED_NS = 139
 WOKEN_ID = 140  # request that entered an empty buffer, of which control has yet to be told
 
-HEAPS = 142  # HEAP_WIDTH numbers a heap
+# s: of the router, nodes that fail.
+ROTATION = 142  # nodes in rotation; CANDIDATES of them are not ejected
+EJECT_FAILURES = 143  # in a row; 0: nothing is ejected
+EJECT_BASE_NS = 144
+EJECT_PERCENT = 145
+CHANGE_NS = 146  # when the candidates must be found anew, because one returns or was ejected
+
+HEAPS = 147  # HEAP_WIDTH numbers a heap
 DEADLINES, CANCELS, CLIENTS, ANSWERS, DELIVERIES, GIVE_UPS, RETRIES, HEAP_COUNT = range(8)
 HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
-LEVEL = 184  # LEVEL_WIDTH numbers a level
+LEVEL = 192  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64
@@ -240,6 +247,9 @@ INDEX_MASK = 2**48 - 1  # a masked index is not negative: the compiler need not 
 
 # Kinds of front jobs; REST is what holds the station after rule 3: handing over batches, then answers.
 JOB_PARSE, JOB_FINISH, JOB_REFUSE, JOB_REST = range(4)
+
+# What the router knows of nodes: lines of an array. Candidates and rotation are ids, the others are by id.
+K_NODES, K_ROTATION, K_SCORE, K_FAILURES, K_EJECTIONS, K_UNTIL_NS, K_LINES = range(7)
 
 # Operations of control.
 OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE, OP_RETIRE, OP_ROTATE = range(8)

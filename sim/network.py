@@ -43,7 +43,7 @@ class Network:
         stations: Sequence[Station],
         settled: Callable[[Request, int], None],
     ) -> None:
-        self.balancer = Balancer(router.policy, len(stations), router.retries, router.budget_percent)
+        self.balancer = Balancer(router.policy, len(stations), router.retries, router.budget_percent, router.ejection)
         self._clock, self._ledger, self._router = clock, ledger, router
         self._stations, self._settled = stations, settled
         self._buffered: list[Request] = []
@@ -69,7 +69,7 @@ class Network:
         if self._router.true_state:
             for number, station in enumerate(self._stations):
                 self.balancer.hear(number, station.told)
-        trip.node = self.balancer.send(trip.route)
+        trip.node = self.balancer.send(trip.route, self._clock.now_ns)
         if trip.node == NOBODY:
             if self._buffer(attempt):
                 return
@@ -148,6 +148,7 @@ class Network:
         self.balancer.forget(trip.node, trip.retries)
         if answer.outcome != OUTCOME_LOST:
             self.balancer.hear(trip.node, answer.told)
+        self.balancer.judge(trip.node, answer.outcome, self._clock.now_ns)
         trip.state.in_flight = False
         if self.balancer.retry(answer.outcome, trip.retries):
             router, trip.state.retries = self._router, trip.retries + 1

@@ -29,6 +29,7 @@ from typing import Protocol
 
 import numpy as np
 
+from serve.ejection import Ejection
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.policy.scaling.metering import Scrape
@@ -99,6 +100,7 @@ class Router:
     backoff_most_ns: int = 0  # no longer than this
     client_retries: tuple[int, ...] = ()  # by class: how often clients ask again when their patience has ended
     silent: tuple[bool, ...] = ()  # by class: whether nodes never learn that a client gave up, and work on
+    ejection: Ejection | None = None  # when a node that fails is left alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,9 @@ def check_estate(estate: Estate, closed: Closed | None = None) -> None:
         "several nodes need a router": len(estate.nodes) > 1 and router is None,
         "nodes must have the same priorities": len(levels) > 1,
         "network_ns must not be negative": router is not None and router.network_ns < 0,
+        "an ejection takes a failure and no negative time": router is not None
+        and router.ejection is not None
+        and (router.ejection.failures < 1 or router.ejection.base_ns < 0),
         "retries must not be negative": router is not None and min((router.retries, *router.client_retries)) < 0,
         f"a request can have {ATTEMPTS_MAX} attempts": router is not None
         and (router.retries + 1) * (max(router.client_retries, default=0) + 1) > ATTEMPTS_MAX,

@@ -31,6 +31,15 @@ class Client(Spec):
     cancels: bool = Field(True, description="its node learns that it gave up (rule 7); false: and works on for nobody")
 
 
+class Affinity(Spec):
+    """Which requests of a class belong together, such as those of one session, tenant or adapter."""
+
+    keys: int = Field(ge=1, le=1_000_000, description="different keys")
+    zipf: float = Field(
+        0.0, ge=0, le=10, description="the k-th key is asked for in proportion to k**-zipf; 0: all alike"
+    )
+
+
 class RequestClass(Spec):
     """Requests of one kind."""
 
@@ -45,6 +54,9 @@ class RequestClass(Spec):
         None, description="mean of an exponential patience after which the client cancels"
     )
     client: Client | None = Field(None, description="a timeout of the client, in place of patience; needs a router")
+    affinity: Affinity | None = Field(
+        None, description="keys by which a router of policy affinity keeps requests together; others do not look"
+    )
     tags: dict[str, str] = {}
 
     @model_validator(mode="after")

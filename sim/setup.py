@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from serve.autoscaler import Bounds
-from serve.deployment import Deployment, Model
+from serve.deployment import Deployment, Eject, Model
+from serve.ejection import Ejection
 from serve.errors import Fault, ProfileError, SpecError
 from serve.files import resolve, sha256
 from serve.fleet import Place, places
@@ -37,6 +38,7 @@ ROUTES = {
     "shortest_queue": routing.ROUTE_SHORTEST_QUEUE,
     "p2c": routing.ROUTE_P2C,
     "least_work": routing.ROUTE_LEAST_WORK,
+    "affinity": routing.ROUTE_AFFINITY,
 }
 
 
@@ -155,6 +157,7 @@ class Setup:
             buffer_rows=self._buffer_rows,
             client_retries=tuple(0 if client is None else client.retries for client in clients),
             silent=tuple(client is not None and not client.cancels for client in clients),
+            ejection=_ejection(router.eject),
         )
         if router.retry is None:
             return taken
@@ -207,7 +210,12 @@ def prepare(
     path = resolve(deployment_base / "deployment.yaml", model.profile)
     measured = Measured.load(path)
     client_ns = client_draw(measured.profile.client, measured.profile.front.bytes_in_per_row)
-    load = replace(build(workload, model, base, client_ns, given), routed=deployment.router is not None)
+    router = deployment.router
+    load = replace(
+        build(workload, model, base, client_ns, given),
+        routed=router is not None,
+        by_key=router is not None and router.policy == "affinity",
+    )
     check_scaling(deployment, name)
     check_clients(deployment, workload)
     found = places(deployment, name)
@@ -247,9 +255,15 @@ def _law(path: Path, measured: Measured, model: Model, load: Load, found: Sequen
 
 
 def check_clients(deployment: Deployment, workload: Workload) -> None:
-    """SpecError for clients' timeouts without a router, or more attempts than a request can have."""
+    """SpecError for clients' timeouts or keys without a router, no keys for affinity, or too many attempts."""
     router, faults = deployment.router, []
     for name, class_ in workload.classes.items():
+        if class_.affinity is None and router is not None and router.policy == "affinity":
+            faults.append(
+                (f"workload.classes.{name}.affinity", "is missing, such as {keys: 1000}: the router goes by it")
+            )
+        if class_.affinity is not None and router is None:
+            faults.append((f"workload.classes.{name}.affinity", "needs a router"))
         where = f"workload.classes.{name}.client"
         if class_.client is not None and router is None:
             faults.append((where, "needs a router, such as {policy: round_robin}, also before a single node"))
@@ -280,6 +294,11 @@ def check_scaling(deployment: Deployment, name: str) -> None:
         faults.append(("router", "is missing: engines of their own (queue.per: replica) need one"))
     if faults:
         raise SpecError([Fault("deployment", field, what) for field, what in faults])
+
+
+def _ejection(eject: Eject | None) -> Ejection | None:
+    """When nodes are ejected, as planes take it."""
+    return None if eject is None else Ejection(eject.failures, eject.base, round(100 * eject.most))
 
 
 def row_ns(service: Service, spec: SchedulerSpec) -> int:

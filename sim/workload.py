@@ -17,7 +17,7 @@ from sim.law_moments import rate_rps
 from sim.law_parts import unscaled
 from sim.point_process import Draw, Fixed, Ints, Process
 from sim.processes import process_of
-from sim.scenario import RequestClass, Workload
+from sim.scenario import Affinity, RequestClass, Workload
 
 ClientDraw = Callable[[np.random.Generator, Ints], Ints]
 """Draws for requests of these rows."""
@@ -44,6 +44,7 @@ class Source:
     patience_ns: int | None  # mean
     client_timeout_ns: int | None  # of every request
     silent: bool  # nodes never learn that a client gave up
+    affinity: Affinity | None = None
     process: Process | None = None
     given_rows: Ints | None = None
     given_draw: Ints | None = None
@@ -80,6 +81,7 @@ class Load:
     duration_ns: int
     client_ns: ClientDraw = no_client
     routed: bool = False  # a router draws for each request
+    by_key: bool = False  # it sends what has one key to one node
 
     @property
     def rows_mean(self) -> float:
@@ -162,6 +164,7 @@ def _shared(name: str, index: int, class_: RequestClass, model: Model) -> Source
         patience_ns=class_.patience,
         client_timeout_ns=None if class_.client is None else class_.client.timeout,
         silent=class_.client is not None and not class_.client.cancels,
+        affinity=class_.affinity,
         rows_mean=rows_mean(class_.rows),
     )
 

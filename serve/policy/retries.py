@@ -7,7 +7,10 @@ ejection as in Envoy's outlier detection (`consecutive_5xx` 5, `base_ejection_ti
 """
 
 from serve.policy.codes import (
+    OUTCOME_CANCELLED,
     OUTCOME_DRAINING,
+    OUTCOME_EXPIRED,
+    OUTCOME_FAILED,
     OUTCOME_FULL,
     OUTCOME_LOST,
 )
@@ -46,6 +49,15 @@ def backoff_ns(base_ns, most_ns, retries, draw):
     if retries < SHIFT_MAX and base_ns <= most_ns >> retries:
         span_ns = base_ns << retries
     return (span_ns >> 10) * draw >> 21
+
+
+def judged(outcome):
+    """What an answer says of its node: 1 that it fails, 0 nothing, -1 that it works."""
+    if outcome == OUTCOME_CANCELLED:
+        return 0
+    if outcome in (OUTCOME_LOST, OUTCOME_FAILED, OUTCOME_EXPIRED, OUTCOME_FULL, OUTCOME_DRAINING):
+        return 1
+    return -1
 
 
 def ejections_max(nodes, percent):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from serve.ejection import Ejection
 from serve.policy.codes import NEVER_NS
 from serve.policy.routing import ROUTE_LEAST_OUTSTANDING, ROUTE_P2C, ROUTE_ROUND_ROBIN
 from serve.records import ANSWERED_NS, ATTEMPT, CAUSE, DISPATCH_NS, NODE, OUTCOME, REASON, REQUEST, Outcome, Reason
@@ -178,3 +179,14 @@ def test_the_latency_of_a_request_runs_from_its_first_try(engine: str) -> None:
     feed(plane, [0], patience_ms=15)
     assert to_end(plane) == ["0.0 n0 cancelled client 15", "0.1 n1 ok full 25"]
     assert latency_ms(plane.tally()) == pytest.approx(25)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_node_that_fails_in_a_row_is_left_alone_for_a_while(engine: str) -> None:
+    """Its replica is down and nothing may wait there: two refusals, 50 ms without it, two, 100 ms."""
+    router = Router(ROUTE_ROUND_ROBIN, ejection=Ejection(failures=2, base_ns=50 * MS, percent=50))
+    plane = plane_of(engine, nodes_of(2, max_queue=0), router)
+    plane.kill(0, 0)
+    feed(plane, range(0, 300, 15))
+    refused = [int(line.split(".")[0]) * 15 for line in to_end(plane) if "n0 full" in line]
+    assert refused == [0, 30, 90, 120, 240, 270]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from serve.ejection import Ejection
 from serve.policy.codes import NEVER_NS
 from serve.policy.front import (
     FRONT_BUDGET_NS,
@@ -195,6 +196,7 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         backoff_most_ns=int(rng.integers(0, 9)) * grid_ns,
         client_retries=(int(rng.integers(0, 4)), 0) if on["patience"] else (),
         silent=(False, bool(rng.integers(0, 2))) if on["patience"] else (),
+        ejection=_ejection(rng, grid_ns),
     )
     arrivals = _with_routes(rng, _arrivals(rng, on, grid_ns, size))
     closed, closed_chunks = _closed(rng, on, grid_ns, size) if on["closed"] else (None, [])
@@ -218,6 +220,12 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         bin_ns=int(rng.integers(3, 40)) * grid_ns,
         slo_ns=rng.integers(0, 30, 2) * grid_ns,
     )
+
+
+def _ejection(rng: np.random.Generator, grid_ns: int) -> Ejection | None:
+    if rng.random() < 0.5:
+        return None
+    return Ejection(int(rng.integers(1, 4)), int(rng.integers(0, 20)) * grid_ns, int(rng.choice([10, 40, 100])))
 
 
 def _with_routes(rng: np.random.Generator, requests: Requests) -> Requests:

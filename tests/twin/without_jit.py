@@ -16,7 +16,7 @@ import sim.dataplane
 from tests.twin.cases import FEATURES, Case, both, difference, draw_case, draw_estate, stuck_head_case
 
 CASES = 300
-PARTS = ("queue", "tally", "leave", "batch", "front", "next", "", "buffer", "router", "loss", "estate")
+PARTS = ("queue", "tally", "leave", "batch", "front", "next", "", "buffer", "eject", "router", "loss", "estate")
 KERNEL = tuple(f"sim.kernel_{part}".rstrip("_") for part in PARTS)
 SOURCES = {name: Path(str(importlib.import_module(name).__file__)) for name in KERNEL}
 HANGS_AFTER_S = 5.0  # a mutant may loop for ever; a case takes some milliseconds
@@ -70,7 +70,10 @@ MUTANTS = {
         "unsent = False and",
     ),
     "rule 17: a turn is not passed on": ("g[ly.TURN] += 1", "pass"),
-    "rule 17: what a node tells is not heard": ("score[pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]", "pass"),
+    "rule 17: what a node tells is not heard": (
+        "known[ly.K_SCORE, pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]",
+        "pass",
+    ),
     "rule 17: an answer takes no time": (
         "pool[at + ly.LEFT_NS] + g[ly.NETWORK_NS], pool",
         "pool[at + ly.LEFT_NS], pool",
@@ -80,6 +83,15 @@ MUTANTS = {
         "pass",
     ),
     "rule 17: the budget counts no retries": ("within_budget(g[ly.RETRYING],", "within_budget(0 * g[ly.RETRYING],"),
+    "rule 17: failures need not be in a row": (
+        "known[ly.K_FAILURES, node] + 1 if verdict > 0 else 0",
+        "known[ly.K_FAILURES, node] + (1 if verdict > 0 else 0)",
+    ),
+    "rule 17: a node may be ejected though too many are": ("if out >= ejections_max(", "if out > ejections_max("),
+    "rule 17: an ejected node returns too late": (
+        "if known[ly.K_UNTIL_NS, node] > g[ly.NOW_NS]:\n            g",
+        "if known[ly.K_UNTIL_NS, node] >= g[ly.NOW_NS]:\n            g",
+    ),
     "the tally's parts are mixed up": ("x[sums + 3]", "x[sums + 4]"),
 }
 """What is changed in the kernel's source: each must change a decision that some case shows."""
