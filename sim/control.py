@@ -15,7 +15,7 @@ from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.nanoseconds import SECOND_NS
 from serve.roster import Step, comers, goers, step_of
 from serve.scaler import ReplicaView, Scaler
-from sim.plane import BUFFER, Estate, Plane, Stop, StopCode
+from sim.plane import BUFFER, Plane, Stop, StopCode
 
 MACHINE, READY, SCRAPE, TICK, ROTATE, LEAVE = range(6)
 """Order of the slow clock's events at one instant."""
@@ -52,13 +52,6 @@ class _Rented:
 
     there_ns: int
     emptied_ns: int = -1
-
-
-def slots_of(estate: Estate) -> tuple[Slot, ...]:
-    """Every replica of every node, in order."""
-    return tuple(
-        Slot(number, replica, number) for number, node in enumerate(estate.nodes) for replica in range(node.replicas)
-    )
 
 
 @dataclass(frozen=True, slots=True)

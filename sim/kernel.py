@@ -25,7 +25,7 @@ from sim.kernel_batch import drop_expired, end_batch, kill, note_drained, replic
 from sim.kernel_front import settle
 from sim.kernel_leave import job_push, leave_unserved, refuse
 from sim.kernel_next import timer_event
-from sim.kernel_queue import heap_pop, heap_top_ns, leave_queue, meter, row_of, take_slot
+from sim.kernel_queue import heap_field, heap_pop, heap_top_ns, leave_queue, meter, row_of, take_slot, top_slot
 
 # -- the next event ------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ def take_open(s, pool, q, rows, class_, priority, timeout_ns, patience_ns, clien
 @helper
 def take_closed(s, pool, q, closed):
     """Slot of the next request of a closed-loop client; NOWHERE if it was not fed yet."""
-    base = s[ly.HEAPS + ly.HEAP_WIDTH * ly.CLIENTS + ly.HEAP_BASE]
+    base = s[heap_field(ly.CLIENTS, ly.HEAP_BASE)]
     id_, client = q[base + 1], q[base + 2]
     i = id_ - s[ly.CLOSED_FIRST_ID] - s[ly.CLOSED_FIRST_INDEX]
     if i >= s[ly.CLOSED_COUNT]:
@@ -177,9 +177,23 @@ def tell_drained(s):
 @helper
 def withdraw(s, pool, q, t, x, out):
     """A client's patience ends while its request waits (rule 7)."""
-    slot = q[s[ly.HEAPS + ly.HEAP_WIDTH * ly.CANCELS + ly.HEAP_BASE] + 2]
+    slot = top_slot(s, q, ly.CANCELS)
     leave_queue(s, pool, q, slot)
     leave_unserved(s, pool, q, t, x, out, slot, OUTCOME_CANCELLED, REASON_CLIENT)
+
+
+@inlined
+def happen(s, pool, q, t, x, out, table, levels, event):
+    """An event of the node's own comes about, but for what its front does next; 1 if it ends the front's job."""
+    if event == EVENT_ENDED:
+        end_batch(s, pool, q, t, x, table, levels)
+    elif event == EVENT_WINDOW:
+        s[ly.WINDOW_FIRED_NS] = s[ly.NOW_NS]
+    elif event == EVENT_DEADLINE:
+        drop_expired(s, pool, q)
+    elif event == EVENT_CANCEL:
+        withdraw(s, pool, q, t, x, out)
+    return 1 if event == EVENT_FRONT else 0
 
 
 @entry
@@ -214,16 +228,8 @@ def advance(
                 if slot == ly.NOWHERE:
                     return ly.STOP_STARVED
             admit(s, pool, q, slot)
-        elif event == EVENT_ENDED:
-            end_batch(s, pool, q, t, x, table, levels)
-        elif event == EVENT_FRONT:
-            ended = 1
-        elif event == EVENT_WINDOW:
-            s[ly.WINDOW_FIRED_NS] = at_ns
-        elif event == EVENT_DEADLINE:
-            drop_expired(s, pool, q)
-        elif event == EVENT_CANCEL:
-            withdraw(s, pool, q, t, x, out)
+        elif event != EVENT_CONTROL:
+            ended = happen(s, pool, q, t, x, out, table, levels, event)
         elif op == ly.OP_NONE:
             return ly.STOP_UNTIL
         else:

@@ -31,6 +31,7 @@ from sim.kernel_queue import (
     row_of,
     skip_holes,
     timer_due_ns,
+    top_slot,
 )
 from sim.kernel_tally import spread, tally_batch
 
@@ -190,7 +191,7 @@ def rule_3(s, pool, q, t, table, levels):
 @helper
 def drop_expired(s, pool, q):
     """Rule 6: the waiting request with the earliest deadline is dropped."""
-    slot = q[s[ly.HEAPS + ly.HEAP_WIDTH * ly.DEADLINES + ly.HEAP_BASE] + 2]
+    slot = top_slot(s, q, ly.DEADLINES)
     leave_queue(s, pool, q, slot)
     refuse(s, pool, q, slot, OUTCOME_EXPIRED, REASON_DEADLINE)
 

@@ -8,25 +8,19 @@ from serve.policy.codes import (
     ATTEMPT_BITS,
     EVENT_ANSWERED,
     EVENT_ARRIVAL,
-    EVENT_CANCEL,
     EVENT_CONTROL,
-    EVENT_DEADLINE,
     EVENT_DELIVERED,
-    EVENT_ENDED,
-    EVENT_FRONT,
     EVENT_GIVEN_UP,
     EVENT_RETRY,
-    EVENT_WINDOW,
 )
 from sim import layout as ly
 from sim.compiled import entry, helper, inlined
-from sim.kernel import admit, control, next_arrival_ns, pending_stop, starved, take_closed, take_open, withdraw
-from sim.kernel_batch import drop_expired, end_batch
+from sim.kernel import admit, control, happen, next_arrival_ns, pending_stop, starved, take_closed, take_open
 from sim.kernel_front import settle
 from sim.kernel_loss import lose, lose_attempt, renew
 from sim.kernel_next import node_event, refresh, root_event, root_node
-from sim.kernel_queue import heap_pop, meter, row_of
-from sim.kernel_router import collect, empty_buffer, give_up, hear, retry, route, router_event, top_slot
+from sim.kernel_queue import heap_pop, meter, row_of, top_slot
+from sim.kernel_router import collect, empty_buffer, give_up, hear, retry, route, router_event
 
 
 @helper
@@ -69,6 +63,32 @@ def deliver(g, s, pool, q):
     lose_attempt(s, pool, q, slot)
 
 
+@inlined
+def control_node(g, s, pool, q, t, x, out, op, replica):
+    """What control asks for of a node, which may be gone, or come back by it."""
+    if op == ly.OP_LOSE:
+        lose(g, s, pool, q, x)
+        return
+    if op == ly.OP_READY and s[ly.LOST] != 0:
+        renew(s, q)
+        s[ly.LOST] = 0
+    control(s, pool, q, t, x, out, op, replica)
+
+
+@inlined
+def at_router(g, rows, pool, q, t, x, out, known, tries, event):
+    """An event of the router's own comes about, if this is one: 1, else 0."""
+    if event == EVENT_ANSWERED:
+        hear(g, rows, pool, q, t, x, out, known)
+    elif event == EVENT_RETRY:
+        retry(g, rows, pool, q, t, x, known)
+    elif event == EVENT_GIVEN_UP:
+        give_up(g, rows, pool, q, t, x, known, tries)
+    else:
+        return 0
+    return 1
+
+
 @entry
 def advance_estate(
     rows, pool, q, t, x, out, table, levels, order, known, tries,
@@ -97,14 +117,7 @@ def advance_estate(
         if at_ns > until_ns or (at_ns == until_ns and event >= EVENT_CONTROL):
             at_ns, event = until_ns, EVENT_CONTROL
         g[ly.NOW_NS] = at_ns
-        if event == EVENT_ANSWERED:
-            hear(g, rows, pool, q, t, x, out, known)
-            continue
-        if event == EVENT_RETRY:
-            retry(g, rows, pool, q, t, x, known)
-            continue
-        if event == EVENT_GIVEN_UP:
-            give_up(g, rows, pool, q, t, x, known, tries)
+        if at_router(g, rows, pool, q, t, x, out, known, tries, event) != 0:
             continue
         if event == EVENT_ARRIVAL:
             i = g[ly.OPEN_AT]
@@ -137,23 +150,10 @@ def advance_estate(
         ended = 0
         if event == EVENT_DELIVERED:
             deliver(g, s, pool, q)
-        elif event == EVENT_ENDED:
-            end_batch(s, pool, q, t, x, table, levels)
-        elif event == EVENT_FRONT:
-            ended = 1
-        elif event == EVENT_WINDOW:
-            s[ly.WINDOW_FIRED_NS] = at_ns
-        elif event == EVENT_DEADLINE:
-            drop_expired(s, pool, q)
-        elif event == EVENT_CANCEL:
-            withdraw(s, pool, q, t, x, out)
-        elif op == ly.OP_LOSE:
-            lose(g, s, pool, q, x)
+        elif event != EVENT_CONTROL:
+            ended = happen(s, pool, q, t, x, out, table, levels, event)
         else:
-            if op == ly.OP_READY and s[ly.LOST] != 0:
-                renew(s, q)
-                s[ly.LOST] = 0
-            control(s, pool, q, t, x, out, op, replica)
+            control_node(g, s, pool, q, t, x, out, op, replica)
         settle(s, pool, q, t, x, out, table, levels, ended)
         collect(g, s, pool, q)
         due_ns, due_event = node_event(s, pool, q)

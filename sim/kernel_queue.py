@@ -67,11 +67,23 @@ def row_of(slot):
 # -- heaps of (instant, request id, slot), the smallest on top ---------------------------------------
 
 
+@inlined
+def heap_field(heap, field):
+    """Index in a row of a heap's base, size, ..."""
+    return HEAPS + HEAP_WIDTH * heap + field
+
+
+@inlined
+def top_slot(s, q, heap):
+    """Slot of a heap's top entry."""
+    return q[s[heap_field(heap, HEAP_BASE)] + 2]
+
+
 @helper
 def heap_push(s, q, heap, at_ns, id_, slot):
     """Add an entry; what validates it later is the heap's user's own affair."""
-    base, hole = s[HEAPS + HEAP_WIDTH * heap + HEAP_BASE], s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE]
-    s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE] = hole + 1
+    base, hole = s[heap_field(heap, HEAP_BASE)], s[heap_field(heap, HEAP_SIZE)]
+    s[heap_field(heap, HEAP_SIZE)] = hole + 1
     while hole > 0:
         above = (hole - 1) >> 1
         entry = base + HEAP_ENTRY * above
@@ -85,8 +97,8 @@ def heap_push(s, q, heap, at_ns, id_, slot):
 @helper
 def heap_pop(s, q, heap):
     """Remove the top entry."""
-    base, size = s[HEAPS + HEAP_WIDTH * heap + HEAP_BASE], s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE] - 1
-    s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE] = size
+    base, size = s[heap_field(heap, HEAP_BASE)], s[heap_field(heap, HEAP_SIZE)] - 1
+    s[heap_field(heap, HEAP_SIZE)] = size
     last = base + HEAP_ENTRY * size
     sift_down(q, base, size, 0, q[last], q[last + 1], q[last + 2])
 
@@ -109,6 +121,14 @@ def sift_down(q, base, size, hole, at_ns, id_, slot):
         heap_write(q, base, hole, at_ns, id_, slot)
 
 
+@helper
+def heapify(q, base, size):
+    """Entries in any order become a heap."""
+    for i in range((size >> 1) - 1, -1, -1):
+        entry = base + HEAP_ENTRY * i
+        sift_down(q, base, size, i, q[entry], q[entry + 1], q[entry + 2])
+
+
 @inlined
 def heap_move(q, base, source, target):
     """Copy one entry over another."""
@@ -126,9 +146,9 @@ def heap_write(q, base, index, at_ns, id_, slot):
 @inlined
 def heap_top_ns(s, q, heap):
     """Instant of the top entry, NEVER_NS of an empty heap."""
-    if s[HEAPS + HEAP_WIDTH * heap + HEAP_SIZE] == 0:
+    if s[heap_field(heap, HEAP_SIZE)] == 0:
         return NEVER_NS
-    return q[s[HEAPS + HEAP_WIDTH * heap + HEAP_BASE]]
+    return q[s[heap_field(heap, HEAP_BASE)]]
 
 
 # -- timers of waiting requests: sorted late, deleted lazily ------------------------------------------------
@@ -137,7 +157,7 @@ def heap_top_ns(s, q, heap):
 @inlined
 def timer_due_ns(s, pool, q, heap, before_ns):
     """Earliest instant among the timers of waiting requests, exact if it is below `before_ns`."""
-    due_ns = s[HEAPS + HEAP_WIDTH * heap + TIMER_DUE_NS]
+    due_ns = s[heap_field(heap, TIMER_DUE_NS)]
     if due_ns < before_ns:
         return timer_resolve(s, pool, q, heap)
     return due_ns
@@ -174,7 +194,7 @@ def timer_alive(pool, heap, id_, slot):
 @helper
 def buffer_compact(s, pool, q, heap):
     """Forget the buffered timers of requests that no longer wait."""
-    block = HEAPS + HEAP_WIDTH * heap
+    block = heap_field(heap, 0)
     base, kept = s[block + BUFFER_BASE], 0
     for i in range(s[block + BUFFER_SIZE]):
         entry, target = base + BUFFER_ENTRY * i, base + BUFFER_ENTRY * kept
@@ -187,7 +207,7 @@ def buffer_compact(s, pool, q, heap):
 @helper
 def timer_resolve(s, pool, q, heap):
     """Sort the buffered timers into the heap; the earliest instant of all that are alive."""
-    block = HEAPS + HEAP_WIDTH * heap
+    block = heap_field(heap, 0)
     if s[block + HEAP_SIZE] > 2 * s[WAITING] + 64:
         heap_compact(s, pool, q, heap)
     for i in range(s[block + BUFFER_SIZE]):
@@ -206,7 +226,7 @@ def timer_resolve(s, pool, q, heap):
 @helper
 def heap_compact(s, pool, q, heap):
     """Forget the sorted timers of requests that no longer wait, so that the heap stays bounded."""
-    block = HEAPS + HEAP_WIDTH * heap
+    block = heap_field(heap, 0)
     base, kept = s[block + HEAP_BASE], 0
     for i in range(s[block + HEAP_SIZE]):
         entry = base + HEAP_ENTRY * i
@@ -214,9 +234,7 @@ def heap_compact(s, pool, q, heap):
             heap_move(q, base, i, kept)
             kept += 1
     s[block + HEAP_SIZE] = kept
-    for i in range((kept >> 1) - 1, -1, -1):
-        entry = base + HEAP_ENTRY * i
-        sift_down(q, base, kept, i, q[entry], q[entry + 1], q[entry + 2])
+    heapify(q, base, kept)
 
 
 # -- rings: those waiting at each priority, by enqueue number --------------------------------------------

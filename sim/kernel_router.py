@@ -35,7 +35,18 @@ from sim.compiled import helper, inlined
 from sim.kernel_buffer import buffer_pop, buffer_push, leave_buffer
 from sim.kernel_eject import find_candidates, judge
 from sim.kernel_leave import report_of, think
-from sim.kernel_queue import free_slot, heap_move, heap_pop, heap_push, heap_top_ns, row_of, sift_down, take_slot
+from sim.kernel_queue import (
+    free_slot,
+    heap_field,
+    heap_move,
+    heap_pop,
+    heap_push,
+    heap_top_ns,
+    heapify,
+    row_of,
+    take_slot,
+    top_slot,
+)
 from sim.kernel_tally import keep_attempt, tally_drop, tally_request
 
 choose = inlined(routing.choose)
@@ -43,18 +54,6 @@ retryable = inlined(retries.retryable)
 within_budget = inlined(retries.within_budget)
 backoff_ns = inlined(retries.backoff_ns)
 another_draw = inlined(routing.another_draw)
-
-
-@inlined
-def heap_field(heap, field):
-    """Index in a row of a heap's base, size, ..."""
-    return ly.HEAPS + ly.HEAP_WIDTH * heap + field
-
-
-@inlined
-def top_slot(g, q, heap):
-    """Slot of a heap's top entry."""
-    return q[g[heap_field(heap, ly.HEAP_BASE)] + 2]
 
 
 # -- the next event --------------------------------------------------------------------------------
@@ -357,6 +356,4 @@ def give_ups_compact(g, pool, q):
             heap_move(q, base, i, kept)
             kept += 1
     g[heap_field(ly.GIVE_UPS, ly.HEAP_SIZE)] = kept
-    for i in range((kept >> 1) - 1, -1, -1):
-        entry = base + ly.HEAP_ENTRY * i
-        sift_down(q, base, kept, i, q[entry], q[entry + 1], q[entry + 2])
+    heapify(q, base, kept)

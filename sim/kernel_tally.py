@@ -106,18 +106,25 @@ def tally_batch(s, t, rows, reason, at_ns):
 
 
 @inlined
+def tally_ok(s, pool, t, slot, arrival_ns, latency_ns):
+    """A request that arrived then was answered ok: histogram, outcome, goodput; its cell."""
+    class_ = pool[row_of(slot) + CLASS]
+    cell = (class_ * s[TIME_BINS] + bin_of(s, arrival_ns)) & INDEX_MASK
+    index = (np.float64(latency_ns).view(np.int64) >> _SHIFT) - _ZERO_OCTAVE
+    t[(cell * HISTOGRAM_BINS + min(max(index, 0), HISTOGRAM_BINS - 1)) & INDEX_MASK] += 1
+    t[(s[T_OUTCOMES] + cell * OUTCOME_COUNT + OUTCOME_OK) & INDEX_MASK] += 1
+    if latency_ns <= t[(s[T_SLO] + class_) & INDEX_MASK]:
+        t[(s[T_GOOD] + cell) & INDEX_MASK] += 1
+    return cell
+
+
+@inlined
 def tally_answer(s, pool, q, t, x, slot, batch, at_ns):
     """An ok answer has left at `at_ns`: latency, its parts, goodput."""
     at = row_of(slot)
     arrival_ns, client_ns = pool[at + ARRIVAL_NS], pool[at + CLIENT_NS]
     latency_ns = at_ns - arrival_ns + client_ns
-    cell = (pool[at + CLASS] * s[TIME_BINS] + bin_of(s, arrival_ns)) & INDEX_MASK
-    index = (np.float64(latency_ns).view(np.int64) >> _SHIFT) - _ZERO_OCTAVE
-    t[(cell * HISTOGRAM_BINS + min(max(index, 0), HISTOGRAM_BINS - 1)) & INDEX_MASK] += 1
-    t[(s[T_OUTCOMES] + cell * OUTCOME_COUNT + OUTCOME_OK) & INDEX_MASK] += 1
-    if latency_ns <= t[(s[T_SLO] + pool[at + CLASS]) & INDEX_MASK]:
-        t[(s[T_GOOD] + cell) & INDEX_MASK] += 1
-    latency_s, sums = latency_ns * 1e-9, cell * SUM_COUNT
+    latency_s, sums = latency_ns * 1e-9, tally_ok(s, pool, t, slot, arrival_ns, latency_ns) * SUM_COUNT
     x[sums] += latency_s
     x[sums + 1] += latency_s * latency_s
     x[sums + 2] += (pool[at + ENQUEUE_NS] - arrival_ns) * 1e-9
@@ -160,13 +167,7 @@ def tally_request(s, pool, t, x, slot, at_ns):
     at = row_of(slot)
     first_ns, client_ns = pool[at + FIRST_NS], pool[at + CLIENT_NS]
     latency_ns = at_ns - first_ns + client_ns
-    cell = (pool[at + CLASS] * s[TIME_BINS] + bin_of(s, first_ns)) & INDEX_MASK
-    index = (np.float64(latency_ns).view(np.int64) >> _SHIFT) - _ZERO_OCTAVE
-    t[(cell * HISTOGRAM_BINS + min(max(index, 0), HISTOGRAM_BINS - 1)) & INDEX_MASK] += 1
-    t[(s[T_OUTCOMES] + cell * OUTCOME_COUNT + OUTCOME_OK) & INDEX_MASK] += 1
-    if latency_ns <= t[(s[T_SLO] + pool[at + CLASS]) & INDEX_MASK]:
-        t[(s[T_GOOD] + cell) & INDEX_MASK] += 1
-    latency_s, sums = latency_ns * 1e-9, cell * SUM_COUNT
+    latency_s, sums = latency_ns * 1e-9, tally_ok(s, pool, t, slot, first_ns, latency_ns) * SUM_COUNT
     x[sums] += latency_s
     x[sums + 1] += latency_s * latency_s
     stay_ns = pool[at + LEFT_NS] - pool[at + ARRIVAL_NS]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from serve.policy.codes import OUTCOME_OK
-from sim.control import Control, History, slots_of
+from sim.control import Control, History
 from sim.drawing import closed_chunks, open_chunks
-from sim.plane import Estate, Plane, Requests, Stop, StopCode
+from sim.plane import Plane, Requests, Stop, StopCode
 from sim.planes import build_plane
 from sim.scenario import Engine
 from sim.setup import Setup
@@ -69,7 +69,7 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
         setup.model.replicas.autoscaler is not None,
     )
     feed = _Feed(plane, setup.load_on(drawn), setup.seed, replication)
-    control = _controlled(setup, plane, estate, feed)
+    control = _controlled(setup, plane, feed)
     feed.run(setup.load.duration_ns)
     at_end = plane.tally() if unbounded(setup) else None
     tally = _drained(plane, feed, setup)
@@ -80,10 +80,10 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     return Replication(kept, first, in_time, feed.open_fed, drawn.tau_ns, drawn.level_shift, history)
 
 
-def _controlled(setup: Setup, plane: Plane, estate: Estate, feed: _Feed) -> Control | None:
+def _controlled(setup: Setup, plane: Plane, feed: _Feed) -> Control | None:
     """All replicas are up from the start; or as many as an autoscaler begins with, and it goes on from there."""
     if setup.model.replicas.autoscaler is None:
-        for slot in slots_of(estate):
+        for slot in setup.slots:
             plane.ready(slot.replica, slot.node)
         return None
     control = Control(

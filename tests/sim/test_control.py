@@ -16,7 +16,7 @@ from serve.policy.routing import ROUTE_ROUND_ROBIN
 from serve.policy.scaling.decision import Decision
 from serve.records import ARRIVAL_NS, NODE, OUTCOME, Outcome
 from serve.scheduler import SchedulerSpec
-from sim.control import Control, Machine, Slot, Timing, slots_of
+from sim.control import Control, Machine, Slot, Timing
 from sim.dataplane import DataPlane
 from sim.plane import Estate, Node, Requests, Router, Service
 from sim.scenario import Scenario
@@ -68,7 +68,7 @@ def played(
         plane.advance,
         Script(wanted),
         timing,
-        slots_of(estate),
+        [Slot(i, 0, i) if per_replica else Slot(0, i) for i in range(slots)],
         [Machine(1.0), *[machine] * (slots - 1)],
         1,
         per_replica=per_replica,
@@ -76,12 +76,6 @@ def played(
     )
     control.run((seconds + 5) * S)
     return control, plane
-
-
-def test_slots_are_all_replicas_of_all_nodes() -> None:
-    service = Service(np.ones(2, np.int64), 0, 1, 0)
-    nodes = tuple(Node(SchedulerSpec(1), count, service) for count in (2, 1))
-    assert slots_of(Estate(nodes, Router(0))) == (Slot(0, 0, 0), Slot(0, 1, 0), Slot(1, 0, 1))
 
 
 def test_a_replica_is_used_after_start_up_and_probe_and_not_after_its_propagation() -> None:
