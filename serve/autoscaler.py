@@ -10,7 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from serve.policy.scaling import hpa, hpa_rates, hpa_replicas, keda, kpa, predictive, ray_serve, scheduled, skyserve
+from serve.policy.scaling import (
+    hpa,
+    hpa_rates,
+    hpa_replicas,
+    idle,
+    keda,
+    kpa,
+    predictive,
+    ray_serve,
+    scheduled,
+    skyserve,
+)
 from serve.policy.scaling.nanoseconds import MINUTE_NS, SECOND_NS
 from serve.policy.scaling.target_tracking import TargetTrackingSettings
 from serve.spec import Spec
@@ -379,6 +390,10 @@ class Idle(Spec):
     after: DurationNs = Field(
         0, ge=0, description="how long nothing may be present before it goes", validate_default=False
     )
+
+    def settings(self, bounds: Bounds) -> idle.IdleSettings:
+        """What the policy is built with."""
+        return idle.IdleSettings(self.after)
 
 
 Autoscaler = Annotated[

@@ -12,15 +12,23 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, get_type_hints
 
 from serve import autoscaler as files
-from serve.policy.scaling import hpa, hpa_replicas, keda, kpa, predictive, ray_serve, scheduled, target_tracking
+from serve.policy.codes import NEVER_NS
+from serve.policy.scaling import hpa, hpa_replicas, idle, keda, kpa, predictive, ray_serve, scheduled, target_tracking
 from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.metering import Counters, Gauges, Scrape, Scrapes
 from serve.policy.scaling.nanoseconds import SECOND_NS
 
 Autoscaler = (
-    files.Hpa | files.Keda | files.Kpa | files.RayServe | files.TargetTracking | files.Scheduled | files.Predictive
+    files.Hpa
+    | files.Keda
+    | files.Kpa
+    | files.RayServe
+    | files.TargetTracking
+    | files.Scheduled
+    | files.Predictive
+    | files.Idle
 )
-"""The kinds that are driven: SkyServe's needs to know what is spot, `idle` acts by event."""
+"""The kinds that are driven: SkyServe's needs to know what is spot."""
 
 
 class ReplicaView(NamedTuple):
@@ -123,7 +131,8 @@ class Scaler:
     threads : of a replica, which are the cores that it requests.
     starts_ns : Unix time at instant 0; only a schedule looks at it.
 
-    `scrape_ns` and `tick_ns` are how often `scrape` and `decide` want to be called, the former first at one instant.
+    `scrape_ns` and `tick_ns` are how often `scrape` and `decide` want to be called, the former first at one instant;
+    NEVER_NS of one that goes by event.
     """
 
     def __init__(self, autoscaler: Autoscaler, bounds: files.Bounds, threads: int, starts_ns: int = 0) -> None:
@@ -132,7 +141,7 @@ class Scaler:
         self._totals = Totals(keep_ns)
         self._queues: dict[int, Scrapes] = {}
         self._policy = policy_of(autoscaler, bounds, starts_ns)
-        self._sample = _SAMPLES[type(autoscaler)]
+        self._sample = _SAMPLES.get(type(autoscaler))
 
     def scrape(self, now_ns: int, scrapes: Mapping[int, Scrape]) -> None:
         """The counters of every queue, now."""
@@ -152,6 +161,7 @@ class Scaler:
 
     def sample(self, now_ns: int, replicas: Sequence[ReplicaView]) -> Any:
         """What the policy may know now; of the type `sample_type`."""
+        assert self._sample is not None, "goes by event"
         return self._sample(self, _Tick(now_ns, replicas))
 
     def answer(self, sample: Any) -> Decision:
@@ -164,9 +174,21 @@ class Scaler:
         hidden_ns = self._of.age if isinstance(self._of, files.Hpa) else 0
         return self._totals.age_ns(now_ns, hidden_ns)
 
+    @property
+    def idle_after_ns(self) -> int | None:
+        """How long after the last request has left `idle` wants to be called; None: it goes by ticks."""
+        return self._of.after if isinstance(self._of, files.Idle) else None
+
+    def idle(self, now_ns: int) -> Decision:
+        """What is decided when nothing has been present for so long."""
+        return self.answer(idle.IdleSample(now_ns, 0))
+
     def wake(self, now_ns: int, replicas: Sequence[ReplicaView], waiting: int) -> Decision | None:
         """What is decided at once when a request finds no replica, outside of any tick; None: the next tick is soon
-        enough. Only Knative's activator tells its autoscaler."""
+        enough. Knative's activator tells its autoscaler, and `idle` knows nothing else."""
+        if isinstance(self._of, files.Idle):
+            called: Decision = self._policy.decide(idle.IdleSample(now_ns, waiting))
+            return called
         if not isinstance(self._of, files.Kpa):
             return None
         tick, load = _Tick(now_ns, replicas), float(max(1, waiting))
@@ -277,6 +299,7 @@ _POLICIES: dict[type, type] = {
     files.RayServe: ray_serve.RayServe,
     files.TargetTracking: target_tracking.TargetTracking,
     files.Predictive: predictive.Predictive,
+    files.Idle: idle.Idle,
 }
 
 _SAMPLES: dict[type, Callable[[Scaler, _Tick], Any]] = {
@@ -315,4 +338,6 @@ def _clock(of: Autoscaler) -> tuple[int, int, int]:
         return of.push, of.loop, of.look_back + of.push
     if isinstance(of, files.TargetTracking):
         return of.period, of.period, of.period
+    if isinstance(of, files.Idle):
+        return NEVER_NS, NEVER_NS, 0
     return of.interval, of.interval, of.interval

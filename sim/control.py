@@ -147,6 +147,7 @@ class Control:
         self._replicas: dict[int, _Replica] = {}
         self._events: list[tuple[int, int, int, Callable[[], None]]] = []
         self._scheduled = 0
+        self._emptied_ns = -1
         for number, machine in enumerate(machines):
             if machine.fixed:
                 self._rent(number, 0)
@@ -169,6 +170,8 @@ class Control:
             stop = self._advance(at_ns)
             if stop.code == StopCode.NO_REPLICA and stop.node == BUFFER:
                 self._wake()
+            elif stop.code == StopCode.EMPTY:
+                self._empty()
             elif stop.code == StopCode.DRAINED:
                 self._gone(self._at_place(stop.node, stop.which))
             elif stop.code == StopCode.UNTIL:
@@ -201,6 +204,18 @@ class Control:
         decision = self._scaler.wake(self._plane.now_ns, self._views(), waiting)
         if decision is not None:
             self._apply(decision)
+
+    def _empty(self) -> None:
+        """The last request has left."""
+        after_ns = self._scaler.idle_after_ns
+        assert after_ns is not None, "nobody asked to be told"
+        now_ns = self._emptied_ns = self._plane.now_ns
+        self._at(now_ns + after_ns, TICK, partial(self._idle, now_ns))
+
+    def _idle(self, emptied_ns: int) -> None:
+        """If nothing has come since, the replica may go."""
+        if emptied_ns == self._emptied_ns and self._plane.unsettled == 0:
+            self._apply(self._scaler.idle(self._plane.now_ns))
 
     def _views(self) -> list[ReplicaView]:
         return [ReplicaView(r.slot.node, r.started_ns, r.ready_ns, r.leaving) for r in self._replicas.values()]
@@ -294,6 +309,8 @@ class Control:
         elif replica.ready_ns is not None:
             self._plane.retire(slot.replica, slot.node)
         self._note()
+        if self._scaler.idle_after_ns is not None and self._plane.unsettled > 0:
+            self._wake()  # it came while this one was leaving, and there is no tick to find it
         machine = slot.machine
         if not self._machines[machine].fixed and not any(r.slot.machine == machine for r in self._replicas.values()):
             now_ns = self._plane.now_ns

@@ -100,6 +100,11 @@ class DataPlane:
         return int(self._s[ly.NOW_NS])
 
     @property
+    def unsettled(self) -> int:
+        """Requests that the router has not seen the end of."""
+        return int(self._s[ly.PRESENT])
+
+    @property
     def capacity(self) -> int:
         """Requests present at once that the arrays now have room for."""
         return self._memory.capacity
@@ -161,7 +166,7 @@ class DataPlane:
         assert until_ns >= self.now_ns, f"{until_ns=} lies before {self.now_ns=}"
         self._s[[ly.WHICH, ly.WHERE]] = -1, 0
         code = StopCode(self._call(until_ns, ly.OP_NONE, 0, 0))
-        node = int(self._s[ly.WHERE]) if code in (StopCode.DRAINED, StopCode.FAILED, StopCode.NO_REPLICA) else 0
+        node = 0 if code in (StopCode.UNTIL, StopCode.STARVED) else int(self._s[ly.WHERE])
         return Stop(code, self.now_ns, int(self._s[ly.WHICH]), node)
 
     def ready(self, replica: int, node: int = 0) -> None:
@@ -296,6 +301,7 @@ class DataPlane:
         s[ly.CHANGE_NS] = NEVER_NS
         if router.ejection is not None:
             s[[ly.EJECT_FAILURES, ly.EJECT_BASE_NS, ly.EJECT_PERCENT]] = router.ejection
+        s[ly.EMPTIED] = 0 if router.tells_empty else -1
         s[ly.BUFFER_MAX], s[ly.LEVELS] = router.buffer_rows, self._memory.levels
         s[ly.RETRIES_MAX], s[ly.BUDGET_PERCENT] = router.retries, router.budget_percent
         s[ly.BACKOFF_NS], s[ly.BACKOFF_MOST_NS] = router.backoff_ns, router.backoff_most_ns

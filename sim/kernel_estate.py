@@ -107,6 +107,9 @@ def advance_estate(
             if g[ly.WOKEN_ID] >= 0:
                 g[ly.WHERE], g[ly.WHICH], g[ly.WOKEN_ID] = ly.NOWHERE, g[ly.WOKEN_ID] >> ATTEMPT_BITS, -1
                 return ly.STOP_NO_REPLICA
+            if g[ly.EMPTIED] > 0:
+                g[ly.WHERE], g[ly.WHICH], g[ly.EMPTIED] = ly.NOWHERE, -1, 0
+                return ly.STOP_EMPTY
             if stopped != ly.NOWHERE:
                 return tell_stop(g, rows[stopped], stopped)
             if starved(g) != 0:

@@ -88,6 +88,7 @@ def router_event(g, pool, q, arrival_ns, at_ns, event):
 def route(g, rows, pool, q, t, x, known, tries, slot):
     """A request arrives at the router."""
     at, now_ns = row_of(slot), g[ly.NOW_NS]
+    g[ly.PRESENT] += 1
     pool[at + ly.ID] <<= ATTEMPT_BITS
     pool[at + ly.FIRST_NS], pool[at + ly.SETTLED] = now_ns, 0
     pool[at + ly.TIMEOUT_NS], pool[at + ly.STORY] = pool[at + ly.DEADLINE_NS], CAUSE_FIRST
@@ -216,6 +217,9 @@ def settle_request(g, pool, q, t, x, slot, outcome, reason):
     """A request has come to its end, now: it is counted, its client thinks."""
     at = row_of(slot)
     pool[at + ly.SETTLED] = 1
+    g[ly.PRESENT] -= 1
+    if g[ly.PRESENT] == 0 and g[ly.EMPTIED] == 0:
+        g[ly.EMPTIED] = 1
     if g[ly.KEEP_TALLY] != 0:
         if outcome == OUTCOME_OK:
             tally_request(g, pool, t, x, slot, g[ly.NOW_NS])

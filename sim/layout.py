@@ -62,7 +62,7 @@ HANDING_OVER_NS = 38  # how long the batches that left in this run of rule 3 hol
 ROUTED = 39  # 1: a router sends the requests, and is told of what leaves
 OUTBOX = 40  # how many left in the event that is handled
 AT_OUTBOX = 41  # offset in q: their slots
-PRESENT = 42  # requests that arrived at this node and have not left, room for which is ROOM
+PRESENT = 42  # requests that arrived at this node and have not left, for which there is ROOM; the router's: unsettled
 AT_FREE = 43  # offsets in q
 AT_BATCHES_FREE = 44
 AT_BATCHES = 45
@@ -92,6 +92,7 @@ HOMELESS_ID = 62
 KEEP_ROWS = 63
 KEEP_TALLY = 64
 ROWS_OUT_MAX = 65  # rows that `out` has room for; its first one holds how many there are
+EMPTIED = 66  # of the router: 1: control has yet to be told that no request is unsettled; -1: it does not want to know
 TIME_BINS = 67
 BIN_NS = 68
 BIN = 69  # the time bin of the last look-up, and where it starts
@@ -255,7 +256,7 @@ K_NODES, K_ROTATION, K_SCORE, K_FAILURES, K_EJECTIONS, K_UNTIL_NS, K_LINES = ran
 OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE, OP_RETIRE, OP_ROTATE = range(8)
 
 # What the kernel returns: the codes of `sim.plane.StopCode`, and GROW when an array is full.
-STOP_UNTIL, STOP_STARVED, STOP_NO_REPLICA, STOP_DRAINED, STOP_FAILED = range(5)
+STOP_UNTIL, STOP_STARVED, STOP_NO_REPLICA, STOP_DRAINED, STOP_FAILED, STOP_EMPTY = range(6)
 GROW = 100
 
 # Columns of a closed-loop request, then its draws.

@@ -50,9 +50,14 @@ class Network:
         self._buffered_rows = self._buffered_area_ns = self._buffered_ns = 0
         self.woken = -1
         """Request that entered an empty buffer, of which control has yet to be told."""
+        self.unsettled = 0
+        """Requests that have not come to their end."""
+        self.emptied = False
+        """The last of them just has, and control has yet to be told."""
 
     def arrive(self, request: Request) -> None:
         """A request arrives at the router, now."""
+        self.unsettled += 1
         self._begin(first_attempt(request))
 
     def _begin(self, attempt: Request) -> None:
@@ -193,5 +198,7 @@ class Network:
 
     def _settle(self, attempt: Request, outcome: int, reason: int, stay_ns: int = 0) -> None:
         attempt.payload.state.settled = True
+        self.unsettled -= 1
+        self.emptied = self._router.tells_empty and self.unsettled == 0
         self._ledger.settled(attempt, outcome, reason, stay_ns, self._clock.now_ns)
         self._settled(attempt, outcome)

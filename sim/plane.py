@@ -99,6 +99,7 @@ class Router:
     backoff_ns: int = 0  # the first retry waits less than this, each further one up to twice as long
     backoff_most_ns: int = 0  # no longer than this
     client_retries: tuple[int, ...] = ()  # by class: how often clients ask again when their patience has ended
+    tells_empty: bool = False  # control is told whenever the last request has come to its end
     silent: tuple[bool, ...] = ()  # by class: whether nodes never learn that a client gave up, and work on
     ejection: Ejection | None = None  # when a node that fails is left alone
 
@@ -172,6 +173,7 @@ class StopCode(IntEnum):
     NO_REPLICA = 2  # an arrival met no replica that is up; of node BUFFER: no node, where nothing waited before
     DRAINED = 3  # a draining replica finished its last batch
     FAILED = 4  # a request failed by its last death
+    EMPTY = 5  # the last request that the router waited for has come to its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +293,10 @@ class Plane(Protocol):
     @property
     def now_ns(self) -> int:
         """Instant of the last stop."""
+
+    @property
+    def unsettled(self) -> int:
+        """Requests that the router has not seen the end of; of an estate with a router."""
 
     def feed(self, requests: Requests) -> None:
         """Hand over the next open arrivals (ids go on where the last chunk ended)."""

@@ -74,6 +74,12 @@ class Reference:
         """Instant of the last stop."""
         return self._clock.now_ns
 
+    @property
+    def unsettled(self) -> int:
+        """Requests that the router has not seen the end of."""
+        assert self._network is not None, "an estate without a router"
+        return self._network.unsettled
+
     def feed(self, requests: Requests) -> None:
         """Hand over the next open arrivals."""
         self._arrivals.feed(requests)
@@ -117,6 +123,9 @@ class Reference:
         if self._network is not None and self._network.woken >= 0:
             which, self._network.woken = self._network.woken, -1
             return Stop(StopCode.NO_REPLICA, self.now_ns, which, BUFFER)
+        if self._network is not None and self._network.emptied:
+            self._network.emptied = False
+            return Stop(StopCode.EMPTY, self.now_ns, node=BUFFER)
         told = next((stop for station in self.stations if (stop := station.stop()) is not None), None)
         if told is not None:
             return told

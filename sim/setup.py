@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.autoscaler import Bounds
+from serve.autoscaler import Bounds, Idle
 from serve.deployment import Deployment, Eject, Model
 from serve.ejection import Ejection
 from serve.errors import Fault, ProfileError, SpecError
@@ -155,6 +155,7 @@ class Setup:
             router.network,
             router.state_age == 0,
             buffer_rows=self._buffer_rows,
+            tells_empty=isinstance(self.model.replicas.autoscaler, Idle),
             client_retries=tuple(0 if client is None else client.retries for client in clients),
             silent=tuple(client is not None and not client.cancels for client in clients),
             ejection=_ejection(router.eject),
@@ -282,8 +283,10 @@ def check_scaling(deployment: Deployment, name: str) -> None:
     model, faults = deployment.models[name], []
     where = f"models.{name}"
     scaler = model.replicas.autoscaler
-    if scaler is not None and scaler.kind in ("idle", "skyserve"):
+    if scaler is not None and scaler.kind == "skyserve":
         faults.append((f"{where}.replicas.autoscaler", f"kind {scaler.kind} is not simulated yet"))
+    if scaler is not None and scaler.kind == "idle":
+        faults += _idle_faults(model, where)
     if scaler is not None and scaler.kind == "predictive" and scaler.capacity is None:
         faults.append((f"{where}.replicas.autoscaler.capacity", "is missing: the rate that 1, 2, ... replicas carry"))
     if scaler is not None and model.replicas.min == 0 and deployment.router is None:
@@ -299,6 +302,18 @@ def check_scaling(deployment: Deployment, name: str) -> None:
 def _ejection(eject: Eject | None) -> Ejection | None:
     """When nodes are ejected, as planes take it."""
     return None if eject is None else Ejection(eject.failures, eject.base, round(100 * eject.most))
+
+
+def _idle_faults(model: Model, where: str) -> list[tuple[str, str]]:
+    """What `idle` needs: one replica at most, and none if it is to go."""
+    replicas, faults = model.replicas, []
+    if replicas.min != 0:
+        faults.append((f"{where}.replicas.min", f"must be 0, or kind idle never acts; got {replicas.min}"))
+    if replicas.max != 1:
+        faults.append((f"{where}.replicas.max", f"must be 1: kind idle has one come and go; got {replicas.max}"))
+    if model.queue.per == "replica":
+        faults.append((f"{where}.queue.per", "must be node: kind idle drains a replica, not an engine"))
+    return faults
 
 
 def row_ns(service: Service, spec: SchedulerSpec) -> int:

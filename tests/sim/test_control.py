@@ -32,6 +32,7 @@ class Script:
 
     scrape_ns = S
     tick_ns = S
+    idle_after_ns = None
 
     def __init__(self, wanted: dict[int, int]) -> None:
         self._wanted = wanted
@@ -146,6 +147,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ray_serve": {"upscale_delay": "2s", "downscale_delay": "10s", "look_back": "5s", "push": "1s", "loop": "500ms"},
     "target_tracking": {"target": 50, "period": "10s", "scale_out_cooldown": "20s", "scale_in_cooldown": "20s"},
     "scheduled": {"entries": {"Thu 00:00": 1, "Thu 00:01": 3}},
+    "idle": {},
     "predictive": {"capacity": {1: "300/s", 2: "600/s", 3: "900/s"}, "horizon": "10s", "hold": "20s"},
 }
 
@@ -191,7 +193,7 @@ def alike(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("per", ["replica", "node"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "idle"])
 def test_both_planes_are_scaled_alike(tmp_path: Path, kind: str, per: str) -> None:
     question = scaled(tmp_path, kind, per, max=3)
     fast, slow = (simulate(question, base=tmp_path, engine=engine) for engine in ("fast", "reference"))
@@ -214,9 +216,39 @@ def test_scaled_to_zero_the_first_request_waits_for_a_start_up(tmp_path: Path) -
     assert replicas is not None and replicas < 0.99
 
 
+@pytest.mark.parametrize("after", ["0s", "7s"])
+def test_an_idle_replica_goes_after_its_time_and_comes_with_the_next_request(tmp_path: Path, after: str) -> None:
+    question = scaled(tmp_path, "idle", "node", min=0, max=1, autoscaler={"kind": "idle", "after": after})
+    apart = {"workload.classes.a.arrivals": {"constant": "0.1/s"}, "workload.duration": "200s"}
+    steady = {"deployment.router.propagation": "0s", "deployment.router.probe": "0s"}
+    fast, slow = (
+        simulate(question, base=tmp_path, engine=engine, overrides=apart | steady) for engine in ("fast", "reference")
+    )
+    assert alike(files.plain(fast) | {"engine": ""}, files.plain(slow) | {"engine": ""})
+    assert fast.total.metrics["p50"].value == pytest.approx(2.0, abs=0.1), "every request waits for a start-up"
+    assert fast.total.metrics["replicas"].value == pytest.approx((2 + int(after[:-1])) / 10, abs=0.05)
+    assert fast.total.metrics["lost"].value == 0
+
+
+def test_requests_that_come_while_an_idle_replica_leaves_are_served_by_it_or_its_successor(tmp_path: Path) -> None:
+    question = scaled(tmp_path, "idle", "node", min=0, max=1, autoscaler={"kind": "idle"})
+    often = {"workload.classes.a.arrivals": {"poisson": "0.7/s"}, "workload.duration": "500s"}
+    slowly = {"deployment.router.propagation": "1s", "deployment.router.probe": "500ms"}
+    fast, slow = (
+        simulate(question, base=tmp_path, engine=engine, overrides=often | slowly) for engine in ("fast", "reference")
+    )
+    assert alike(files.plain(fast) | {"engine": ""}, files.plain(slow) | {"engine": ""})
+    metrics = {name: estimate.value for name, estimate in fast.total.metrics.items()}
+    assert metrics["lost"] == 0 and metrics["refused"] == 0
+    assert (metrics["scale_ups"] or 0) > 30
+
+
 @pytest.mark.parametrize(
     ("kind", "replicas", "said"),
     [
+        ("idle", {"min": 1, "max": 1}, r"replicas\.min: must be 0, or kind idle never acts"),
+        ("idle", {"min": 0, "max": 2}, r"replicas\.max: must be 1"),
+        ("idle", {"min": 0, "max": 1}, r"queue\.per: must be node"),
         ("hpa", {"count": 3, "max": 2}, r"count must be from min \(1\) to max \(2\), got 3"),
         ("hpa", {"min": 0, "max": 3}, r"replicas\.min: must be at least 1: hpa does not scale from zero"),
         ("predictive", {"max": 3}, r"autoscaler\.capacity: is missing"),

@@ -190,6 +190,7 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         network_ns=int(rng.integers(0, 4)) * grid_ns,
         true_state=bool(rng.integers(0, 2)),
         buffer_rows=int(rng.choice([0, 0, 3, 40])),
+        tells_empty=bool(rng.integers(0, 2)),
         retries=int(rng.integers(0, 4)),
         budget_percent=int(rng.choice([0, 20, 100])),
         backoff_ns=int(rng.integers(0, 4)) * grid_ns,
