@@ -46,6 +46,8 @@ METRICS = {
         Metric("replicas", "1", "mean number of replicas there, starting and draining ones included", per_class=False),
         Metric("scale_ups", "count", "times that more replicas were set", per_class=False),
         Metric("scale_downs", "count", "times that fewer replicas were set", per_class=False),
+        Metric("flaps", "count", "of these, the ones that undid another within 10 minutes", per_class=False),
+        Metric("under_target", "share", "share of time with fewer replicas ready than were wanted", per_class=False),
         Metric("cost_usd_per_h", "usd/h", "price of the nodes per hour", per_class=False),
         Metric("cost_usd_per_1k", "usd", "price per 1,000 requests answered ok", per_class=False),
     )

@@ -10,6 +10,8 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
 from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.nanoseconds import SECOND_NS
@@ -22,6 +24,9 @@ MACHINE, READY, SCRAPE, TICK, ROTATE, LEAVE = range(6)
 
 MINIMUM_NS = 60 * SECOND_NS
 """A machine is paid for so long at least."""
+
+FLAP_NS = 600 * SECOND_NS
+"""A change of mind within so long is a flap."""
 
 POLL_NS = SECOND_NS
 """How often it is looked whether a queue that drains is empty."""
@@ -85,6 +90,8 @@ class History:
 
     steps: list[Step] = field(default_factory=list)
     present: list[tuple[int, int]] = field(default_factory=list)
+    short: list[tuple[int, int]] = field(default_factory=list)
+    """From when on how many fewer were ready than were wanted."""
     rented: list[tuple[int, int, float]] = field(default_factory=list)
     """Machines that went: from when to when they were there, and their price per hour."""
     still_rented: dict[int, tuple[int, float]] = field(default_factory=dict)
@@ -101,16 +108,41 @@ class History:
 
     def replicas_mean(self, start_ns: int, end_ns: int) -> float:
         """Replicas that were there, on average over a span."""
-        area = 0
-        for i, (at_ns, count) in enumerate(self.present):
-            until_ns = self.present[i + 1][0] if i + 1 < len(self.present) else end_ns
-            area += count * max(0, min(until_ns, end_ns) - max(at_ns, start_ns))
-        return area / (end_ns - start_ns)
+        return _mean(self.present, start_ns, end_ns)
 
     def moves(self, start_ns: int, end_ns: int) -> tuple[int, int]:
         """Ticks that set more replicas within a span, and those that set fewer."""
         within = [step for step in self.steps if start_ns <= step.at_ns < end_ns]
-        return sum(s.wanted > s.counted for s in within), sum(s.wanted < s.counted for s in within)
+        return sum(s.change > 0 for s in within), sum(s.change < 0 for s in within)
+
+    def flaps(self, start_ns: int, end_ns: int) -> int:
+        """Moves of a span that go the other way than the one before them, less than FLAP_NS ago."""
+        moves = [step for step in self.steps if step.change != 0]
+        return sum(
+            start_ns <= after.at_ns < end_ns
+            and (after.change > 0) != (before.change > 0)
+            and after.at_ns - before.at_ns < FLAP_NS
+            for before, after in pairwise(moves)
+        )
+
+    def under_target(self, start_ns: int, end_ns: int) -> float:
+        """Share of a span in which fewer replicas were ready than were wanted."""
+        return _mean([(at_ns, short > 0) for at_ns, short in self.short], start_ns, end_ns)
+
+    def scaling(self, start_ns: int, end_ns: int) -> dict[str, Any]:
+        """What a span's metrics tell of it, by the fields of `sim.measures.NodeTotals`."""
+        ups, downs = self.moves(start_ns, end_ns)
+        flaps, under_target = self.flaps(start_ns, end_ns), self.under_target(start_ns, end_ns)
+        return {"scale_ups": ups, "scale_downs": downs, "flaps": flaps, "under_target": under_target}
+
+
+def _mean(levels: Sequence[tuple[int, int]], start_ns: int, end_ns: int) -> float:
+    """Mean over a span of what has each level from its instant until the next."""
+    area = 0
+    for i, (at_ns, level) in enumerate(levels):
+        until_ns = levels[i + 1][0] if i + 1 < len(levels) else end_ns
+        area += level * max(0, min(until_ns, end_ns) - max(at_ns, start_ns))
+    return area / (end_ns - start_ns)
 
 
 class Control:
@@ -148,6 +180,7 @@ class Control:
         self._events: list[tuple[int, int, int, Callable[[], None]]] = []
         self._scheduled = 0
         self._emptied_ns = -1
+        self._wanted = count
         for number, machine in enumerate(machines):
             if machine.fixed:
                 self._rent(number, 0)
@@ -223,10 +256,12 @@ class Control:
     def _apply(self, decision: Decision) -> None:
         step = step_of(self._plane.now_ns, decision, self._replicas.values())
         self.history.steps.append(step)
+        self._wanted = step.wanted
         if step.change > 0:
             self._start(comers(step, self._replicas, len(self._slots)))
         for number in goers(step, self._replicas.values()):
             self._stop(self._replicas[number])
+        self._note_short()
 
     # -- replicas come -------------------------------------------------------------------------------
 
@@ -254,6 +289,7 @@ class Control:
             return  # it was not wanted any more before it was ready
         replica.ready_ns = self._plane.now_ns
         self._plane.ready(replica.slot.replica, replica.slot.node)
+        self._note_short()
         self._at(self._plane.now_ns + self._timing.probe_ns, ROTATE, lambda: self._come_in(replica))
 
     def _come_in(self, replica: _Replica) -> None:
@@ -343,3 +379,10 @@ class Control:
 
     def _note(self) -> None:
         self.history.present.append((self._plane.now_ns, len(self._replicas)))
+
+    def _note_short(self) -> None:
+        """How many replicas are missing, if that has changed."""
+        ready = sum(not r.leaving and r.ready_ns is not None for r in self._replicas.values())
+        short, known = max(0, self._wanted - ready), self.history.short
+        if short != (known[-1][1] if known else 0):
+            known.append((self._plane.now_ns, short))

@@ -96,6 +96,8 @@ class NodeTotals:
     in_system_s: float
     scale_ups: int = 0
     scale_downs: int = 0
+    flaps: int = 0
+    under_target: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +259,8 @@ def node_metrics(node: NodeTotals) -> dict[str, float]:
         "replicas": float(node.replicas),
         "scale_ups": float(node.scale_ups),
         "scale_downs": float(node.scale_downs),
+        "flaps": float(node.flaps),
+        "under_target": node.under_target,
     }
 
 

@@ -281,12 +281,12 @@ def _run(setup: Setup, replication: Replication, window: Window, unstable: bool)
         in_time = tuple(int(n) for n in replication.in_time[:, window.first : window.last].sum(axis=1))
     history, replicas = replication.history, float(setup.replicas)
     span_ns = (window.first * window.bin_ns, window.last * window.bin_ns)
-    ups, downs = (0, 0) if history is None else history.moves(*span_ns)
+    scaling = {} if history is None else history.scaling(*span_ns)
     if history is not None:
         replicas = history.replicas_mean(*span_ns)
     one = run_of_tally(replication.tally, window, replicas, in_time, replication.latency_first, len(setup.places))
     front_busy_s = one.node.front_busy_s + _unstamped_s(setup.measured.profile.front, one)
-    node = replace(one.node, front_busy_s=front_busy_s, scale_ups=ups, scale_downs=downs)
+    node = replace(one.node, front_busy_s=front_busy_s, **scaling)
     return replace(one, node=node)
 
 

@@ -15,8 +15,9 @@ from serve.policy.codes import NEVER_NS
 from serve.policy.routing import ROUTE_ROUND_ROBIN
 from serve.policy.scaling.decision import Decision
 from serve.records import ARRIVAL_NS, NODE, OUTCOME, Outcome
+from serve.roster import Step
 from serve.scheduler import SchedulerSpec
-from sim.control import Control, Machine, Slot, Timing
+from sim.control import FLAP_NS, Control, History, Machine, Slot, Timing
 from sim.dataplane import DataPlane
 from sim.plane import Estate, Node, Requests, Router, Service
 from sim.scenario import Scenario
@@ -90,6 +91,22 @@ def test_a_replica_is_used_after_start_up_and_probe_and_not_after_its_propagatio
     assert [(s.at_ns // S, s.wanted) for s in control.history.steps if s.wanted != s.counted] == [(10, 2), (30, 1)]
     assert control.history.moves(0, 60 * S) == (1, 1)
     assert control.history.replicas_mean(0, 60 * S) == pytest.approx((10 + 24 * 2 + 26) / 60)
+
+
+def test_changes_of_mind_and_the_time_with_too_few_replicas_are_counted() -> None:
+    control, _ = played({0: 1, 10: 2, 20: 1, 30: 3}, per_replica=True)
+    history = control.history
+    assert history.moves(0, 60 * S) == (2, 1)
+    assert history.flaps(0, 60 * S) == 2, "down at 20 undoes 10, up at 30 undoes 20"
+    assert history.flaps(25 * S, 60 * S) == 1, "the one before is looked at also where it is older than the span"
+    assert history.under_target(0, 60 * S) == pytest.approx((5 + 5) / 60), "wanted at 10 and 30, ready 5 s later"
+    steady, _ = played({0: 1, 10: 2}, per_replica=True)
+    assert steady.history.flaps(0, 60 * S) == 0
+
+
+def test_a_change_of_mind_after_ten_minutes_is_none() -> None:
+    history = History(steps=[Step(0, 2, "", 1, 1), Step(FLAP_NS, 1, "", 2, 2), Step(2 * FLAP_NS - 1, 2, "", 1, 1)])
+    assert history.flaps(0, 3 * FLAP_NS) == 1
 
 
 def test_replicas_that_share_a_queue_drain_one_by_one() -> None:
