@@ -15,6 +15,7 @@ from serve.deployment import Deployment
 from serve.errors import Fault, ProfileError, SpecError
 from serve.faults import near_miss
 from serve.files import bound, load, read, resolve
+from serve.manifests import with_manifests
 from serve.profile import Profile
 from sim.claims import bounds_of, claims_of
 from sim.law_moments import expected_requests
@@ -45,7 +46,7 @@ def load_scenario(path: Path, seed: int | None = None) -> Scenario:
         faults += workload_faults(path, scenario.workload, deployment)
         if not any(choice.endswith(".max_batch") for choice in scenario.choices):
             faults += row_faults(path, scenario.workload, deployment)
-        faults += profile_faults(folder, deployment, prefix)
+        faults += profile_faults(folder, deployment, prefix) + manifest_faults(folder, deployment, prefix)
         faults += variant_faults(path, scenario.model_copy(update={"deployment": deployment}))
     if faults:
         raise SpecError(faults)
@@ -109,7 +110,8 @@ def _claim_faults(index: int, text: str, classes: list[str], path: Path, variant
 def load_deployment(path: Path) -> Deployment:
     """The deployment at `path`; the profiles and model files that it names must be there."""
     deployment = load(path, Deployment)
-    if faults := [*profile_faults(path, deployment), *file_faults(path, deployment)]:
+    faults = profile_faults(path, deployment) + manifest_faults(path, deployment) + file_faults(path, deployment)
+    if faults:
         raise SpecError(faults)
     return deployment
 
@@ -192,6 +194,15 @@ def size_faults(path: Path, scenario: Scenario) -> list[Fault]:
 def profile_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:
     """Profiles that are not there; `path` is the file that holds the deployment, under `prefix`."""
     return _missing(path, ((f"{prefix}models.{name}.profile", m.profile) for name, m in deployment.models.items()))
+
+
+def manifest_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:
+    """Autoscalers' own files that are not there, or ask for what is not simulated."""
+    try:
+        with_manifests(deployment, path)
+    except SpecError as error:
+        return [f if f.file != str(path) else Fault(f.file, f"{prefix}{f.field}", f.message) for f in error.faults]
+    return []
 
 
 def sample_faults(path: Path, profile: Profile) -> list[Fault]:

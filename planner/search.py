@@ -18,6 +18,7 @@ from planner.race import Evaluate, Progress, Race
 from planner.slo import parse_slo
 from serve.deployment import Deployment
 from serve.files import load
+from serve.manifests import with_manifests
 from serve.profile import Profile
 from sim.scenario import Scenario
 
@@ -67,6 +68,7 @@ def inputs(scenario: Scenario, base: Path) -> tuple[Deployment, Profile]:
     if isinstance(deployment, str):
         path = base / deployment
         deployment = export.rebased(load(path, Deployment), path.parent, base)
+    deployment = with_manifests(deployment, base / "scenario.yaml")
     _, model = cost.only_model(deployment)
     deployment = deployment.model_copy(update={"planned_for": None, "prediction": None})
     return deployment, load(base / model.profile, Profile)

@@ -396,8 +396,16 @@ class Idle(Spec):
         return idle.IdleSettings(self.after)
 
 
+class Manifest(Spec):
+    """Another project's own file, read as it is: HPA, KEDA, Knative or Ray Serve (`serve.manifests`)."""
+
+    kind: Literal["manifest"] = "manifest"
+    from_: str = Field(alias="from", min_length=1, description="that file, relative to this one")
+    name: str | None = Field(None, description="of the object in it, or of Ray's deployment, where it holds several")
+
+
 Autoscaler = Annotated[
-    Hpa | Keda | Kpa | RayServe | SkyServe | TargetTracking | Scheduled | Predictive | Idle,
+    Manifest | Hpa | Keda | Kpa | RayServe | SkyServe | TargetTracking | Scheduled | Predictive | Idle,
     Field(discriminator="kind"),
 ]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from serve.autoscaler import Autoscaler
+from serve.autoscaler import Autoscaler, Manifest
 from serve.policy.codes import NEVER_NS
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.scheduler import SchedulerSpec
@@ -77,9 +77,19 @@ class Replicas(Spec):
         None, min_length=1, description="pools that may hold them, in the order of preference; none: all"
     )
 
+    @field_validator("autoscaler", mode="before")
+    @classmethod
+    def _from_a_file(cls, value: Any) -> Any:
+        """`{from: hpa.yaml}` has no kind: the file says it."""
+        if isinstance(value, Mapping) and "from" in value and "kind" not in value:
+            return {"kind": "manifest", **value}
+        return value
+
     @model_validator(mode="after")
     def _bounded(self) -> Replicas:
         most = self.count if self.max is None else self.max
+        if isinstance(self.autoscaler, Manifest):
+            return self  # its file has the bounds
         if self.autoscaler is not None and not self.min <= self.count <= most:
             raise ValueError(f"count must be from min ({self.min}) to max ({self.max}), got {self.count}")
         return self

@@ -27,6 +27,7 @@ from serve.engine import Engine
 from serve.errors import EngineError, ForebayError
 from serve.files import load
 from serve.fleet import node_of
+from serve.manifests import with_manifests
 from serve.protocol.http import HttpFront
 
 READY_SCHEMA_VERSION = 1
@@ -55,7 +56,7 @@ def run(
     SpecError : the file's faults, or a pool that it does not have.
     EngineError : a model cannot be served, or the address is taken.
     """
-    deployment = node_of(load(path, Deployment), pool)
+    deployment = node_of(with_manifests(load(path, Deployment), path), pool)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name, model in deployment.models.items():
         if model.replicas.autoscaler is not None:

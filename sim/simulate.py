@@ -19,6 +19,7 @@ import numpy as np
 
 from serve.deployment import Deployment
 from serve.files import load, plain, resolve
+from serve.manifests import with_manifests
 from serve.profile import FrontCosts
 from serve.vocabulary import METRICS
 from sim import paths, workers
@@ -178,8 +179,8 @@ def _simulated(
     known: _Known,
     progress: Progress | None,
 ) -> Simulated:
-    deployment = scenario.deployment
-    assert isinstance(deployment, Deployment)
+    assert isinstance(scenario.deployment, Deployment)
+    deployment = with_manifests(scenario.deployment, deployment_base / "deployment.yaml")
     setup = prepare(
         deployment, scenario.workload, scenario.slo, scenario.seed, base, deployment_base, known.given, known.level
     )

@@ -33,10 +33,12 @@ def knative(root: Node) -> tuple[dict[str, Any], int, int]:
         pod_retention=annotations.text("scale-to-zero-pod-retention-period"),
         **{ours: annotations.text(theirs) for theirs, ours in _DURATIONS.items()},
     )
-    most = annotations.whole("max-scale")
+    found |= given(initial=found.get("initial_replicas"))
+    most, least = annotations.whole("max-scale"), annotations.whole("min-scale") or 0
+    all_annotations.refuse_others(*(name for name in all_annotations.names if not name.startswith(PREFIX)))
     if not most:
         all_annotations.fault(f"{PREFIX}max-scale", "is missing or 0: a simulation needs a bound")
-    return found, annotations.whole("min-scale") or 0, most or 1
+    return found, least, most or 1
 
 
 class _Annotations:

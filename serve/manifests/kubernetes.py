@@ -33,7 +33,10 @@ def hpa(root: Node) -> tuple[dict[str, Any], int, int]:
     if not metrics:
         found["cpu"] = 80  # upstream's SetDefaults_HorizontalPodAutoscaler
     for metric in metrics:
-        found |= _metric(metric)
+        target = _metric(metric)
+        for name in target.keys() & found.keys():
+            metric.fault("", f"is a second metric of {name}, of which one is simulated")
+        found |= target
     found |= _behavior(spec.node("behavior"))
     least, most = spec.whole("minReplicas") or 1, _most(spec, "maxReplicas", None)
     spec.refuse_others("scaleTargetRef")
@@ -83,7 +86,7 @@ def _limit(policy: Node) -> dict[str, Any]:
 def _most(node: Node, name: str, default: int | None) -> int:
     """The maximum, which must be there unless it has a default."""
     most = node.whole(name)
-    if most is None and default is None:
+    if node.raw(name) is None and default is None:
         node.fault(name, "is missing")
     return most or default or 1
 
@@ -102,8 +105,11 @@ def keda(root: Node) -> tuple[dict[str, Any], int, int]:
         cooldown=spec.seconds("cooldownPeriod"),
         initial_cooldown=spec.seconds("initialCooldownPeriod"),
     )
-    config = spec.node("advanced").node("horizontalPodAutoscalerConfig")
+    advanced = spec.node("advanced")
+    config = advanced.node("horizontalPodAutoscalerConfig")
     found |= _behavior(config.node("behavior"))
+    config.refuse_others("name")
+    advanced.refuse_others("restoreToOriginalReplicaCount")
     least, most = spec.whole("minReplicaCount") or 0, _most(spec, "maxReplicaCount", 100)
     spec.refuse_others("scaleTargetRef")
     return found, least, most

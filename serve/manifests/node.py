@@ -26,6 +26,11 @@ class Node:
         """The path of a value."""
         return f"{self.path}.{name}" if self.path else name
 
+    @property
+    def names(self) -> list[str]:
+        """Of all its values."""
+        return list(self._data)
+
     def fault(self, name: str, message: str) -> None:
         """Something is wrong with a value (with the mapping itself, if the name is empty)."""
         self.faults.append(Fault(self.source, self.at(name) if name else self.path, message))

@@ -30,9 +30,10 @@ def ray(root: Node, name: str | None) -> tuple[dict[str, Any], int, int]:
         downscale_to_zero_delay=config.seconds("downscale_to_zero_delay_s"),
         look_back=config.seconds("look_back_period_s"),
         push=config.seconds("metrics_interval_s"),
+        initial=config.whole("initial_replicas"),
     )
     least, most = config.whole("min_replicas"), config.whole("max_replicas")
-    config.refuse_others("initial_replicas")
+    config.refuse_others()
     return found, 1 if least is None else least, most or 1
 
 

@@ -36,6 +36,8 @@ class Imported:
     autoscaler: Any
     least: int
     most: int
+    initial: int | None = None
+    """Replicas to begin with, if the file says so."""
 
 
 def read(path: Path, name: str | None = None) -> Imported:
@@ -55,8 +57,9 @@ def read(path: Path, name: str | None = None) -> Imported:
     if faults:
         raise SpecError(faults)
     fields, least, most = found
+    initial = fields.pop("initial", None)
     try:
-        return Imported(_AUTOSCALER.validate_python(fields), least, most)
+        return Imported(_AUTOSCALER.validate_python(fields), least, most, initial)
     except ValidationError as error:
         told = [Fault(str(path), ".".join(map(str, each["loc"][1:])), each["msg"]) for each in error.errors()]
         raise SpecError(told) from None

@@ -34,6 +34,8 @@ spec:
 status: {observedGeneration: 1}
 """
 
+SECOND = "    - {type: Pods, pods: {metric: {name: inflight}, target: {type: AverageValue, averageValue: 1}}}"
+
 # keda.sh/docs, scalers/prometheus
 KEDA = """
 apiVersion: keda.sh/v1alpha1
@@ -172,6 +174,20 @@ def test_one_of_several_documents_is_picked_by_name(tmp_path: Path) -> None:
         (HPA, "selectPolicy: Min", "selectPolicy: Least", "must be one of Max, Min, Disabled, got 'Least'"),
         (HPA, "HorizontalPodAutoscaler", "VerticalPodAutoscaler", "got 0"),
         (KEDA, "pollingInterval", "pollInterval", "spec.pollInterval: is unknown, or not simulated"),
+        (
+            KEDA,
+            "triggers:",
+            "advanced: {scalingModifiers: {formula: a + b}}\n  triggers:",
+            "scalingModifiers: is unknown",
+        ),
+        (
+            HPA,
+            "  behavior:",
+            "    - {type: Pods, pods: {metric: {name: inflight}, target: {type: AverageValue, averageValue: 1}}}\n"
+            "  behavior:",
+            "spec.metrics.2: is a second metric of ongoing",
+        ),
+        (KNATIVE, "other.example.com", "autoscaling.knative.dev", "dev/note: is unknown, or not simulated"),
         (KEDA, "type: prometheus", "type: cron", "spec.triggers.0: only prometheus triggers"),
         (KNATIVE, 'max-scale: "3"', 'max-scale: "0"', "max-scale: is missing or 0"),
         (KNATIVE, "class: kpa", "class: hpa", "only kpa.autoscaling.knative.dev is simulated"),
