@@ -79,6 +79,7 @@ class Reason(IntEnum):
     DEATH = codes.REASON_DEATH
     NO_NODE = codes.REASON_NO_NODE
     NODE = codes.REASON_NODE
+    PARTITION = codes.REASON_PARTITION
 
 
 class Outcome(IntEnum):

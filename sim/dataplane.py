@@ -34,6 +34,7 @@ from sim.plane import (
     check_first_closed,
     check_open,
     check_requests,
+    check_slow,
 )
 from sim.tally import HISTOGRAM_BINS, SUM_COUNT, Tally, empty_tally
 
@@ -193,6 +194,21 @@ class DataPlane:
         """Control: the node goes, and all that it holds (rule 14)."""
         self._control(ly.OP_LOSE, node, 0)
 
+    def slow(self, node: int, per_mille: int) -> None:
+        """Control: batches that start at the node from now on take so many thousandths of their time."""
+        self._check_node(node)
+        check_slow(per_mille)
+        self._call(self.now_ns, ly.OP_SLOW, node, per_mille)
+
+    def hang(self, replica: int, node: int = 0) -> None:
+        """Control: the batch that runs on a replica, or the next to start there, never ends."""
+        self._control(ly.OP_HANG, node, replica)
+
+    def cut(self, node: int, off: bool) -> None:
+        """Control: nothing passes between router and node any more, or again."""
+        self._check_node(node)
+        self._call(self.now_ns, ly.OP_CUT, node, int(off))
+
     def rotate(self, nodes: Sequence[int]) -> None:
         """Control: from now on the router sends to these nodes only."""
         s, known = self._s, self._known
@@ -204,9 +220,12 @@ class DataPlane:
             s[ly.CHANGE_NS] = self.now_ns
         self._call(self.now_ns, ly.OP_ROTATE, 0, 0)
 
-    def _control(self, op: int, node: int, replica: int) -> None:
+    def _check_node(self, node: int) -> None:
         if not 0 <= node < len(self.estate.nodes):
             raise ValueError(f"node must be in [0, {len(self.estate.nodes)}), got {node}")
+
+    def _control(self, op: int, node: int, replica: int) -> None:
+        self._check_node(node)
         if not 0 <= replica < self.estate.nodes[node].replicas:
             raise ValueError(f"replica must be in [0, {self.estate.nodes[node].replicas}), got {replica}")
         self._call(self.now_ns, op, node, replica)
@@ -297,6 +316,7 @@ class DataPlane:
         self._memory.rows[:, ly.ROUTING] = router.policy
         s = self._s
         s[ly.NETWORK_NS], s[ly.TRUE_STATE] = router.network_ns, router.true_state
+        s[ly.ANSWER_TIMEOUT_NS] = router.answer_timeout_ns
         s[[ly.CANDIDATES, ly.ROTATION]], s[ly.LEAVES] = count, leaves
         s[ly.CHANGE_NS] = NEVER_NS
         if router.ejection is not None:

@@ -21,7 +21,8 @@ from serve.policy.codes import (
 )
 from sim import layout as ly
 from sim.compiled import entry, helper, inlined
-from sim.kernel_batch import drop_expired, end_batch, kill, note_drained, replica_at
+from sim.kernel_batch import drop_expired, kill, note_drained, replica_at
+from sim.kernel_fault import end_or_die, hang, slow, tell_died
 from sim.kernel_front import settle
 from sim.kernel_leave import job_push, leave_unserved, refuse
 from sim.kernel_next import timer_event
@@ -134,6 +135,10 @@ def control(s, pool, q, t, x, out, op, replica):
         if s[replica_at(s, ly.R_OCCUPIED, replica)] == 0:
             kill(s, pool, q, t, x, out, replica)
             s[replica_at(s, ly.R_DRAINING, replica)], s[replica_at(s, ly.R_DRAINED, replica)] = 0, 0
+    elif op == ly.OP_SLOW:
+        slow(s, replica)
+    elif op == ly.OP_HANG:
+        hang(s, q, replica)
     elif op == ly.OP_DRAIN_REPLICA:
         if s[replica_at(s, ly.R_UP, replica)] != 0 and s[replica_at(s, ly.R_DRAINING, replica)] == 0:
             s[ly.AVAILABLE] -= 1
@@ -147,6 +152,8 @@ def pending_stop(s):
     """The code of what control has yet to be told of a node, NOWHERE if nothing (see `sim.plane.StopCode`)."""
     if s[ly.DRAINED_COUNT] > 0:
         return tell_drained(s)
+    if s[ly.DIED_COUNT] > 0:
+        return tell_died(s)
     if s[ly.FAILED_ID] >= 0:
         s[ly.WHICH], s[ly.FAILED_ID] = s[ly.FAILED_ID], -1
         return ly.STOP_FAILED
@@ -186,7 +193,7 @@ def withdraw(s, pool, q, t, x, out):
 def happen(s, pool, q, t, x, out, table, levels, event):
     """An event of the node's own comes about, but for what its front does next; 1 if it ends the front's job."""
     if event == EVENT_ENDED:
-        end_batch(s, pool, q, t, x, table, levels)
+        end_or_die(s, pool, q, t, x, out, table, levels)
     elif event == EVENT_WINDOW:
         s[ly.WINDOW_FIRED_NS] = s[ly.NOW_NS]
     elif event == EVENT_DEADLINE:

@@ -45,6 +45,7 @@ dispatch_ns = inlined(front.dispatch_ns)
 service_ns = inlined(service.service_ns)
 following_ns = inlined(service.following_ns)
 cold_ns = inlined(service.cold_ns)
+slowed_ns = inlined(service.slowed_ns)
 
 
 @inlined
@@ -154,6 +155,8 @@ def start(s, pool, q, t, table, levels, b, replica):
         span_ns += cold_ns(s, ly.COLD, now_ns - s[replica_at(s, ly.R_RESTED_NS, replica)])
     if q[batch + ly.B_DISPATCH_NS] < now_ns:
         span_ns = following_ns(span_ns, s[ly.HANDOVER_NS])
+    if s[ly.FAULTS] != 0:
+        span_ns = faulty_ns(s, replica, span_ns)
     end_ns = now_ns + span_ns
     q[batch + ly.B_START_NS] = now_ns
     s[replica_at(s, ly.R_RUNNING, replica)] = b
@@ -162,6 +165,16 @@ def start(s, pool, q, t, table, levels, b, replica):
     if end_ns < s[ly.NEXT_END_NS] or (end_ns == s[ly.NEXT_END_NS] and replica < s[ly.NEXT_END_REPLICA]):
         s[ly.NEXT_END_NS], s[ly.NEXT_END_REPLICA] = end_ns, replica
     tally_batch(s, t, rows, q[batch + ly.B_REASON], now_ns)
+
+
+@helper
+def faulty_ns(s, replica, span_ns):
+    """When a batch that starts on a slow node ends, or the replica of one that hangs is killed (rule 14)."""
+    if s[replica_at(s, ly.R_HANGS, replica)] & ly.HANGS != 0:
+        return min(s[ly.BATCH_DEADLINE_NS], NEVER_NS - s[ly.NOW_NS])
+    if s[ly.SLOW_PER_MILLE] != 0:
+        return slowed_ns(span_ns, s[ly.SLOW_PER_MILLE])
+    return span_ns
 
 
 @inlined
@@ -272,6 +285,9 @@ def kill(s, pool, q, t, x, out, replica):
         s[ly.AVAILABLE] -= 1
         s[ly.FREE_SLOTS] -= s[ly.SLOTS] - s[replica_at(s, ly.R_OCCUPIED, replica)]
     s[replica_at(s, ly.R_UP, replica)] = 0
+    if s[replica_at(s, ly.R_HANGS, replica)] & ly.HANGS != 0:
+        s[replica_at(s, ly.R_HANGS, replica)] &= ~ly.HANGS
+        s[ly.FAULTS] -= 1
     s[replica_at(s, ly.R_INCARNATION, replica)] += 1
     s[replica_at(s, ly.R_OCCUPIED, replica)] = 0
     running, second = s[replica_at(s, ly.R_RUNNING, replica)], s[replica_at(s, ly.R_SECOND, replica)]

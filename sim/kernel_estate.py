@@ -16,6 +16,7 @@ from serve.policy.codes import (
 from sim import layout as ly
 from sim.compiled import entry, helper, inlined
 from sim.kernel import admit, control, happen, next_arrival_ns, pending_stop, starved, take_closed, take_open
+from sim.kernel_fault import never_arrive
 from sim.kernel_front import settle
 from sim.kernel_loss import lose, lose_attempt, renew
 from sim.kernel_next import node_event, refresh, root_event, root_node
@@ -35,7 +36,7 @@ def node_with_stop(rows):
 @inlined
 def has_stop(s):
     """Whether control has yet to be told something of a node."""
-    return 1 if s[ly.DRAINED_COUNT] > 0 or s[ly.FAILED_ID] >= 0 or s[ly.HOMELESS_ID] >= 0 else 0
+    return 1 if s[ly.DRAINED_COUNT] + s[ly.DIED_COUNT] > 0 or s[ly.FAILED_ID] >= 0 or s[ly.HOMELESS_ID] >= 0 else 0
 
 
 @helper
@@ -43,7 +44,7 @@ def tell_stop(g, s, node):
     """What control is told of a node next."""
     code = pending_stop(s)
     g[ly.WHERE], g[ly.WHICH] = node, s[ly.WHICH]
-    if code != ly.STOP_DRAINED:
+    if code not in (ly.STOP_DRAINED, ly.STOP_DIED):
         g[ly.WHICH] >>= ATTEMPT_BITS
     return code
 
@@ -136,6 +137,9 @@ def advance_estate(
             continue
         if event == EVENT_DELIVERED:
             n = pool[(top_slot(g, q, ly.DELIVERIES) << ly.POOL_SHIFT) + ly.SENT_TO]
+            if rows[n, ly.CUT] != 0:
+                never_arrive(g, pool, q)
+                continue
             if rows[n, ly.PRESENT] == rows[n, ly.ROOM]:
                 g[ly.WHERE] = n
                 return ly.GROW
@@ -144,6 +148,9 @@ def advance_estate(
                 return ly.STOP_UNTIL
             if op == ly.OP_ROTATE:
                 empty_buffer(g, rows, pool, q, t, x, known)
+                return ly.STOP_UNTIL
+            if op == ly.OP_CUT:
+                rows[node, ly.CUT] = replica
                 return ly.STOP_UNTIL
             n = node
         s = rows[n]

@@ -4,6 +4,7 @@ from serve.policy.codes import NEVER_NS, OUTCOME_LOST, REASON_NODE
 from sim import layout as ly
 from sim.compiled import helper, inlined
 from sim.kernel_batch import replica_at, stop_running
+from sim.kernel_fault import heal_node
 from sim.kernel_leave import post, ride
 from sim.kernel_queue import row_of
 from sim.kernel_tally import take_back
@@ -41,6 +42,7 @@ def lose_attempt(s, pool, q, slot):
 def renew(s, q):
     """The node's row is that of one at rest without a replica."""
     s[ly.LOST], s[ly.DRAINING] = 1, 0
+    heal_node(s)
     s[ly.NEXT_END_NS], s[ly.FRONT_END_NS] = NEVER_NS, NEVER_NS
     s[ly.RUNNING], s[ly.FREE_SLOTS], s[ly.AVAILABLE] = 0, 0, 0
     s[ly.JOBS_HEAD], s[ly.JOBS_TAIL] = 0, 0

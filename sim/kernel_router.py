@@ -34,6 +34,7 @@ from sim import layout as ly
 from sim.compiled import helper, inlined
 from sim.kernel_buffer import buffer_pop, buffer_push, leave_buffer
 from sim.kernel_eject import find_candidates, judge
+from sim.kernel_fault import drop
 from sim.kernel_leave import report_of, think
 from sim.kernel_queue import (
     free_slot,
@@ -185,9 +186,11 @@ def hear(g, rows, pool, q, t, x, out, known):
     at_ns, id_, slot = q[top], q[top + 1], q[top + 2]
     heap_pop(g, q, ly.ANSWERS)
     at = row_of(slot)
-    left_ns = at_ns - g[ly.NETWORK_NS]
-    if pool[at + ly.ID] != id_ or pool[at + ly.PLACE] != ly.LEFT or pool[at + ly.LEFT_NS] != left_ns:
+    if pool[at + ly.ID] != id_ or expected_ns(g, pool, slot) != at_ns:
         return  # its node was lost before this answer had left
+    if pool[at + ly.PLACE] == ly.LEFT and rows[pool[at + ly.SENT_TO], ly.CUT] != 0:
+        drop(g, pool, q, slot, pool[at + ly.ARRIVAL_NS] - g[ly.NETWORK_NS])
+        return
     pool[at + ly.PLACE] = ly.WITH_ROUTER
     keep_attempt(rows[pool[at + ly.SENT_TO]], pool, x, out, slot)
     if pool[at + ly.SETTLED] == 0:
@@ -201,6 +204,15 @@ def hear(g, rows, pool, q, t, x, out, known):
             return
         settle_request(g, pool, q, t, x, slot, pool[at + ly.LEFT_BY] >> 4, pool[at + ly.LEFT_BY] & 15)
     free_slot(g, q, slot)
+
+
+@inlined
+def expected_ns(g, pool, slot):
+    """When the router hears of an attempt that has left its node, or was dropped."""
+    at = row_of(slot)
+    if pool[at + ly.PLACE] == ly.LEFT:
+        return pool[at + ly.LEFT_NS] + g[ly.NETWORK_NS]
+    return pool[at + ly.HEARD_NS] if pool[at + ly.PLACE] == ly.DROPPED else NEVER_NS
 
 
 @inlined

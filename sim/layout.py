@@ -173,19 +173,28 @@ EJECT_BASE_NS = 144
 EJECT_PERCENT = 145
 CHANGE_NS = 146  # when the candidates must be found anew, because one returns or was ejected
 
-HEAPS = 147  # HEAP_WIDTH numbers a heap
+# s: failures (rule 14).
+FAULTS = 147  # of a node: 1 if it is slow, and one more for each replica that hangs
+SLOW_PER_MILLE = 148  # what service takes there, in thousandths of what it should; 0: as it should
+BATCH_DEADLINE_NS = 149  # after its start the replica of a batch that hangs is killed
+DIED_COUNT = 150  # of replicas that hung, of which control has yet to be told
+CUT = 151  # 1: nothing passes between router and node
+ANSWER_TIMEOUT_NS = 152  # of the router: an attempt of which nothing came back so long after it was sent is lost
+
+HEAPS = 153  # HEAP_WIDTH numbers a heap
 DEADLINES, CANCELS, CLIENTS, ANSWERS, DELIVERIES, GIVE_UPS, RETRIES, HEAP_COUNT = range(8)
 HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
-LEVEL = 192  # LEVEL_WIDTH numbers a level
+LEVEL = 195  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64
 REPLICA = LEVEL + LEVEL_WIDTH * LEVELS_MAX  # then one column after another, REPLICAS long
-R_UP, R_DRAINING, R_INCARNATION, R_OCCUPIED, R_RUNNING, R_SECOND, R_END_NS, R_DRAINED, R_RESTED_NS = range(9)
-R_WIDTH = 9
+R_UP, R_DRAINING, R_INCARNATION, R_OCCUPIED, R_RUNNING, R_SECOND, R_END_NS, R_DRAINED, R_RESTED_NS, R_HANGS = range(10)
+R_WIDTH = 10
+HANGS, DIED = 1, 2  # bits of R_HANGS: its batch never ends; it died of that, of which control has yet to be told
 
 # pool: one row of 32 a request; of one that a router sends, ID is its attempt's index.
 POOL_SHIFT = 5
@@ -196,6 +205,7 @@ PRIORITY = 3
 ARRIVAL_NS = 4
 ENQUEUE_NS = 5
 NUMBER = 6
+HEARD_NS = 6  # of an attempt that was dropped: when the router gives it up
 DEADLINE_NS = 7  # its timeout until it is enqueued; of heap h, the instant is in column DEADLINE_NS + h
 CANCEL_NS = 8
 CLIENT_NS = 9
@@ -237,8 +247,9 @@ B_DONE_NS = 8
 B_REQUESTS = 9
 B_REPORT = 10  # what its node tells with its answers
 
-# Where an attempt is: with the router or on its way to a node, there, on its way back, or waiting for a node.
-WITH_ROUTER, AT_NODE, LEFT, IN_BUFFER = range(4)
+# Where an attempt is: with the router or on its way to a node, there, on its way back, waiting for a node, or nowhere,
+# because the network was cut on its way.
+WITH_ROUTER, AT_NODE, LEFT, IN_BUFFER, DROPPED = range(5)
 
 NOWHERE = -1
 UNKNOWN = -2
@@ -254,9 +265,10 @@ K_NODES, K_ROTATION, K_SCORE, K_FAILURES, K_EJECTIONS, K_UNTIL_NS, K_LINES = ran
 
 # Operations of control.
 OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE, OP_RETIRE, OP_ROTATE = range(8)
+OP_SLOW, OP_HANG, OP_CUT = range(8, 11)
 
 # What the kernel returns: the codes of `sim.plane.StopCode`, and GROW when an array is full.
-STOP_UNTIL, STOP_STARVED, STOP_NO_REPLICA, STOP_DRAINED, STOP_FAILED, STOP_EMPTY = range(6)
+STOP_UNTIL, STOP_STARVED, STOP_NO_REPLICA, STOP_DRAINED, STOP_FAILED, STOP_EMPTY, STOP_DIED = range(7)
 GROW = 100
 
 # Columns of a closed-loop request, then its draws.

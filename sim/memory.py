@@ -263,6 +263,7 @@ def _write_node(row: Ints, number: int, node: Node) -> None:
         ly.MAX_DEATHS: spec.max_deaths,
         ly.RETRY_AFTER_NS: node.retry_after_ns,
         ly.ROW_NS: node.row_ns,
+        ly.BATCH_DEADLINE_NS: node.batch_deadline_ns,
         ly.TABLE_BITS: service.bits,
         ly.TABLE_ROWS_MAX: service.rows_max,
         ly.PRESSURE_MAX: service.pressure_max,

@@ -17,6 +17,7 @@ from serve.policy.codes import (
     OUTCOME_LOST,
     REASON_CLIENT,
     REASON_NO_NODE,
+    REASON_PARTITION,
 )
 from serve.policy.retries import backoff_ns
 from serve.policy.routing import DRAW_MASK, NOBODY
@@ -46,6 +47,7 @@ class Network:
         self.balancer = Balancer(router.policy, len(stations), router.retries, router.budget_percent, router.ejection)
         self._clock, self._ledger, self._router = clock, ledger, router
         self._stations, self._settled = stations, settled
+        self._cut: set[int] = set()
         self._buffered: list[Request] = []
         self._buffered_rows = self._buffered_area_ns = self._buffered_ns = 0
         self.woken = -1
@@ -134,6 +136,10 @@ class Network:
         """An attempt reaches its node, which learns that the client gave up one network delay after the router."""
         trip: Trip = attempt.payload
         now_ns, patience_ns = self._clock.now_ns, NEVER_NS
+        if trip.node in self._cut:
+            trip.arrival_ns = now_ns
+            self._drop(attempt, now_ns)
+            return
         if trip.give_up_ns < NEVER_NS and not self._is_silent(trip.class_):
             patience_ns = trip.give_up_ns + self._router.network_ns - now_ns
         attempt.payload = replace(trip, arrival_ns=now_ns, patience_ns=patience_ns)
@@ -145,7 +151,27 @@ class Network:
         at_ns = left_ns + self._router.network_ns
         self._clock.at(at_ns, EVENT_ANSWERED, attempt.payload.index, self._hear, attempt, answer, left_ns)
 
+    def cut(self, node: int, off: bool) -> None:
+        """Nothing passes between router and node any more, or again."""
+        (self._cut.add if off else self._cut.discard)(node)
+
+    def _drop(self, attempt: Request, left_ns: int) -> None:
+        """An attempt, or its answer, does not arrive: it is given up when nothing has come back for so long."""
+        trip: Trip = attempt.payload
+        sent_ns = trip.arrival_ns - self._router.network_ns
+        at_ns = max(self._clock.now_ns, min(sent_ns + self._router.answer_timeout_ns, NEVER_NS))
+        answer = Answer(OUTCOME_LOST, REASON_PARTITION, 0)
+        self._clock.at(at_ns, EVENT_ANSWERED, trip.index, self._end, attempt, answer, left_ns)
+
     def _hear(self, attempt: Request, answer: Answer, left_ns: int) -> None:
+        """An answer reaches the router, if the network is whole."""
+        if attempt.payload.node in self._cut:
+            self._drop(attempt, left_ns)
+        else:
+            self._end(attempt, answer, left_ns)
+
+    def _end(self, attempt: Request, answer: Answer, left_ns: int) -> None:
+        """The router knows what became of an attempt."""
         trip: Trip = attempt.payload
         self._ledger.row(attempt, trip.node, answer.outcome, answer.reason, left_ns)
         if trip.state.settled:

@@ -30,6 +30,7 @@ from typing import Protocol
 import numpy as np
 
 from serve.ejection import Ejection
+from serve.policy.codes import NEVER_NS
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.policy.scaling.metering import Scrape
@@ -77,6 +78,7 @@ class Node:
     front: Ints = field(default_factory=lambda: free_front())  # vector of `serve.policy.front`
     retry_after_ns: int = 10_000_000  # what a refused closed-loop client waits at least
     row_ns: int = 0  # what a row is expected to take of a replica: what a router weighs work by
+    batch_deadline_ns: int = NEVER_NS  # after its start the replica of a batch that hangs is killed (rule 14)
 
 
 BUFFER = -1
@@ -98,6 +100,7 @@ class Router:
     budget_percent: int = 20  # retries at a time, of what is outstanding; a few are always allowed
     backoff_ns: int = 0  # the first retry waits less than this, each further one up to twice as long
     backoff_most_ns: int = 0  # no longer than this
+    answer_timeout_ns: int = NEVER_NS  # an attempt of which nothing came back, over a cut network, is lost after this
     client_retries: tuple[int, ...] = ()  # by class: how often clients ask again when their patience has ended
     tells_empty: bool = False  # control is told whenever the last request has come to its end
     silent: tuple[bool, ...] = ()  # by class: whether nodes never learn that a client gave up, and work on
@@ -174,6 +177,7 @@ class StopCode(IntEnum):
     DRAINED = 3  # a draining replica finished its last batch
     FAILED = 4  # a request failed by its last death
     EMPTY = 5  # the last request that the router waited for has come to its end
+    DIED = 6  # a replica that hung was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,7 @@ class Stop:
 
     code: StopCode
     at_ns: int
-    which: int = -1  # the request (NO_REPLICA, FAILED) or the replica (DRAINED)
+    which: int = -1  # the request (NO_REPLICA, FAILED) or the replica (DRAINED, DIED)
     node: int = 0
 
 
@@ -207,6 +211,7 @@ def check_estate(estate: Estate, closed: Closed | None = None) -> None:
         "an ejection takes a failure and no negative time": router is not None
         and router.ejection is not None
         and (router.ejection.failures < 1 or router.ejection.base_ns < 0),
+        "answer_timeout_ns must not be negative": router is not None and router.answer_timeout_ns < 0,
         "retries must not be negative": router is not None and min((router.retries, *router.client_retries)) < 0,
         f"a request can have {ATTEMPTS_MAX} attempts": router is not None
         and (router.retries + 1) * (max(router.client_retries, default=0) + 1) > ATTEMPTS_MAX,
@@ -236,6 +241,7 @@ def check_node(node: Node, closed: Closed | None = None) -> None:
         "level_bin_ns must be positive": service.level_bin_ns < 1 or len(service.levels) < 1,
         f"cold_ns must be {COLD_KNOTS} ascending times": len(service.cold_ns) != COLD_KNOTS
         or bool(np.any(np.diff(service.cold_ns, prepend=0) < 0)),
+        "batch_deadline_ns must be positive": node.batch_deadline_ns < 1,
         "slots must be 1 or 2": spec.slots not in (1, 2),
         "service times and levels must not be negative": bool(np.any(service.table < 0) or np.any(service.levels < 0)),
         "closed.think_ns must have one entry a client": closed is not None
@@ -287,6 +293,12 @@ def check_first_closed(requests: Requests, closed: Closed, now_ns: int) -> None:
         raise ValueError(f"the first closed-loop chunk must start each of {clients} clients, not before {now_ns} ns")
 
 
+def check_slow(per_mille: int) -> None:
+    """Refuse a node on which batches would take no time."""
+    if per_mille < 1:
+        raise ValueError(f"per_mille must be at least 1, got {per_mille}")
+
+
 class Plane(Protocol):
     """A node, or an estate with its nodes numbered, under simulated time. Replicas are down until `ready`."""
 
@@ -331,6 +343,19 @@ class Plane(Protocol):
 
     def rotate(self, nodes: Sequence[int]) -> None:
         """Control: from now on the router sends to these nodes only; at first it sends to all."""
+
+    def slow(self, node: int, per_mille: int) -> None:
+        """Control: batches that start at the node from now on take so many thousandths of their time (grey failure);
+        1000: as they should. A new node is not slow."""
+
+    def hang(self, replica: int, node: int = 0) -> None:
+        """Control: the batch that runs on a replica that is up, else the next to start there, never ends; after
+        `batch_deadline_ns`, at the place of its end, the replica is killed (rule 8), which control is told (DIED)."""
+
+    def cut(self, node: int, off: bool) -> None:
+        """Control: nothing passes between router and node any more, or again: what reaches the other side meanwhile is
+        dropped, and lost `answer_timeout_ns` after the attempt was sent; the node works on. Of an estate with a router.
+        """
 
     def scrape(self, node: int = 0) -> Scrape:
         """What is counted of a node, now (rule 13)."""

@@ -30,6 +30,7 @@ from sim.plane import (
     StopCode,
     check_bins,
     check_estate,
+    check_slow,
 )
 from sim.station import Answer, Station
 from sim.tally import Tally
@@ -163,6 +164,21 @@ class Reference:
     def lose(self, node: int) -> None:
         """Control: the node goes, and all that it holds (rule 14)."""
         self._control(self.stations[node].lose)
+
+    def slow(self, node: int, per_mille: int) -> None:
+        """Control: batches that start at the node from now on take so many thousandths of their time."""
+        check_slow(per_mille)
+        self._control(lambda: self.stations[node].slow(per_mille))
+
+    def hang(self, replica: int, node: int = 0) -> None:
+        """Control: the batch that runs on a replica, or the next to start there, never ends."""
+        self._control(lambda: self.stations[node].hang(replica))
+
+    def cut(self, node: int, off: bool) -> None:
+        """Control: nothing passes between router and node any more, or again."""
+        network = self._network
+        assert network is not None, "an estate without a router"
+        self._control(lambda: network.cut(node, off))
 
     def rotate(self, nodes: Sequence[int]) -> None:
         """Control: from now on the router sends to these nodes only."""

@@ -32,7 +32,7 @@ from serve.policy.codes import (
 )
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_TIMER_LATE_NS
 from serve.policy.routing import ROUTE_ROUND_ROBIN, reported
-from serve.policy.service import cold_ns, following_ns, service_ns
+from serve.policy.service import PER_MILLE, cold_ns, following_ns, service_ns, slowed_ns
 from serve.scheduler import Batch, Drop, Request, Scheduler
 from sim.clock import Clock
 from sim.ledger import Ledger
@@ -74,6 +74,7 @@ class _Stops:
     told: set[int] = field(default_factory=set)  # drained replicas that control knows of
     failed: int = -1
     homeless: int = -1
+    died: set[int] = field(default_factory=set)  # replicas that hung and were killed
 
 
 class Station:
@@ -110,6 +111,8 @@ class Station:
         self._window_armed_ns = self._window_fired_ns = -1
         self._stops = _Stops()
         self._worked = -1  # number of the front's last span
+        self._slow_per_mille = PER_MILLE
+        self._hanging: set[int] = set()
 
     @property
     def now_ns(self) -> int:
@@ -132,6 +135,10 @@ class Station:
             stops.drained.remove(which)
             stops.told.add(which)
             return Stop(StopCode.DRAINED, now_ns, which, self.number)
+        if stops.died:
+            which = min(stops.died)
+            stops.died.remove(which)
+            return Stop(StopCode.DIED, now_ns, which, self.number)
         if stops.failed >= 0:
             which, stops.failed = stops.failed, -1
             return Stop(StopCode.FAILED, now_ns, which, self.number)
@@ -179,6 +186,7 @@ class Station:
     def retire(self, replica_id: int) -> None:
         """A replica without a batch goes; a new one may take its place."""
         if not self.scheduler.replicas[replica_id].batches:
+            self._hanging.discard(replica_id)
             self.scheduler.died(replica_id, self.now_ns)
             self.scheduler.retire(replica_id)
             self._stops.drained.discard(replica_id)
@@ -188,6 +196,7 @@ class Station:
     def kill(self, replica_id: int) -> None:
         """The replica dies (rule 8)."""
         running = self.scheduler.replicas[replica_id].running
+        self._hanging.discard(replica_id)
         if running is not None:
             self._ledger.batch_stopped(running, self.number, self.now_ns)
         if replica_id in self._stops.drained:
@@ -203,6 +212,30 @@ class Station:
             if request.waiting:
                 self._arm_deadline(request)
         self._settle()
+
+    def slow(self, per_mille: int) -> None:
+        """Batches that start from now on take so many thousandths of their time."""
+        self._slow_per_mille = per_mille
+        self._settle()
+
+    def hang(self, replica_id: int) -> None:
+        """The batch that runs on a replica that is up, else the next to start there, never ends."""
+        replica = self.scheduler.replicas[replica_id]
+        if replica.up and replica_id not in self._hanging:
+            self._hanging.add(replica_id)
+            if replica.running is not None:
+                self._die(replica.running)
+        self._settle()
+
+    def _die(self, batch: Batch) -> None:
+        """The replica of a batch that hangs will be killed, at the place of the batch's end."""
+        at_ns = max(self.now_ns, min(batch.start_ns + self.node.batch_deadline_ns, NEVER_NS))
+        self._at(at_ns, EVENT_ENDED, self.number * REPLICAS_MAX + batch.replica, self._killed, batch)
+
+    def _killed(self, batch: Batch) -> None:
+        if self.scheduler.replicas[batch.replica].incarnation == batch.incarnation:
+            self._stops.died.add(batch.replica)
+            self.kill(batch.replica)
 
     def lose(self) -> None:
         """The node goes, and all that it holds is lost (rule 14)."""
@@ -359,11 +392,17 @@ class Station:
         if batch.dispatch_ns < self.now_ns:
             span_ns = following_ns(span_ns, service.handover_ns)
         self._ledger.batch_started(batch, self.number, self.now_ns)
+        if batch.replica in self._hanging:
+            self._die(batch)
+            return
+        span_ns = slowed_ns(span_ns, self._slow_per_mille)
         self._at(self.now_ns + span_ns, EVENT_ENDED, self.number * REPLICAS_MAX + batch.replica, self._ended, batch)
 
     def _ended(self, batch: Batch) -> None:
         if self.scheduler.replicas[batch.replica].incarnation != batch.incarnation:
             return  # its replica died meanwhile
+        if batch.replica in self._hanging:
+            return  # it never ends
         self._ledger.batch_stopped(batch, self.number, self.now_ns)
         self._rested_ns[batch.replica] = self.now_ns
         following = self.scheduler.ended(batch.replica, self.now_ns)

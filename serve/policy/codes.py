@@ -18,7 +18,8 @@ REASON_CLIENT = 10  # cancelled by the client (rule 7)
 REASON_DEATH = 11  # failed: its replica died once too often (rule 8)
 REASON_NO_NODE = 12  # refused: the router has no node to send it to (rule 17)
 REASON_NODE = 13  # lost: its node went (rule 14)
-REASON_COUNT = 14
+REASON_PARTITION = 14  # lost: nothing came back over a network that was cut (rule 14)
+REASON_COUNT = 15
 
 # What became of an attempt.
 OUTCOME_PENDING = -1

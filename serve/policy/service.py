@@ -56,6 +56,14 @@ def cold_ns(curve, first, idle_ns):
     return low_ns + (rise_ns * (idle_ns - (1 << (COLD_SHIFT + knot))) >> (COLD_SHIFT + knot))
 
 
+PER_MILLE = 1000
+
+
+def slowed_ns(span_ns, per_mille):
+    """Service time on a machine that takes so many thousandths of what it should (rule 14, grey failure)."""
+    return span_ns * per_mille // PER_MILLE
+
+
 def following_ns(span_ns, handover_ns):
     """Service time of a batch that waited in the second slot: the replica has it at hand when the one before ends.
 

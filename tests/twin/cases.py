@@ -49,6 +49,7 @@ FEATURES = (
     "levels",
     "stops",
     "cold",
+    "faults",
 )
 END_NS = 10**12
 POLICIES = range(7)  # ROUTE_* of `serve.policy.routing`
@@ -113,7 +114,8 @@ def _node(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Node:
     service = Service(
         (table * grid_ns).ravel(), bits, rows_max, pressure_max, levels, 13 * grid_ns, handover_ns, cold_ns
     )
-    return Node(spec, int(rng.integers(1, 5)), service, _front(rng, on, grid_ns), int(rng.integers(1, 20)) * grid_ns)
+    node = Node(spec, int(rng.integers(1, 5)), service, _front(rng, on, grid_ns), int(rng.integers(1, 20)) * grid_ns)
+    return replace(node, batch_deadline_ns=int(rng.integers(1, 20)) * grid_ns) if on["faults"] else node
 
 
 def _front(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Ints:
@@ -195,6 +197,7 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         budget_percent=int(rng.choice([0, 20, 100])),
         backoff_ns=int(rng.integers(0, 4)) * grid_ns,
         backoff_most_ns=int(rng.integers(0, 9)) * grid_ns,
+        answer_timeout_ns=int(rng.integers(0, 40)) * grid_ns if on["faults"] else NEVER_NS,
         client_retries=(int(rng.integers(0, 4)), 0) if on["patience"] else (),
         silent=(False, bool(rng.integers(0, 2))) if on["patience"] else (),
         ejection=_ejection(rng, grid_ns),
@@ -210,6 +213,10 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
             acts += [(back_ns, "ready", replica, number) for replica in range(nodes[number].replicas)]
     if on["stops"]:
         acts += [(int(rng.integers(0, 2 * size)) * grid_ns, "rotate", int(rng.integers(0, 64)), 0) for _ in range(3)]
+    if on["faults"]:
+        for _ in range(int(rng.integers(0, 4))):
+            at_ns, number = int(rng.integers(0, 2 * size)) * grid_ns, int(rng.integers(0, len(nodes)))
+            acts += [(at_ns, "cut", 1, number), (at_ns + int(rng.integers(0, 30)) * grid_ns, "cut", 0, number)]
     return Case(
         what=Estate(nodes, router),
         chunks=_chunks(rng, arrivals),
@@ -258,6 +265,11 @@ def _acts(
         ]
     if on["stops"]:
         acts += [(when(), "", 0, number) for _ in range(6)]
+    if on["faults"]:
+        acts += [(when(), "slow", int(rng.choice([1, 500, 1000, 3000])), number) for _ in range(3)]
+        for _ in range(int(rng.integers(0, 4))):
+            at, replica = when(), int(rng.integers(0, replicas))
+            acts += [(at, "hang", replica, number), (at + int(rng.integers(0, 40)) * grid_ns, "ready", replica, number)]
     return [acts[i] for i in rng.permutation(len(acts))]
 
 
@@ -315,12 +327,14 @@ def run(plane: Plane, case: Case) -> Outcome:
         scrapes += [plane.scrape(number) for number in nodes]
         if isinstance(case.what, Estate):
             scrapes.append(plane.scrape(BUFFER))
-        if act in ("ready", "kill", "drain_replica", "retire"):
+        if act in ("ready", "kill", "drain_replica", "retire", "hang"):
             getattr(plane, act)(replica, node)
-        elif act == "drain":
-            plane.drain(node)
-        elif act == "lose":
-            plane.lose(node)
+        elif act in ("drain", "lose"):
+            getattr(plane, act)(node)
+        elif act == "slow":
+            plane.slow(node, replica)
+        elif act == "cut":
+            plane.cut(node, bool(replica))
         elif act == "rotate":
             plane.rotate([number for number in nodes if replica >> number & 1])
     return Outcome(stops, scrapes, rows, plane.tally(), True)

@@ -16,8 +16,9 @@ import sim.dataplane
 from tests.twin.cases import FEATURES, Case, both, difference, draw_case, draw_estate, stuck_head_case
 
 CASES = 300
-PARTS = ("queue", "tally", "leave", "batch", "front", "next", "", "buffer", "eject", "router", "loss", "estate")
-KERNEL = tuple(f"sim.kernel_{part}".rstrip("_") for part in PARTS)
+OF_NODES = ("queue", "tally", "leave", "batch", "fault", "front", "next", "")
+OF_ESTATES = ("buffer", "eject", "router", "loss", "estate")
+KERNEL = tuple(f"sim.kernel_{part}".rstrip("_") for part in (*OF_NODES, *OF_ESTATES))
 SOURCES = {name: Path(str(importlib.import_module(name).__file__)) for name in KERNEL}
 HANGS_AFTER_S = 5.0  # a mutant may loop for ever; a case takes some milliseconds
 
@@ -56,7 +57,7 @@ MUTANTS = {
         "if s[base + i] < end_ns:",
         "if s[base + i] <= end_ns and s[base + i] < NEVER_NS:",
     ),
-    "order: control before a batch that ends": ("event >= EVENT_CONTROL):", "event >= EVENT_ENDED):"),
+    "order: control before a batch that ends": ("event >= EVENT_CONTROL):", "event >= 0):"),
     "the oldest is the first in order": ("+ NUMBER] < best_number:", "+ NUMBER] < best_number and best == NOWHERE:"),
     "a replica stays warm": ("span_ns += cold_ns(", "span_ns += 0 * cold_ns("),
     "draws are not keyed by deaths": ("death = min(", "death = 0 * min("),
@@ -69,6 +70,10 @@ MUTANTS = {
         "unsent = pool[at + ly.PLACE] == ly.LEFT and",
         "unsent = False and",
     ),
+    "rule 14: a replica that hangs ends its batch": ("OP_HANG:\n        hang(s, q, replica)", "OP_HANG:\n        pass"),
+    "rule 14: a slow node is not slow": ("return slowed_ns(span_ns, s[ly.SLOW_PER_MILLE])", "return span_ns"),
+    "rule 14: answers cross a cut network": ("rows[pool[at + ly.SENT_TO], ly.CUT] != 0", "False"),
+    "rule 14: attempts cross a cut network": ("if rows[n, ly.CUT] != 0:", "if False:"),
     "rule 17: a turn is not passed on": ("g[ly.TURN] += 1", "pass"),
     "rule 17: what a node tells is not heard": (
         "known[ly.K_SCORE, pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]",
