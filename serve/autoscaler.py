@@ -367,6 +367,12 @@ class Predictive(Spec):
             raise ValueError("capacity must have rates for 1, 2, 3, ... replicas that do not fall")
         return self
 
+    @model_validator(mode="after")
+    def _bound(self) -> Predictive:
+        if self.profile_sha256 is not None and self.capacity is None:
+            raise ValueError("profile_sha256 is the hash of the profile that capacity was computed from; give both")
+        return self
+
     def settings(self, bounds: Bounds) -> predictive.PredictiveSettings:
         """What the policy is built with; its capacity must be known."""
         assert self.capacity is not None, "whoever simulates or plans fills it in"

@@ -22,6 +22,7 @@ from typing import Any
 import uvloop
 
 from serve import affinity, clock
+from serve.capacity_table import check_tables
 from serve.deployment import Deployment
 from serve.engine import Engine
 from serve.errors import EngineError, ForebayError
@@ -56,7 +57,9 @@ def run(
     SpecError : the file's faults, or a pool that it does not have.
     EngineError : a model cannot be served, or the address is taken.
     """
-    deployment = node_of(with_manifests(load(path, Deployment), path), pool)
+    whole = with_manifests(load(path, Deployment), path)
+    check_tables(whole, path)
+    deployment = node_of(whole, pool)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name, model in deployment.models.items():
         if model.replicas.autoscaler is not None:

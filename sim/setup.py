@@ -287,8 +287,6 @@ def check_scaling(deployment: Deployment, name: str) -> None:
         faults.append((f"{where}.replicas.autoscaler", f"kind {scaler.kind} is not simulated yet"))
     if scaler is not None and scaler.kind == "idle":
         faults += _idle_faults(model, where)
-    if scaler is not None and scaler.kind == "predictive" and scaler.capacity is None:
-        faults.append((f"{where}.replicas.autoscaler.capacity", "is missing: the rate that 1, 2, ... replicas carry"))
     if scaler is not None and model.replicas.min == 0 and deployment.router is None:
         faults.append(("router", "is missing: it holds what comes while there is no replica (replicas.min: 0)"))
     if scaler is not None and model.replicas.min == 0 and scaler.kind in ("hpa", "target_tracking"):

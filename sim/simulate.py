@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from serve.capacity_table import check_tables
 from serve.deployment import Deployment
 from serve.files import load, plain, resolve
 from serve.manifests import with_manifests
@@ -42,7 +43,8 @@ from sim.replication import TIME_BINS, Replication, run
 from sim.result import ClassResult, Estimate, Result, Simulated
 from sim.scenario import Engine, Scenario, Slo, Workload
 from sim.service import origin
-from sim.setup import Setup, prepare
+from sim.setup import Setup, model_name, prepare
+from sim.slo_capacity import computed, with_table
 from sim.tally import Ints
 from sim.verdict import Judged, judge, stationary
 from sim.warmup import bins_cut
@@ -179,14 +181,38 @@ def _simulated(
     known: _Known,
     progress: Progress | None,
 ) -> Simulated:
-    assert isinstance(scenario.deployment, Deployment)
-    deployment = with_manifests(scenario.deployment, deployment_base / "deployment.yaml")
+    whole = completed(scenario, base, deployment_base)
+    assert isinstance(whole.deployment, Deployment)
     setup = prepare(
-        deployment, scenario.workload, scenario.slo, scenario.seed, base, deployment_base, known.given, known.level
+        whole.deployment, whole.workload, whole.slo, whole.seed, base, deployment_base, known.given, known.level
     )
+    setup = replace(setup, warnings=(*setup.warnings, *computed(scenario, whole)))
     capacity = None if setup.load.closed else capacity_rps(setup, engine)
     done = _replications(setup, scenario.replications, engine, progress)
     return _result(scenario, setup, engine, capacity, done, known.warmup_s)
+
+
+def completed(scenario: Scenario, base: Path, deployment_base: Path) -> Scenario:
+    """The scenario, whose deployment is inside, with what its deployment leaves to files and simulations: manifests
+    read, the predictive autoscaler's table computed.
+
+    Raises
+    ------
+    SpecError : a manifest that cannot be used, a table that is stale or cannot be computed.
+    """
+    assert isinstance(scenario.deployment, Deployment)
+    deployment = with_manifests(scenario.deployment, deployment_base / "deployment.yaml")
+    check_tables(deployment, deployment_base / "deployment.yaml")
+    whole = scenario.model_copy(update={"deployment": deployment})
+
+    def evaluate(question: Scenario) -> Result:
+        return _simulated(question, base, deployment_base, "fast", _Known(), None).result
+
+    def prepared(question: Scenario) -> Setup:
+        assert isinstance(question.deployment, Deployment)
+        return prepare(question.deployment, question.workload, question.slo, question.seed, base, deployment_base)
+
+    return with_table(whole, model_name(deployment, scenario.workload), deployment_base, prepared, evaluate)
 
 
 def _replications(setup: Setup, count: int, engine: Engine, progress: Progress | None) -> list[Replication]:

@@ -268,7 +268,7 @@ def test_requests_that_come_while_an_idle_replica_leaves_are_served_by_it_or_its
         ("idle", {"min": 0, "max": 1}, r"queue\.per: must be node"),
         ("hpa", {"count": 3, "max": 2}, r"count must be from min \(1\) to max \(2\), got 3"),
         ("hpa", {"min": 0, "max": 3}, r"replicas\.min: must be at least 1: hpa does not scale from zero"),
-        ("predictive", {"max": 3}, r"autoscaler\.capacity: is missing"),
+        ("predictive", {"max": 3}, r"autoscaler\.capacity: is missing: the rate"),
     ],
 )
 def test_what_cannot_be_scaled_is_refused_by_name(
