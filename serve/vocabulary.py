@@ -1,9 +1,10 @@
 """The metric names: one list with meaning and unit, for Result, `expect:`, `slo:`, the app and Prometheus."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
-Unit = Literal["s", "1/s", "share", "rows", "usd/h", "usd", "1", "count"]
+Unit = Literal["s", "1/s", "share", "rows", "usd/h", "usd", "1", "count", "node-h", "kWh", "kg"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,8 @@ class Metric:
     unit: Unit
     meaning: str
     per_class: bool = True
+    least: float = 0.0
+    """What no value is below."""
 
 
 METRICS = {
@@ -48,7 +51,35 @@ METRICS = {
         Metric("scale_downs", "count", "times that fewer replicas were set", per_class=False),
         Metric("flaps", "count", "of these, the ones that undid another within 10 minutes", per_class=False),
         Metric("under_target", "share", "share of time with fewer replicas ready than were wanted", per_class=False),
-        Metric("cost_usd_per_h", "usd/h", "price of the nodes per hour", per_class=False),
-        Metric("cost_usd_per_1k", "usd", "price per 1,000 requests answered ok", per_class=False),
+        Metric("cost_usd_per_h", "usd/h", "the bill per hour", per_class=False),
+        Metric("cost_usd_per_1k", "usd", "the bill per 1,000 requests answered ok", per_class=False),
+        Metric("cost_usd_per_month", "usd", "the bill of 730 hours like those simulated", per_class=False),
+        Metric("cost_useful", "share", "share of the bill: work whose answers were used", per_class=False),
+        Metric("cost_cold", "share", "share of the bill: nodes before their first replica is ready", per_class=False),
+        Metric("cost_wasted", "share", "share of the bill: work whose answers nobody used", per_class=False),
+        Metric("cost_idle", "share", "share of the bill: cores that do nothing", per_class=False),
+        Metric("cost_unused", "share", "share of the bill: commitments that are not used", per_class=False),
+        Metric("cost_other", "share", "share of the bill: what is paid beside nodes", per_class=False),
+        Metric(
+            "cost_bound_usd_per_h",
+            "usd/h",
+            "what a system without loss pays for the same answers",
+            per_class=False,
+        ),
+        Metric("cost_gap", "share", "share of the bill above that bound", per_class=False, least=-inf),
+        Metric("commitment_utilisation", "share", "share of commitments that is used, by cost", per_class=False),
+        Metric(
+            "commitment_coverage", "share", "share of on-demand time under commitments, at list price", per_class=False
+        ),
+        Metric(
+            "effective_savings_rate",
+            "share",
+            "what machines and unused commitments cost less than at list price; below 0: more",
+            per_class=False,
+            least=-inf,
+        ),
+        Metric("idle_hours", "node-h", "node-hours of the run in which no core computed", per_class=False),
+        Metric("energy_kwh", "kWh", "energy of the run's nodes", per_class=False),
+        Metric("co2e_kg", "kg", "greenhouse gases that this energy emits", per_class=False),
     )
 }

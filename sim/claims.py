@@ -229,4 +229,7 @@ _PARSERS: dict[Unit, Callable[[str], float]] = {
     "rows": _number_of("rows"),
     "1": _number_of(""),
     "count": _number_of(""),
+    "node-h": _number_of("node-h"),
+    "kWh": _number_of("kWh"),
+    "kg": _number_of("kg"),
 }

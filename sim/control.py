@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -21,9 +21,6 @@ from sim.plane import BUFFER, Plane, Stop, StopCode
 
 MACHINE, READY, SCRAPE, TICK, ROTATE, LEAVE = range(6)
 """Order of the slow clock's events at one instant."""
-
-MINIMUM_NS = 60 * SECOND_NS
-"""A machine is paid for so long at least."""
 
 FLAP_NS = 600 * SECOND_NS
 """A change of mind within so long is a flap."""
@@ -45,18 +42,33 @@ class Slot:
 class Machine:
     """A machine that can hold replicas: always there if `fixed`, else asked for when a replica needs it."""
 
-    price_usd_per_h: float
     fixed: bool = True
     provision_ns: int = 0
     empty_after_ns: int = 0
 
 
 @dataclass(slots=True)
-class _Rented:
-    """A machine from being asked for until it goes."""
+class Lease:
+    """A machine from its hand-over until it goes, which is what is paid."""
 
+    machine: int
     there_ns: int
+    ready_ns: int | None = None
+    """When its first replica was ready; none: never."""
+    gone_ns: int | None = None
+    """None: it is still there."""
+    reclaimed: bool = False
+    """Whether its provider took it back."""
     emptied_ns: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A replica that was up: on which machine, from when to when; `down_ns` none: it still is."""
+
+    machine: int
+    ready_ns: int
+    down_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +104,10 @@ class History:
     present: list[tuple[int, int]] = field(default_factory=list)
     short: list[tuple[int, int]] = field(default_factory=list)
     """From when on how many fewer were ready than were wanted."""
-    rented: list[tuple[int, int, float]] = field(default_factory=list)
-    """Machines that went: from when to when they were there, and their price per hour."""
-    still_rented: dict[int, tuple[int, float]] = field(default_factory=dict)
-    """Of those that are there: from when, and the price."""
-
-    def usd_per_h(self, start_ns: int, end_ns: int) -> float:
-        """What machines cost per hour, over a span; each is paid for a minute at least."""
-        spans = [*self.rented, *((since_ns, end_ns, price) for since_ns, price in self.still_rented.values())]
-        paid_ns = 0.0
-        for since_ns, until_ns, price in spans:
-            until_ns = max(until_ns, since_ns + MINIMUM_NS) if since_ns < end_ns else since_ns
-            paid_ns += price * max(0, min(until_ns, end_ns) - max(since_ns, start_ns))
-        return paid_ns / (end_ns - start_ns)
+    leases: list[Lease] = field(default_factory=list)
+    """Of all machines, those that are there included, in the order in which they were asked for."""
+    ups: dict[int, list[Up]] = field(default_factory=dict)
+    """Of every replica, by its number: when it was up."""
 
     def replicas_mean(self, start_ns: int, end_ns: int) -> float:
         """Replicas that were there, on average over a span."""
@@ -175,7 +178,7 @@ class Control:
         self._plane, self._advance, self._scaler, self._timing = plane, advance, scaler, timing
         self._slots, self._per_replica, self._routed = slots, per_replica, routed
         self._machines = machines
-        self._rented: dict[int, _Rented] = {}
+        self._rented: dict[int, Lease] = {}
         self._replicas: dict[int, _Replica] = {}
         self._events: list[tuple[int, int, int, Callable[[], None]]] = []
         self._scheduled = 0
@@ -187,8 +190,8 @@ class Control:
         for number in range(count):
             if slots[number].machine not in self._rented:
                 self._rent(slots[number].machine, 0)
-            replica = self._replicas[number] = _Replica(number, slots[number], 0, ready_ns=0, in_rotation=True)
-            plane.ready(replica.slot.replica, replica.slot.node)
+            replica = self._replicas[number] = _Replica(number, slots[number], 0, in_rotation=True)
+            self._up(replica)
         self._rotate()
         self._note()
         self._at(scaler.scrape_ns, SCRAPE, self._scrape)
@@ -287,10 +290,16 @@ class Control:
     def _ready(self, replica: _Replica) -> None:
         if self._replicas.get(replica.number) is not replica:
             return  # it was not wanted any more before it was ready
-        replica.ready_ns = self._plane.now_ns
-        self._plane.ready(replica.slot.replica, replica.slot.node)
+        self._up(replica)
         self._note_short()
         self._at(self._plane.now_ns + self._timing.probe_ns, ROTATE, lambda: self._come_in(replica))
+
+    def _up(self, replica: _Replica) -> None:
+        now_ns, lease = self._plane.now_ns, self._rented[replica.slot.machine]
+        replica.ready_ns = now_ns
+        lease.ready_ns = now_ns if lease.ready_ns is None else lease.ready_ns
+        self.history.ups.setdefault(replica.number, []).append(Up(lease.machine, now_ns))
+        self._plane.ready(replica.slot.replica, replica.slot.node)
 
     def _come_in(self, replica: _Replica) -> None:
         replica.in_rotation = not replica.leaving
@@ -340,6 +349,9 @@ class Control:
     def _gone(self, replica: _Replica) -> None:
         del self._replicas[replica.number]
         slot = replica.slot
+        if replica.ready_ns is not None:
+            ups = self.history.ups[replica.number]
+            ups[-1] = replace(ups[-1], down_ns=self._plane.now_ns)
         if replica.ready_ns is not None and self._per_replica:
             self._plane.lose(slot.node)
         elif replica.ready_ns is not None:
@@ -357,8 +369,8 @@ class Control:
 
     def _rent(self, machine: int, there_ns: int) -> None:
         """A machine is there from an instant on; it is paid from then."""
-        self._rented[machine] = _Rented(there_ns)
-        self.history.still_rented[machine] = (there_ns, self._machines[machine].price_usd_per_h)
+        lease = self._rented[machine] = Lease(machine, there_ns)
+        self.history.leases.append(lease)
 
     def _return(self, machine: int, emptied_ns: int) -> None:
         """A machine that has been empty since an instant goes."""
@@ -367,9 +379,7 @@ class Control:
         if rented is None or rented.emptied_ns != emptied_ns or not empty:
             return
         del self._rented[machine]
-        since_ns, price = self.history.still_rented.pop(machine)
-        if since_ns < self._plane.now_ns:
-            self.history.rented.append((since_ns, self._plane.now_ns, price))
+        rented.gone_ns = self._plane.now_ns
 
     # -- what is told --------------------------------------------------------------------------------
 

@@ -276,7 +276,8 @@ class DataPlane:
         if not self._s[ly.KEEP_TALLY]:
             raise ValueError("this plane keeps no tally: build it with keep='tally' or 'both'")
         s, classes, bins = self._s, self._classes, self._bins[0]
-        tally = empty_tally(classes, *self._bins, self.estate.rows_max)
+        nodes = self._memory.rows[: len(self.estate.nodes)]
+        tally = empty_tally(classes, *self._bins, self.estate.rows_max, len(nodes))
         for array, at in (
             (tally.latency, 0),
             (tally.good, s[ly.T_GOOD]),
@@ -287,12 +288,9 @@ class DataPlane:
         ):
             array[...] = self._t[at : at + array.size].reshape(array.shape)
         tally.sums[...] = self._x[: tally.sums.size].reshape(classes, bins, SUM_COUNT)
-        for spans, field in (
-            (tally.busy_s, ly.X_BUSY),
-            (tally.front_busy_s, ly.X_FRONT),
-            (tally.in_system_s, ly.X_IN_SYSTEM),
-        ):
-            for at in self._memory.rows[: len(self.estate.nodes), field]:
+        tally.node_busy_s[...] = self._x[nodes[:, [ly.X_BUSY]] + np.arange(bins)]
+        for spans, field in ((tally.front_busy_s, ly.X_FRONT), (tally.in_system_s, ly.X_IN_SYSTEM)):
+            for at in nodes[:, field]:
                 spans += self._x[at : at + bins]
         return tally
 

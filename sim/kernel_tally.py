@@ -133,6 +133,7 @@ def tally_answer(s, pool, q, t, x, slot, batch, at_ns):
     x[sums + 5] += (q[batch + B_DONE_NS] - q[batch + B_START_NS]) * 1e-9
     x[sums + 6] += (at_ns - q[batch + B_DONE_NS]) * 1e-9
     x[sums + 7] += client_ns * 1e-9
+    x[sums + 8] += pool[at + ROWS]
 
 
 @helper
@@ -172,6 +173,7 @@ def tally_request(s, pool, t, x, slot, at_ns):
     x[sums + 1] += latency_s * latency_s
     stay_ns = pool[at + LEFT_NS] - pool[at + ARRIVAL_NS]
     x[sums + 7] += (latency_ns - stay_ns) * 1e-9
+    x[sums + 8] += pool[at + ROWS]
 
 
 @inlined

@@ -55,7 +55,8 @@ class Ledger:
     def settled(self, attempt: Request, outcome: int, reason: int, stay_ns: int, now_ns: int) -> None:
         """A request that a router sent has come to its end for its client, by an attempt that stayed so long."""
         trip = attempt.payload
-        self._requests.append((trip.class_, outcome, reason, trip.first_ns, now_ns, trip.client_ns, stay_ns))
+        instants = (trip.first_ns, now_ns, trip.client_ns, stay_ns)
+        self._requests.append((trip.class_, outcome, reason, *instants, attempt.rows))
 
     def front_worked(self, begin_ns: int, end_ns: int) -> int:
         """A front station is held from `begin_ns` to `end_ns`; the span's number."""
@@ -70,7 +71,7 @@ class Ledger:
 
     def batch_started(self, batch: Batch, node: int, now_ns: int) -> None:
         """A replica of a node began a batch."""
-        self._batches[node, batch.id] = [now_ns, -1, batch.rows, batch.reason]
+        self._batches[node, batch.id] = [now_ns, -1, batch.rows, batch.reason, node]
 
     def batch_stopped(self, batch: Batch, node: int, now_ns: int) -> None:
         """A batch ended, or its replica died over it."""
@@ -86,7 +87,7 @@ class Ledger:
         log = [self._batches[i] for i in sorted(self._batches)]
         return np.array(log, np.int64).reshape(-1, BATCH_WIDTH)
 
-    def tally(self, classes: int, time_bins: int, bin_ns: int, rows_max: int, slo_ns: Ints | None) -> Tally:
+    def tally(self, classes: int, time_bins: int, bin_ns: int, rows_max: int, slo_ns: Ints | None, nodes: int) -> Tally:
         """Histograms and sums so far, computed from the rows."""
         return tally_from_rows(
             self._rows_as_left(),
@@ -99,6 +100,7 @@ class Ledger:
             batches=self.batches(),
             front_ns=np.array(self._front_ns, np.int64).reshape(-1, 2),
             routed=self._as_settled() if self._routed else None,
+            nodes=nodes,
         )
 
     def _as_settled(self) -> Routed:

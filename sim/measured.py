@@ -24,6 +24,7 @@ from serve.records import (
     OUTCOME,
     REASON,
     REQUEST,
+    ROWS,
     START_NS,
     Rows,
     empty_rows,
@@ -69,7 +70,6 @@ def measure_live(
     end_ns: int,
     slo_ns: Sequence[int] | None = None,
     front_busy_s: float | None = None,
-    usd_per_h: float | None = None,
 ) -> Measurement:
     """The metrics of the requests intended in [start_ns, end_ns).
 
@@ -83,7 +83,7 @@ def measure_live(
     front_busy_s : CPU time of the front in the window; none: not known.
     """
     run = run_of_rows(rows, client_rows, len(classes), replicas, (start_ns, end_ns), slo_ns, front_busy_s)
-    total, parts = metrics(run, usd_per_h)
+    total, parts = metrics(run)
     batches = int(run.node.batch_rows.sum())
     arrived = int(run.total.outcomes.sum())
     return Measurement(
@@ -161,7 +161,7 @@ def _sums(answered: Rows, latency_s: Floats) -> Floats:
     """The columns of `Tally.sums`; what the client adds is its latency less the server's."""
     parts = np.diff(answered[:, [ARRIVAL_NS, ENQUEUE_NS, DISPATCH_NS, START_NS, DONE_NS, ANSWERED_NS]], axis=1) * 1e-9
     client_s = latency_s - parts.sum(axis=1)
-    sums: Floats = np.column_stack([latency_s, latency_s**2, parts, client_s]).sum(axis=0)
+    sums: Floats = np.column_stack([latency_s, latency_s**2, parts, client_s, answered[:, ROWS]]).sum(axis=0)
     assert len(sums) == SUM_COUNT
     return sums
 

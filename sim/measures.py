@@ -218,7 +218,7 @@ def histogram_quantiles_s(counts: Ints | Floats, shares: Sequence[float]) -> lis
 # -- metrics -----------------------------------------------------------------------------------------------
 
 
-def metrics(run: Run, usd_per_h: float | None = None) -> tuple[dict[str, float], list[dict[str, float]]]:
+def metrics(run: Run) -> tuple[dict[str, float], list[dict[str, float]]]:
     """(metrics of all requests and the node, metrics of each class), by the names of `serve.vocabulary`.
 
     What is undefined (a percentile of no answer, a share of no request) is nan.
@@ -226,8 +226,6 @@ def metrics(run: Run, usd_per_h: float | None = None) -> tuple[dict[str, float],
     in_time = [c.outcomes[OUTCOME_OK] for c in run.classes] if run.answered_in_time is None else run.answered_in_time
     classes = [_request_metrics(t, run.node.span_s, int(n)) for t, n in zip(run.classes, in_time, strict=True)]
     total = _request_metrics(run.total, run.node.span_s, int(sum(in_time))) | node_metrics(run.node)
-    if usd_per_h is not None:
-        total |= cost_metrics(usd_per_h, total["throughput"])
     return total, classes
 
 
@@ -262,11 +260,6 @@ def node_metrics(node: NodeTotals) -> dict[str, float]:
         "flaps": float(node.flaps),
         "under_target": node.under_target,
     }
-
-
-def cost_metrics(usd_per_h: float, throughput_rps: float) -> dict[str, float]:
-    """What the nodes bill per hour, and per 1,000 requests answered ok."""
-    return {"cost_usd_per_h": usd_per_h, "cost_usd_per_1k": _ratio(usd_per_h * 1000, throughput_rps * 3600)}
 
 
 def _ratio(value: float, of: float) -> float:

@@ -217,4 +217,5 @@ class Reference:
 
     def tally(self) -> Tally:
         """Histograms and sums so far, computed from the rows."""
-        return self._ledger.tally(self._classes, self._time_bins, self._bin_ns, self.estate.rows_max, self._slo_ns)
+        bins, nodes = (self._time_bins, self._bin_ns), len(self.estate.nodes)
+        return self._ledger.tally(self._classes, *bins, self.estate.rows_max, self._slo_ns, nodes)

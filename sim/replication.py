@@ -36,6 +36,7 @@ class Replication:
     bounded and none can be much later."""
     fed: int  # open requests that arrived
     tau_ns: Floats  # what its bootstrap made of service times: `Drawn.tau_ns`
+    alone_ns: Floats  # by rows, without neighbours: `Drawn.alone_ns`
     level_shift: float
     history: History | None = None  # what the autoscaler did
 
@@ -77,7 +78,7 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     check(tally, feed.open_fed, setup.closed is None)
     first, kept = _compact(tally)
     history = None if control is None else control.history
-    return Replication(kept, first, in_time, feed.open_fed, drawn.tau_ns, drawn.level_shift, history)
+    return Replication(kept, first, in_time, feed.open_fed, drawn.tau_ns, drawn.alone_ns, drawn.level_shift, history)
 
 
 def _controlled(setup: Setup, plane: Plane, feed: _Feed) -> Control | None:

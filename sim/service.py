@@ -65,6 +65,14 @@ class Drawn:
         laws = self.service.table.reshape(shape)
         return np.stack([laws.mean(axis=(0, 2)), laws[:, :, -_TAIL:].mean(axis=(0, 2))])
 
+    @property
+    def alone_ns(self) -> Floats:
+        """(rows,): mean of the service times without neighbours, of batches that waited in no second slot."""
+        service = self.service
+        shape = (service.pressure_max + 1, service.rows_max + 1, 2**service.bits)
+        alone: Floats = service.table.reshape(shape)[0].mean(axis=1)
+        return alone
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:

@@ -19,10 +19,12 @@ from serve.policy import routing
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.scaler import Scaler
 from serve.scheduler import SchedulerSpec
+from sim.billing.prices import PriceBook
 from sim.control import Machine, Slot, Timing
 from sim.drawing import closed_clients
 from sim.level import Level
 from sim.plane import Closed, Estate, Ints, Node, Router, Service
+from sim.pricing import book_of
 from sim.rng import stream
 from sim.scenario import Slo, Workload
 from sim.service import Drawn, Law, Measured, client_draw, front_at, front_vector
@@ -48,6 +50,7 @@ class Setup:
 
     deployment: Deployment
     workload: Workload
+    model_name: str
     model: Model
     measured: Measured
     law: Law
@@ -104,15 +107,13 @@ class Setup:
             pool = self.deployment.pools[place.pool]
             fixed = seen[place.pool] < pool.least
             seen[place.pool] += 1
-            found.append(Machine(pool.price, fixed, pool.provision, pool.empty_after))
+            found.append(Machine(fixed, pool.provision, pool.empty_after))
         return tuple(found)
 
     @property
-    def idle_usd_per_h(self) -> float:
-        """Price of the nodes that are always there and can hold no replica."""
-        holding = Counter(place.pool for place in self.places)
-        pools = self.deployment.pools
-        return sum(max(0, pool.least - holding[name]) * pool.price for name, pool in pools.items())
+    def book(self) -> PriceBook:
+        """The prices that it is billed by."""
+        return book_of(self.deployment)
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -227,6 +228,7 @@ def prepare(
     return Setup(
         deployment=deployment,
         workload=workload,
+        model_name=name,
         model=model,
         measured=measured,
         law=law,

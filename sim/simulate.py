@@ -25,7 +25,7 @@ from serve.profile import FrontCosts
 from serve.vocabulary import METRICS
 from sim import paths, workers
 from sim.capacity import capacity_rps
-from sim.cost import usd_per_h
+from sim.cost import cost_metrics, cost_of
 from sim.intervals import Shifts, ci, pi
 from sim.level import Level
 from sim.measures import (
@@ -242,7 +242,7 @@ def _result(
     if unstable:
         window = replace(window, first=0)  # there is no steady state to warm up to
     runs = [_run(setup, replication, window, unstable) for replication in done]
-    values = [metrics(one, _usd_per_h(setup, each, window)) for one, each in zip(runs, done, strict=True)]
+    values = [_metrics(setup, each, one, window) for one, each in zip(runs, done, strict=True)]
     names = list(scenario.workload.classes)
     pooled = together([one.total for one in runs])
     batch_rows = np.sum([one.node.batch_rows for one in runs], axis=0)
@@ -317,12 +317,12 @@ def _run(setup: Setup, replication: Replication, window: Window, unstable: bool)
     return replace(one, node=node)
 
 
-def _usd_per_h(setup: Setup, replication: Replication, window: Window) -> float:
-    """What the nodes bill: those that are there, or, where replicas bring them, were."""
-    if replication.history is None:
-        return usd_per_h(setup.deployment, setup.places)
-    start_ns, end_ns = window.first * window.bin_ns, window.last * window.bin_ns
-    return setup.idle_usd_per_h + replication.history.usd_per_h(start_ns, end_ns)
+def _metrics(
+    setup: Setup, replication: Replication, one: Run, window: Window
+) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """All metrics of a replication, and those of each class."""
+    total, classes = metrics(one)
+    return total | cost_metrics(cost_of(setup, replication, window), setup.book, total["throughput"]), classes
 
 
 def _unstamped_s(costs: FrontCosts, one: Run) -> float:
@@ -350,7 +350,7 @@ def _estimate(name: str, values: Sequence[float], shifts: Shifts) -> Estimate:
         return Estimate(value=None, ci=None, pi=None)
     sample = np.array([values[i] for i in defined])
     own = Shifts(shifts.calibration[defined], shifts.level[defined])
-    bounds = (0.0, 1.0) if METRICS[name].unit == "share" else (0.0, math.inf)
+    bounds = METRICS[name].least, 1.0 if METRICS[name].unit == "share" else math.inf
     return Estimate(
         value=float(sample.mean()),
         ci=ci(sample, own, bounds),

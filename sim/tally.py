@@ -20,6 +20,7 @@ from serve.records import (
     DISPATCH_NS,
     DONE_NS,
     ENQUEUE_NS,
+    NODE,
     OUTCOME,
     REASON,
     START_NS,
@@ -39,7 +40,8 @@ SUM_SLOT_S = 4
 SUM_COMPUTE_S = 5
 SUM_ANSWER_S = 6
 SUM_CLIENT_S = 7
-SUM_COUNT = 8
+SUM_ROWS = 8
+SUM_COUNT = 9
 
 HISTOGRAM_SUB_BITS = 8
 """Bins per octave are 2**8: a bin is 0.39 % wide."""
@@ -51,7 +53,8 @@ BATCH_START_NS = 0
 BATCH_END_NS = 1  # end or death; -1 while it runs
 BATCH_ROWS = 2
 BATCH_REASON = 3
-BATCH_WIDTH = 4
+BATCH_NODE = 4
+BATCH_WIDTH = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,18 @@ class Tally:
     drop_reasons: Ints  # (classes, time bins, REASON_COUNT), of what was not ok
     batch_rows: Ints  # (time bins, rows_max + 1)
     batch_reasons: Ints  # (time bins, REASON_COUNT)
-    busy_s: Floats  # (time bins,), summed over replicas
+    node_busy_s: Floats  # (nodes, time bins), summed over the replicas of each
     front_busy_s: Floats  # (time bins,)
     in_system_s: Floats  # (time bins,), integral of the number of requests present (arrival to answer)
 
+    @property
+    def busy_s(self) -> Floats:
+        """(time bins,), summed over all replicas."""
+        spans: Floats = self.node_busy_s.sum(axis=0)
+        return spans
 
-def empty_tally(classes: int, time_bins: int, bin_ns: int, rows_max: int) -> Tally:
+
+def empty_tally(classes: int, time_bins: int, bin_ns: int, rows_max: int, nodes: int = 1) -> Tally:
     """A tally of nothing."""
     return Tally(
         bin_ns=bin_ns,
@@ -87,7 +96,7 @@ def empty_tally(classes: int, time_bins: int, bin_ns: int, rows_max: int) -> Tal
         drop_reasons=np.zeros((classes, time_bins, REASON_COUNT), np.int64),
         batch_rows=np.zeros((time_bins, rows_max + 1), np.int64),
         batch_reasons=np.zeros((time_bins, REASON_COUNT), np.int64),
-        busy_s=np.zeros(time_bins),
+        node_busy_s=np.zeros((nodes, time_bins)),
         front_busy_s=np.zeros(time_bins),
         in_system_s=np.zeros(time_bins),
     )
@@ -120,6 +129,7 @@ def batches_of(rows: Rows) -> Ints:
     log = np.zeros((len(ids), BATCH_WIDTH), np.int64)
     log[:, BATCH_START_NS] = ridden[first, START_NS]
     log[:, BATCH_END_NS] = ridden[first, DONE_NS]
+    log[:, BATCH_NODE] = np.maximum(ridden[first, NODE], 0)
     np.add.at(log[:, BATCH_ROWS], of, ridden[:, ROWS_COLUMN])
     np.maximum.at(log[:, BATCH_REASON], of, reasons)
     return log
@@ -135,7 +145,7 @@ def spread(spans_ns: Ints, time_bins: int, bin_ns: int) -> Floats:
     return out
 
 
-REQUEST_COLUMNS = ("class", "outcome", "reason", "arrival_ns", "settled_ns", "client_ns", "stay_ns")
+REQUEST_COLUMNS = ("class", "outcome", "reason", "arrival_ns", "settled_ns", "client_ns", "stay_ns", "rows")
 """`stay_ns`: at the node whose answer settled it."""
 
 
@@ -158,6 +168,7 @@ def tally_from_rows(
     batches: Ints | None = None,
     front_ns: Ints | None = None,
     routed: Routed | None = None,
+    nodes: int = 1,
 ) -> Tally:
     """The tally of finished rows.
 
@@ -170,17 +181,18 @@ def tally_from_rows(
     batches : batch log (m, BATCH_WIDTH); default: `batches_of(rows)`, which lacks what a death ended.
     front_ns : (k, 2) spans in which the front worked; default: none known.
     routed : what the router knows, if rows are attempts that it sent; outcomes and latencies are then requests'.
+    nodes : that batches can be of.
     """
     batches = batches_of(rows) if batches is None else batches
     if rows_max is None:
         rows_max = int(batches[:, BATCH_ROWS].max(initial=1))
-    tally = empty_tally(classes, time_bins, bin_ns, rows_max)
+    tally = empty_tally(classes, time_bins, bin_ns, rows_max, nodes)
     first_ns = rows[:, ARRIVAL_NS] if routed is None else routed.first_ns
     _tally_parts(tally, rows, np.minimum(first_ns // bin_ns, time_bins - 1))
     if routed is None:
         columns = (CLASS, OUTCOME, REASON, ARRIVAL_NS, ANSWERED_NS)
         stay_ns = rows[:, ANSWERED_NS] - rows[:, ARRIVAL_NS]
-        _tally_requests(tally, np.column_stack([rows[:, columns], client_ns, stay_ns]), slo_ns)
+        _tally_requests(tally, np.column_stack([rows[:, columns], client_ns, stay_ns, rows[:, ROWS_COLUMN]]), slo_ns)
     else:
         _tally_requests(tally, routed.requests, slo_ns)
     _tally_node(tally, rows, batches, front_ns)
@@ -197,8 +209,8 @@ def _tally_parts(tally: Tally, rows: Rows, bin_: Ints) -> None:
 
 def _tally_requests(tally: Tally, requests: Ints, slo_ns: Ints | None) -> None:
     """Outcomes and latencies, of lines as REQUEST_COLUMNS."""
-    class_, outcome, reason, arrival_ns, answered_ns, client_ns, stay_ns = requests.T
-    bin_ = np.minimum(arrival_ns // tally.bin_ns, len(tally.busy_s) - 1)
+    class_, outcome, reason, arrival_ns, answered_ns, client_ns, stay_ns, request_rows = requests.T
+    bin_ = np.minimum(arrival_ns // tally.bin_ns, len(tally.in_system_s) - 1)
     np.add.at(tally.outcomes, (class_, bin_, outcome), 1)
     ok = outcome == OUTCOME_OK
     np.add.at(tally.drop_reasons, (class_[~ok], bin_[~ok], reason[~ok]), 1)
@@ -212,18 +224,21 @@ def _tally_requests(tally: Tally, requests: Ints, slo_ns: Ints | None) -> None:
         (SUM_LATENCY_S, latency_s),
         (SUM_LATENCY_SQUARED_S2, latency_s * latency_s),
         (SUM_CLIENT_S, (latency_ns - stay_ns[ok]) * 1e-9),
+        (SUM_ROWS, request_rows[ok]),
     ):
         np.add.at(tally.sums, (class_, bin_, column), values)
 
 
 def _tally_node(tally: Tally, rows: Rows, batches: Ints, front_ns: Ints | None) -> None:
     """Batches, and the spans of replicas, front and requests."""
-    time_bins, bin_ns = len(tally.busy_s), tally.bin_ns
+    time_bins, bin_ns = len(tally.in_system_s), tally.bin_ns
     bin_ = np.minimum(batches[:, BATCH_START_NS] // bin_ns, time_bins - 1)
     np.add.at(tally.batch_rows, (bin_, batches[:, BATCH_ROWS]), 1)
     np.add.at(tally.batch_reasons, (bin_, batches[:, BATCH_REASON]), 1)
     ended = batches[batches[:, BATCH_END_NS] >= 0]
-    tally.busy_s[:] = spread(ended[:, [BATCH_START_NS, BATCH_END_NS]], time_bins, bin_ns)
+    for node in np.unique(ended[:, BATCH_NODE]):
+        spans = ended[ended[:, BATCH_NODE] == node][:, [BATCH_START_NS, BATCH_END_NS]]
+        tally.node_busy_s[node] = spread(spans, time_bins, bin_ns)
     if front_ns is not None:
         tally.front_busy_s[:] = spread(front_ns, time_bins, bin_ns)
     left = rows[rows[:, ANSWERED_NS] >= 0]

@@ -1,6 +1,6 @@
 """Whose cost a bill is: useful, cold, wasted, idle, unused commitment and other, by model, class, team and tag.
 
-In each bin of 60 s what a node costs (machine and disk) is split:
+In each bin of the usage what a node costs (machine and disk) is split:
 
 - cold: the time from hand-over to its first readiness;
 - useful: cost x core-ns worked / (cores x ns billed in the bin), for the owner of the work;
@@ -124,7 +124,7 @@ def attribute(bill: Bill, usage: FleetUsage) -> Attribution:
             ledger["", line.owner, "other_usd"] += line.effective_usd
     up, work = _Up.of(usage), _by_node_and_bin(usage.work)
     for node in sorted(usage.nodes, key=lambda node: node.node_id):
-        for bin_, cost in _bins(node, lines[node.node_id]).items():
+        for bin_, cost in _bins(node, lines[node.node_id], usage.bin_ns).items():
             sharers = up.sharers(node, bin_)
             for owner, part, usd in _split(node, cost, work.get((node.node_id, bin_), ()), sharers):
                 ledger[node.pool, owner, part] += usd
@@ -154,18 +154,19 @@ class _Cost:
     cold_ns: int
 
 
-def _bins(node: NodeUsage, lines: Sequence[Line]) -> dict[int, _Cost]:
+def _bins(node: NodeUsage, lines: Sequence[Line], bin_ns: int) -> dict[int, _Cost]:
     """The node's cost by bin; its lines together cover its billed time without a gap, each evenly."""
     if not lines:
         return {}
     usd: defaultdict[int, float] = defaultdict(float)
     for line in lines:
-        for bin_, inside_ns in bins_of(line.start_ns, line.end_ns):
+        for bin_, inside_ns in bins_of(line.start_ns, line.end_ns, bin_ns):
             usd[bin_] += line.effective_usd * (inside_ns / (line.end_ns - line.start_ns))
     start_ns, end_ns = min(line.start_ns for line in lines), max(line.end_ns for line in lines)
     ready_ns = end_ns if node.first_ready_ns is None else max(start_ns, node.first_ready_ns)
-    cold = dict(bins_of(start_ns, ready_ns))
-    return {bin_: _Cost(usd[bin_], billed_ns, cold.get(bin_, 0)) for bin_, billed_ns in bins_of(start_ns, end_ns)}
+    cold = dict(bins_of(start_ns, ready_ns, bin_ns))
+    billed = bins_of(start_ns, end_ns, bin_ns)
+    return {bin_: _Cost(usd[bin_], billed_ns, cold.get(bin_, 0)) for bin_, billed_ns in billed}
 
 
 def _split(

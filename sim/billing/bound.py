@@ -58,7 +58,7 @@ def cheapest_usd_per_h(type_: str, book: PriceBook, from_ns: int, until_ns: int)
     return min(listed)
 
 
-def perfect_usd(ok_rows: Mapping[str, int], choices: Mapping[str, Sequence[Choice]]) -> float:
+def perfect_usd(ok_rows: Mapping[str, float], choices: Mapping[str, Sequence[Choice]]) -> float:
     """Least that the rows of ok requests, by model, could have cost; `choices`: the pools of each model.
 
     Raises

@@ -10,7 +10,7 @@ from sim.billing.coverage import Coverage, cover
 from sim.billing.hours import HOUR_NS
 from sim.billing.lines import Line
 from sim.billing.prices import PriceBook, TypePrice
-from sim.billing.usage import BIN_NS, FleetUsage, NodeUsage, Owner
+from sim.billing.usage import FleetUsage, NodeUsage, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _cross_zone_lines(start_ns: int, end_ns: int, usage: FleetUsage, book: Price
         return
     gib: defaultdict[Owner, float] = defaultdict(float)
     for traffic in usage.cross_zone:
-        bin_start_ns, bin_end_ns = traffic.bin * BIN_NS, min((traffic.bin + 1) * BIN_NS, usage.end_ns)
+        bin_start_ns, bin_end_ns = traffic.bin * usage.bin_ns, min((traffic.bin + 1) * usage.bin_ns, usage.end_ns)
         inside_ns = min(end_ns, bin_end_ns) - max(start_ns, bin_start_ns)
         if inside_ns > 0:
             gib[traffic.owner] += traffic.bytes / 2**30 * (inside_ns / (bin_end_ns - bin_start_ns))

@@ -1,7 +1,7 @@
 """What a run hands over to be billed: nodes held, work done on them, replicas up, traffic between zones.
 
 Instants are ns from the run's start. Work is counted in core-ns, time busy x threads, and lies in bins
-of 60 s from the run's start.
+from the run's start, of one width throughout.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 BIN_NS = 60 * 10**9
+"""Width of a bin where nothing else is said."""
 
 Buy = Literal["on_demand", "spot"]
 
@@ -118,6 +119,7 @@ class FleetUsage:
     work: tuple[Work, ...] = ()
     up: tuple[ReplicasUp, ...] = ()
     cross_zone: tuple[CrossZone, ...] = ()
+    bin_ns: int = BIN_NS
 
     def __post_init__(self) -> None:
         if self.end_ns <= 0:
@@ -130,18 +132,18 @@ class FleetUsage:
                 raise ValueError(f"node {node.node_id}: must be handed over, ready, released by {self.end_ns} ns")
         for what, parts in (("worked", self.work), ("had replicas up", self.up)):
             for part in parts:
-                if part.node_id not in by_id or not _was_ready(by_id[part.node_id], part.bin, self.end_ns):
+                if part.node_id not in by_id or not self._was_ready(by_id[part.node_id], part.bin):
                     raise ValueError(f"node {part.node_id}: {what} in bin {part.bin}, in which it was not ready")
         for traffic in self.cross_zone:
-            if not 0 <= traffic.bin * BIN_NS < self.end_ns:
+            if not 0 <= traffic.bin * self.bin_ns < self.end_ns:
                 raise ValueError(f"cross-zone traffic must lie within the run, got bin {traffic.bin}")
 
-
-def _was_ready(node: NodeUsage, bin_: int, end_ns: int) -> bool:
-    """Whether it could serve at some time in a bin of the run; what lies before the run is not billed in it."""
-    if node.first_ready_ns is None or bin_ < 0:
-        return False
-    return max(node.first_ready_ns, bin_ * BIN_NS) < min(node.held_until_ns(end_ns), (bin_ + 1) * BIN_NS)
+    def _was_ready(self, node: NodeUsage, bin_: int) -> bool:
+        """Whether it could serve at some time in a bin of the run; what lies before the run is not billed in it."""
+        if node.first_ready_ns is None or bin_ < 0:
+            return False
+        held_until_ns = min(node.held_until_ns(self.end_ns), (bin_ + 1) * self.bin_ns)
+        return max(node.first_ready_ns, bin_ * self.bin_ns) < held_until_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +177,14 @@ class ReplicaUsage:
     down_ns: int
 
 
-def bins_of(start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
+def bins_of(start_ns: int, end_ns: int, bin_ns: int = BIN_NS) -> Iterator[tuple[int, int]]:
     """(bin, ns inside it) of each bin that an interval lies in, in order of time.
 
     >>> list(bins_of(50 * 10**9, 70 * 10**9))
     [(0, 10000000000), (1, 10000000000)]
     """
-    for bin_ in range(start_ns // BIN_NS, -(-end_ns // BIN_NS)):
-        yield bin_, min(end_ns, (bin_ + 1) * BIN_NS) - max(start_ns, bin_ * BIN_NS)
+    for bin_ in range(start_ns // bin_ns, -(-end_ns // bin_ns)):
+        yield bin_, min(end_ns, (bin_ + 1) * bin_ns) - max(start_ns, bin_ * bin_ns)
 
 
 def work_of_batches(batches: Iterable[BatchUsage]) -> tuple[Work, ...]:
@@ -199,10 +201,10 @@ def work_of_batches(batches: Iterable[BatchUsage]) -> tuple[Work, ...]:
     return tuple(Work(*key, useful.get(key, 0.0), wasted.get(key, 0.0)) for key in keys)
 
 
-def up_of_replicas(replicas: Iterable[ReplicaUsage]) -> tuple[ReplicasUp, ...]:
+def up_of_replicas(replicas: Iterable[ReplicaUsage], bin_ns: int = BIN_NS) -> tuple[ReplicasUp, ...]:
     """Replicas up by node, bin and model, in this order."""
     core_ns: defaultdict[tuple[int, int, str], int] = defaultdict(int)
     for replica in replicas:
-        for bin_, inside_ns in bins_of(replica.up_ns, replica.down_ns):
+        for bin_, inside_ns in bins_of(replica.up_ns, replica.down_ns, bin_ns):
             core_ns[replica.node_id, bin_, replica.model] += inside_ns * replica.threads
     return tuple(ReplicasUp(*key, core_ns[key]) for key in sorted(core_ns))

@@ -17,7 +17,7 @@ from serve.policy.scaling.decision import Decision
 from serve.records import ARRIVAL_NS, NODE, OUTCOME, Outcome
 from serve.roster import Step
 from serve.scheduler import SchedulerSpec
-from sim.control import FLAP_NS, Control, History, Machine, Slot, Timing
+from sim.control import FLAP_NS, Control, History, Machine, Slot, Timing, Up
 from sim.dataplane import DataPlane
 from sim.plane import Estate, Node, Requests, Router, Service
 from sim.scenario import Scenario
@@ -52,7 +52,7 @@ def played(
     per_replica: bool,
     seconds: int = 60,
     slots: int = 3,
-    machine: Machine = Machine(1.0),  # noqa: B008
+    machine: Machine = Machine(),  # noqa: B008
 ) -> tuple[Control, DataPlane]:
     """Twenty requests a second, of 40 ms each, on what a script wants."""
     service = Service(np.full(2, 40 * MS), 0, 1, 0)
@@ -71,7 +71,7 @@ def played(
         Script(wanted),
         timing,
         [Slot(i, 0, i) if per_replica else Slot(0, i) for i in range(slots)],
-        [Machine(1.0), *[machine] * (slots - 1)],
+        [Machine(), *[machine] * (slots - 1)],
         1,
         per_replica=per_replica,
         routed=True,  # type: ignore[arg-type]
@@ -136,23 +136,22 @@ def test_a_place_is_taken_again_by_a_new_replica() -> None:
 
 
 def test_a_machine_comes_when_a_replica_needs_it_and_goes_when_it_is_empty() -> None:
-    rented = Machine(2.0, fixed=False, provision_ns=10 * S, empty_after_ns=5 * S)
+    rented = Machine(fixed=False, provision_ns=10 * S, empty_after_ns=5 * S)
     control, plane = played({0: 1, 5: 2, 30: 1}, per_replica=True, machine=rented)
     rows = plane.rows()
     second = rows[rows[:, NODE] == 1][:, ARRIVAL_NS] / S
     assert 23.0 <= second.min() < 23.2, "wanted at 5, the machine there at 15, ready at 20, in rotation at 23"
     assert control.history.present == [(0, 1), (5 * S, 2), (34 * S, 1)]
-    assert control.history.rented == [(15 * S, 39 * S, 2.0)], "empty at 34"
-    assert control.history.usd_per_h(0, 60 * S) == pytest.approx((60 * 1.0 + 45 * 2.0) / 60), (
-        "at least a minute, here cut"
-    )
+    first, second_machine = control.history.leases
+    assert (first.there_ns, first.ready_ns, first.gone_ns) == (0, 0, None)
+    assert (second_machine.there_ns, second_machine.ready_ns, second_machine.gone_ns) == (15 * S, 20 * S, 39 * S)
+    assert control.history.ups == {0: [Up(0, 0)], 1: [Up(1, 20 * S, 34 * S)]}, "empty at 34"
 
 
 def test_a_machine_that_is_needed_again_stays() -> None:
-    rented = Machine(2.0, fixed=False, provision_ns=0, empty_after_ns=10 * S)
+    rented = Machine(fixed=False, provision_ns=0, empty_after_ns=10 * S)
     control, _ = played({0: 1, 5: 2, 20: 1, 30: 2}, per_replica=True, machine=rented)
-    assert control.history.rented == []
-    assert control.history.still_rented == {0: (0, 1.0), 1: (5 * S, 2.0)}
+    assert [(lease.there_ns, lease.gone_ns) for lease in control.history.leases] == [(0, None), (5 * S, None)]
 
 
 # -- scenarios ---------------------------------------------------------------------------------------

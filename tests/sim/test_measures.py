@@ -44,7 +44,6 @@ from sim.measures import (
     PERCENTILES,
     Window,
     batch_shares,
-    cost_metrics,
     histogram_quantiles_s,
     metrics,
     run_of_tally,
@@ -55,6 +54,7 @@ from sim.reference import Reference
 from sim.scenario import Workload
 from sim.tally import HISTOGRAM_BINS, SUM_COUNT, histogram_bin, tally_from_rows
 from sim.workload import build
+from tests.sim.test_cost import BILLED
 
 S = 10**9
 MS = 10**6
@@ -144,8 +144,8 @@ def test_tally_and_rows_give_the_same_metrics(tmp_path: Path) -> None:
     plane, client_ns = played(tmp_path, SPEC)
     of_tally = run_of_tally(plane.tally(), Window(1, 4, S), 2)
     of_rows = run_of_rows(plane.rows(), client_rows_of(plane, client_ns), 2, 2, (S, 4 * S), [5 * MS, 6 * MS])
-    tally_total, tally_classes = metrics(of_tally, 0.5)
-    rows_total, rows_classes = metrics(of_rows, 0.5)
+    tally_total, tally_classes = metrics(of_tally)
+    rows_total, rows_classes = metrics(of_rows)
     ways = zip((tally_total, *tally_classes), (rows_total, *rows_classes), strict=True)
     for (one, other), exact in zip(ways, (of_rows.total, *of_rows.classes), strict=True):
         assert one.keys() == other.keys()
@@ -189,8 +189,8 @@ def test_littles_law_ties_the_number_in_system_to_the_stays(tmp_path: Path) -> N
 
 def test_every_metric_is_in_the_vocabulary(tmp_path: Path) -> None:
     plane, _ = played(tmp_path, SPEC)
-    total, classes = metrics(run_of_tally(plane.tally(), Window(0, 4, S), 2), 1.0)
-    assert set(total) == set(METRICS)
+    total, classes = metrics(run_of_tally(plane.tally(), Window(0, 4, S), 2))
+    assert set(total) | BILLED == set(METRICS)
     assert set(classes[0]) == {m.name for m in METRICS.values() if m.per_class}
 
 
@@ -256,7 +256,7 @@ def story() -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_live_run_by_hand() -> None:
     rows, client = story()
-    found = measure_live(rows, client, classes=["a"], replicas=1, start_ns=0, end_ns=1000, slo_ns=[909], usd_per_h=3.6)
+    found = measure_live(rows, client, classes=["a"], replicas=1, start_ns=0, end_ns=1000, slo_ns=[909])
     total = found.total
     span = 1000 / S
     assert found.requests == 5
@@ -275,7 +275,6 @@ def test_a_live_run_by_hand() -> None:
     assert found.batch_rows == {1: 0.5, 3: 0.5}
     assert found.reasons == {"full": 0.5, "window": 0.5}
     assert found.refusals == pytest.approx({"none": 0.4, "queue": 0.2})
-    assert total["cost_usd_per_1k"] == pytest.approx(0.001 / total["throughput"] * 1000)
     assert len(found.latency_cdf_s) == 201
 
 
@@ -305,11 +304,6 @@ def test_an_empty_run_has_no_metrics_but_does_not_crash() -> None:
 
 
 # -- small ones --------------------------------------------------------------------------------------------------
-
-
-def test_cost_per_thousand() -> None:
-    assert cost_metrics(0.36, 100.0) == {"cost_usd_per_h": 0.36, "cost_usd_per_1k": pytest.approx(0.001)}
-    assert math.isnan(cost_metrics(0.36, 0.0)["cost_usd_per_1k"])
 
 
 def test_total_variation_of_equal_and_of_disjoint_laws() -> None:

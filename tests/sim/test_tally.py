@@ -29,6 +29,7 @@ from sim.tally import (
     SUM_LATENCY_S,
     SUM_LATENCY_SQUARED_S2,
     SUM_QUEUE_S,
+    SUM_ROWS,
     SUM_SLOT_S,
     batches_of,
     histogram_bin,
@@ -60,6 +61,7 @@ def test_the_parts_of_the_latency_add_up_to_it() -> None:
     assert {column: sums[column] for column in parts} == pytest.approx(parts)
     assert sums[SUM_LATENCY_S] == pytest.approx(sum(parts.values()))
     assert sums[SUM_LATENCY_SQUARED_S2] == pytest.approx(16**2 + 15**2)
+    assert sums[SUM_ROWS] == 4
 
 
 def test_each_thing_is_counted_in_the_time_bin_it_belongs_to() -> None:
@@ -77,7 +79,7 @@ def test_each_thing_is_counted_in_the_time_bin_it_belongs_to() -> None:
 
 
 def test_a_batch_log_takes_the_place_of_what_rows_imply() -> None:
-    log = np.array([[0, 4 * S, 2, REASON_IDLE], [5 * S, -1, 1, REASON_IDLE]])  # the second still runs
+    log = np.array([[0, 4 * S, 2, REASON_IDLE, 0], [5 * S, -1, 1, REASON_IDLE, 0]])  # the second still runs
     tally = tally_from_rows(
         three_rows(), np.zeros(3, np.int64), 1, batches=log, front_ns=np.array([[0, S], [S, 3 * S]])
     )
@@ -87,7 +89,7 @@ def test_a_batch_log_takes_the_place_of_what_rows_imply() -> None:
 
 
 def test_batches_are_read_off_the_rows_that_rode_them() -> None:
-    assert batches_of(three_rows()).tolist() == [[6 * S, 10 * S, 4, REASON_FULL]]
+    assert batches_of(three_rows()).tolist() == [[6 * S, 10 * S, 4, REASON_FULL, 0]]
 
 
 @given(st.integers(0, 2**62))

@@ -1,0 +1,196 @@
+"""What a replication used, for its bill: machines while they were there, work on them, replicas up.
+
+Instants are moved so that the window begins at 0; time bins are the tally's. Machines are numbered by the
+order in which they were handed over, those that never hold a replica last.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve.deployment import Pool
+from serve.fleet import places
+from serve.policy.codes import OUTCOME_OK
+from sim.billing.usage import FleetUsage, NodeUsage, Owner, ReplicaUsage, Work, up_of_replicas
+from sim.control import Lease
+from sim.measures import Window
+from sim.replication import Replication
+from sim.setup import Setup
+from sim.tally import SUM_ROWS, Floats, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A machine of a pool while it was there; `machine` none: it can hold no replica."""
+
+    pool: str
+    machine: int | None
+    lease: Lease
+
+
+def usage_of(setup: Setup, replication: Replication, window: Window) -> FleetUsage:
+    """What the replication used within the window."""
+    span_ns = window.first * window.bin_ns, window.last * window.bin_ns
+    held = [each for each in _held(setup, replication) if each.lease.there_ns < span_ns[1]]
+    nodes = [_node(number, each, setup.deployment.pools[each.pool], span_ns) for number, each in enumerate(held)]
+    return FleetUsage(
+        end_ns=span_ns[1] - span_ns[0],
+        nodes=tuple(nodes),
+        work=tuple(_work(setup, replication.tally, window, held, nodes)),
+        up=up_of_replicas(_within(_replicas(setup, replication, held), span_ns), window.bin_ns),
+        bin_ns=window.bin_ns,
+    )
+
+
+# -- machines ------------------------------------------------------------------------------------------
+
+
+def _held(setup: Setup, replication: Replication) -> Iterator[_Held]:
+    """Machines that can hold replicas, while they were there, then those that always are and can hold none."""
+    pools = [place.pool for place in setup.places]
+    if replication.history is None:
+        leases: Iterable[Lease] = (Lease(machine, 0, ready_ns=0) for machine in range(len(pools)))
+    else:
+        leases = (each for each in replication.history.leases if each.gone_ns is None or each.gone_ns > each.there_ns)
+    for lease in leases:
+        yield _Held(pools[lease.machine], lease.machine, lease)
+    holding = Counter(pools)
+    for name, pool in setup.deployment.pools.items():
+        for _ in range(pool.least - holding[name]):
+            yield _Held(name, None, Lease(-1, 0, ready_ns=0))
+
+
+def _node(number: int, held: _Held, pool: Pool, span_ns: tuple[int, int]) -> NodeUsage:
+    """The machine as it is billed; what lies behind the window is not known yet."""
+    start_ns, end_ns = span_ns
+    lease = held.lease
+    ready_ns = None if lease.ready_ns is None or lease.ready_ns > end_ns else lease.ready_ns - start_ns
+    gone_ns = None if lease.gone_ns is None or lease.gone_ns > end_ns else lease.gone_ns - start_ns
+    return NodeUsage(
+        node_id=number,
+        pool=held.pool,
+        type=held.pool,
+        zone="",
+        buy="on_demand",
+        cores=pool.cores,
+        handed_over_ns=lease.there_ns - start_ns,
+        first_ready_ns=ready_ns,
+        released_ns=gone_ns,
+        reclaimed=lease.reclaimed and gone_ns is not None,
+    )
+
+
+# -- replicas ------------------------------------------------------------------------------------------
+
+
+def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> Iterator[ReplicaUsage]:
+    """Replicas while they were up; those of models that nobody asks for are there all the time."""
+    name, threads, forever_ns = setup.model_name, setup.model.replicas.threads, 2**62
+    if replication.history is None:
+        for number, place in enumerate(setup.places):
+            yield from [ReplicaUsage(number, name, threads, 0, forever_ns)] * place.replicas
+    else:
+        leases = _by_machine(held)
+        for up in (up for ups in replication.history.ups.values() for up in ups):
+            number = next(n for n in reversed(leases[up.machine]) if held[n].lease.there_ns <= up.ready_ns)
+            yield ReplicaUsage(number, name, threads, up.ready_ns, forever_ns if up.down_ns is None else up.down_ns)
+    # Nodes beyond those of the model asked for are numbered by pool: they are alike, and always there.
+    rest: dict[str, list[int]] = defaultdict(list)
+    for number, each in enumerate(held):
+        if each.lease.gone_ns is None:
+            rest[each.pool].append(number)
+    for other, model in setup.deployment.models.items():
+        if other != name:
+            seen = Counter[str]()
+            for place in places(setup.deployment, other):
+                numbers, at = rest[place.pool], seen[place.pool]
+                seen[place.pool] += 1
+                if at < len(numbers):
+                    idle = ReplicaUsage(numbers[at], other, model.replicas.threads, 0, forever_ns)
+                    yield from [idle] * place.replicas
+
+
+def _by_machine(held: Sequence[_Held]) -> dict[int, list[int]]:
+    """Numbers of the leases of each machine, in order of time."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for number, each in enumerate(held):
+        if each.machine is not None:
+            found[each.machine].append(number)
+    return found
+
+
+def _within(replicas: Iterable[ReplicaUsage], span_ns: tuple[int, int]) -> Iterator[ReplicaUsage]:
+    start_ns, end_ns = span_ns
+    for each in replicas:
+        up_ns, down_ns = max(each.up_ns, start_ns), min(each.down_ns, end_ns)
+        if up_ns < down_ns:
+            yield ReplicaUsage(each.node_id, each.model, each.threads, up_ns - start_ns, down_ns - start_ns)
+
+
+# -- work ----------------------------------------------------------------------------------------------
+
+
+def _work(
+    setup: Setup, tally: Tally, window: Window, held: Sequence[_Held], nodes: Sequence[NodeUsage]
+) -> Iterator[Work]:
+    """Core-ns by machine, time bin and class; a row costs what rows cost on average."""
+    machine_of = {slot.node: slot.machine for slot in setup.slots}
+    core_ns = np.zeros((len(setup.places), window.last - window.first))
+    for node, spans_s in enumerate(tally.node_busy_s):
+        core_ns[machine_of[node]] += spans_s[window.first : window.last] * 1e9 * setup.model.replicas.threads
+    leases = _by_machine(held)
+    split = list(zip(_owners(setup), *used_and_wasted(setup, tally, window), strict=True))
+    for machine, bin_ in np.argwhere(core_ns > 0).tolist():
+        for number, share in _shares(nodes, leases[machine], bin_, window).items():
+            worked = float(core_ns[machine, bin_]) * share
+            for owner, used, wasted in split:
+                if used + wasted > 0:
+                    yield Work(number, bin_, owner, worked * used, worked * wasted)
+
+
+def _shares(nodes: Sequence[NodeUsage], numbers: Sequence[int], bin_: int, window: Window) -> dict[int, float]:
+    """Which leases of a machine did what it worked in a bin: by the time in which their replicas could."""
+    start_ns, end_ns = bin_ * window.bin_ns, (bin_ + 1) * window.bin_ns
+    could_ns = {}
+    for number in numbers:
+        node = nodes[number]
+        ready_ns = end_ns if node.first_ready_ns is None else max(node.first_ready_ns, start_ns)
+        could_ns[number] = max(0, min(node.held_until_ns(end_ns), end_ns) - ready_ns)
+    total_ns = sum(could_ns.values())
+    return {number: span_ns / total_ns for number, span_ns in could_ns.items() if span_ns > 0}
+
+
+def used_and_wasted(setup: Setup, tally: Tally, window: Window) -> tuple[Floats, Floats]:
+    """By class, the shares of the work whose answers were used, and were not; together 1.
+
+    Of all rows that were computed, those of requests answered ok were used, over the whole replication: what
+    arrives in one bin may be computed in another. Waste goes to classes by the rows of requests not answered ok,
+    where there are none (a retry was) by rows.
+    """
+    computed = float((tally.batch_rows.sum(axis=0) * np.arange(tally.batch_rows.shape[1])).sum())
+    used = min(1.0, float(tally.sums[:, :, SUM_ROWS].sum()) / computed) if computed else 1.0
+    cut = slice(window.first, window.last)
+    ok_rows = tally.sums[:, cut, SUM_ROWS].sum(axis=1)
+    outcomes = tally.outcomes[:, cut].sum(axis=1)
+    rows_mean = np.array([source.rows_mean for source in setup.load.sources])
+    lost_rows = (outcomes.sum(axis=1) - outcomes[:, OUTCOME_OK]) * rows_mean
+    return _normed(ok_rows, rows_mean) * used, _normed(lost_rows, ok_rows) * (1 - used)
+
+
+def _normed(weights: Floats, otherwise: Floats) -> Floats:
+    """Shares in proportion to weights, of which some are above 0; else to others."""
+    chosen = weights if weights.sum() > 0 else otherwise
+    shares: Floats = chosen / chosen.sum() if chosen.sum() > 0 else np.full(len(chosen), 1 / len(chosen))
+    return shares
+
+
+def _owners(setup: Setup) -> list[Owner]:
+    """By class: whom its work belongs to."""
+    return [
+        Owner(setup.model_name, name, tuple(sorted(class_.tags.items())))
+        for name, class_ in setup.workload.classes.items()
+    ]
