@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from planner.space import powers_to
-from serve.deployment import Batching, Deployment, Model, Pool, Queue, Replicas
+from serve.batching import Batching
+from serve.deployment import Deployment, Model, Pool, Queue, Replicas
 from serve.errors import Fault, SpecError
 from serve.files import resolve
 from serve.profile import Profile

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from serve.autoscaler import Autoscaler, Manifest
+from serve.batching import POLICIES, SLOTS_UNBOUNDED, Batching
 from serve.policy.codes import NEVER_NS
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.scheduler import SchedulerSpec
@@ -16,16 +17,6 @@ from serve.units import DurationNs, PriceUsdPerH, Share, parse_duration_ns
 
 FRONT_SHARE = 10
 """The front's budget, where a deployment sets none, is one so manieth of the p99 SLO (rule 10)."""
-
-
-class Batching(Spec):
-    """Rules 2 and 3: how requests are put together."""
-
-    policy: Literal["forebay"] = Field("forebay", description="whose batching rules")
-    max_batch: int = Field(1, ge=1, le=65536, description="most rows in one batch; 1 switches batching off")
-    window: DurationNs = Field(
-        0, ge=0, description="longest time that the oldest request is held back for company", validate_default=False
-    )
 
 
 class Queue(Spec):
@@ -121,15 +112,29 @@ class Model(Spec):
             raise ValueError("file is needed unless backend is emulated")
         return self
 
+    @model_validator(mode="after")
+    def _engine(self) -> Model:
+        policy, faults = self.batching.policy, []
+        if policy != "forebay" and self.replicas.slots > 1:
+            faults.append(f"replicas.slots: must be 1 under batching.policy {policy}, got {self.replicas.slots}")
+        if policy not in ("forebay", "triton") and self.queue.priority_levels > 1:
+            faults.append(f"queue.priority_levels: {policy} knows no priorities, got {self.queue.priority_levels}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
     def scheduler_spec(self) -> SchedulerSpec:
         """The limits that the scheduler of this model is built with."""
-        max_queue = self.queue.max_queue
+        batching, max_queue = self.batching, self.queue.max_queue
+        bounded = max_queue != "unbounded" and batching.policy != "tf_serving"
         return SchedulerSpec(
-            max_batch=self.batching.max_batch,
-            window_ns=self.batching.window,
-            max_queue=-1 if max_queue == "unbounded" else max_queue,
+            max_batch=batching.max_batch,
+            window_ns=batching.window,
+            max_queue=int(max_queue) if bounded else -1,
             priority_levels=self.queue.priority_levels,
-            slots=self.replicas.slots,
+            slots=SLOTS_UNBOUNDED if batching.policy == "ray_serve" else self.replicas.slots,
+            policy=POLICIES[batching.policy],
+            settings=batching.settings,
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serve.batching import NOT_SERVED
 from serve.deployment import Deployment
 from serve.errors import Fault, SpecError
 from serve.policy.scaling.placement import Room, Size, place_all
@@ -49,13 +50,26 @@ def places(deployment: Deployment, model: str) -> list[Place]:
     return [Place(room.node, room.pool, nodes.count(room.node)) for room in rooms if room.node in nodes]
 
 
+def _check_served(deployment: Deployment) -> None:
+    """SpecError for batching policies that the live engine does not run."""
+    faults = [
+        Fault("deployment", f"models.{name}.batching.policy", f"{policy} is simulated only: {NOT_SERVED[policy]}")
+        for name, model in deployment.models.items()
+        if (policy := model.batching.policy) in NOT_SERVED
+    ]
+    if faults:
+        raise SpecError(faults)
+
+
 def node_of(deployment: Deployment, pool: str | None) -> Deployment:
     """The deployment of one node, which `forebay serve` runs: the first of a pool that holds replicas.
 
     Raises
     ------
-    SpecError : a pool that there is not, or that holds none; several nodes, and no pool is named.
+    SpecError : a batching policy that is simulated only; a pool that there is not, or that holds none; several nodes,
+        and no pool is named.
     """
+    _check_served(deployment)
     if pool is None:
         if deployment.node_count == 1:
             return deployment

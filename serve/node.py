@@ -162,8 +162,9 @@ class Node:
     def up(self, replica: int) -> None:
         """A replica is ready."""
         self._last_seen_ns[replica] = -1
-        self.scheduler.up(replica)
-        self.run(self._clock())
+        now_ns = self._clock()
+        self.scheduler.up(replica, now_ns)
+        self.run(now_ns)
 
     def died(self, replica: int) -> None:
         """Rule 8: a replica is gone."""

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from serve import release
+from serve.gathering import NOBODY, Gathering
 from serve.policy import admission, batching
 from serve.policy.codes import (
     EVENT_ARRIVAL,
@@ -30,6 +32,8 @@ from serve.policy.codes import (
     OUTCOME_INVALID,
     OUTCOME_PENDING,
     POLICY_FOREBAY,
+    POLICY_TF_SERVING,
+    POLICY_WORKERS,
     REASON_CLIENT,
     REASON_DEADLINE,
     REASON_DEATH,
@@ -51,6 +55,13 @@ class SchedulerSpec:
     priority_levels: int = 1
     slots: int = 1
     max_deaths: int = 2
+    policy: int = POLICY_FOREBAY
+    settings: tuple[int, ...] = ()  # of another engine's policy: its parameters after these two
+
+    @property
+    def params(self) -> tuple[int, ...]:
+        """Parameter vector of the batching policy."""
+        return (self.max_batch, self.window_ns, *self.settings)
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +80,7 @@ class Request:
     deaths: int = 0
     waiting: bool = False
     batch: Batch | None = None
+    gatherer: int = NOBODY  # replica that has pulled it, while it waits
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +149,11 @@ class Scheduler:
         self._deadlines: list[tuple[int, int, int, Request]] = []
         self._numbers = 0
         self.next_batch = first_batch
-        self._params = (spec.max_batch, spec.window_ns)
+        self._params = spec.params
+        self._state = [NEVER_NS]
+        self._wake_ns = NEVER_NS
+        """When another engine's policy asked to be asked again."""
+        self._gathering = Gathering(spec, self.replicas) if spec.policy >= POLICY_WORKERS else None
         self._newcomer: Request | None = None
 
     # -- events in -----------------------------------------------------------------------------
@@ -167,11 +183,9 @@ class Scheduler:
         while (batch := self._next_batch(now_ns)) is not None:
             decision.batches.append(batch)
         newcomer, self._newcomer = self._newcomer, None
-        if newcomer is not None and newcomer.waiting:
-            ahead = sum(self._level_rows[: newcomer.priority + 1])
-            if admission.overflows(ahead, self.spec.max_queue):
-                self._remove(newcomer)
-                decision.drops.append(Drop(newcomer, OUTCOME_FULL, REASON_QUEUE))
+        if newcomer is not None and newcomer.waiting and self._overflows(newcomer):
+            self._remove(newcomer)
+            decision.drops.append(Drop(newcomer, OUTCOME_FULL, REASON_QUEUE))
         return decision
 
     def deadline(self, request: Request, now_ns: int) -> Drop | None:
@@ -213,6 +227,8 @@ class Scheduler:
         replica = self.replicas[batch.replica]
         if replica.incarnation == batch.incarnation:
             replica.batches.remove(batch)
+            if self._gathering is not None:
+                self._gathering.freed(replica.id, now_ns)
 
     def died(self, replica_id: int, now_ns: int) -> list[Drop]:
         """Rule 8: what had not ended is put back, request by request, or dropped."""
@@ -224,6 +240,8 @@ class Scheduler:
         replica.incarnation += 1
         replica.batches = []
         replica.running = None
+        if self._gathering is not None:
+            self._gathering.let_go(replica_id, self.levels[0])
         drops = []
         for batch in unfinished:
             for request in batch.requests:
@@ -234,13 +252,17 @@ class Scheduler:
                     drops.append(drop)
         return drops
 
-    def up(self, replica_id: int) -> None:
+    def up(self, replica_id: int, now_ns: int = 0) -> None:
         """A replica (new, or the successor of a dead one) is ready; a draining one is never revived."""
+        if self._gathering is not None and not self.replicas[replica_id].up:
+            self._gathering.freed(replica_id, now_ns)
         self.replicas[replica_id].up = True
 
     def drain_replica(self, replica_id: int) -> None:
         """Rule 12 for one replica: it takes no more batches."""
         self.replicas[replica_id].draining = True
+        if self._gathering is not None:
+            self._gathering.let_go(replica_id, self.levels[0])
 
     def retire(self, replica_id: int) -> None:
         """A replica that is down has gone for good: who comes up in its place is another one."""
@@ -258,11 +280,19 @@ class Scheduler:
         return sum(len(r.batches) for r in self.replicas)
 
     @property
+    def oldest(self) -> Request:
+        """Who has waited longest, at any priority; somebody must."""
+        return min((level[0] for level in self.levels if level), key=lambda r: r.number)
+
+    @property
     def window_due_ns(self) -> int:
-        """When the oldest waiting request's window ends (NEVER_NS if nothing waits or no window is set)."""
+        """When the oldest waiting request's window ends (NEVER_NS if nothing waits or no window is set); of another
+        engine's policy, what the last run of rule 3 asked for."""
+        if self.spec.policy != POLICY_FOREBAY:
+            return self._wake_ns
         if not self.waiting_requests or not self.spec.window_ns:
             return NEVER_NS
-        return self._oldest().enqueue_ns + self.spec.window_ns
+        return self.oldest.enqueue_ns + self.spec.window_ns
 
     @property
     def next_deadline_ns(self) -> int:
@@ -285,7 +315,9 @@ class Scheduler:
 
     def may_dispatch(self, now_ns: int) -> bool:
         """Whether a batch that may leave meets a slot that may take it: rule 5's invariant denies it after `run`."""
-        _, reason = self._release(now_ns)
+        if self._gathering is not None:
+            return self._gathering.may_leave(self.levels[0], self.draining, now_ns)
+        _, reason, _ = self._release(now_ns, self._state.copy())
         return reason != REASON_NONE and self._choose(reason) is not None
 
     def refuse_draining(self, request: Request) -> Drop:
@@ -294,22 +326,43 @@ class Scheduler:
 
     # -- the rules ---------------------------------------------------------------------------------
 
-    def _release(self, now_ns: int) -> tuple[int, int]:
-        """Rule 3: the most rows that a batch leaving now may have, and why it may (REASON_NONE: it may not)."""
+    def _release(self, now_ns: int, state: list[int]) -> tuple[int, int, int]:
+        """Rule 3: the most rows that a batch leaving now may have, why (REASON_NONE: none may), when to ask again."""
+        if self.spec.policy != POLICY_FOREBAY:
+            return release.release(self, state, self._choose(REASON_NONE) is not None, now_ns)
         if not self.waiting_requests:
-            return 0, REASON_NONE
-        view = (self.waiting_rows, self._oldest().enqueue_ns, int(self.draining))
-        rows, reason, _ = batching.step(POLICY_FOREBAY, self._params, None, EVENT_ARRIVAL, now_ns, view)
-        return rows, reason
+            return 0, REASON_NONE, NEVER_NS
+        view = (self.waiting_rows, self.oldest.enqueue_ns, int(self.draining))
+        return batching.step(POLICY_FOREBAY, self._params, state, EVENT_ARRIVAL, now_ns, view)  # type: ignore[no-any-return]
+
+    def _overflows(self, newcomer: Request) -> bool:
+        """Rule 1: whether the newcomer, which still waits, is refused."""
+        if self.spec.policy == POLICY_TF_SERVING:
+            return release.too_many_batches(self)
+        ahead = sum(self._level_rows[: newcomer.priority + 1])
+        return bool(admission.overflows(ahead, self.spec.max_queue))
 
     def _next_batch(self, now_ns: int) -> Batch | None:
-        rows, reason = self._release(now_ns)
+        if self._gathering is not None:
+            return self._next_gathered(self._gathering, now_ns)
+        rows, reason, self._wake_ns = self._release(now_ns, self._state)
         if reason == REASON_NONE:
             return None
         replica = self._choose(reason)
         if replica is None:
             return None
         return self._dispatch(replica, self._take_prefix(rows), reason, now_ns)
+
+    def _next_gathered(self, gathering: Gathering, now_ns: int) -> Batch | None:
+        """The next batch that a replica gathered and that leaves now."""
+        which, reason, self._wake_ns = gathering.next(self.levels[0], self.draining, now_ns)
+        if reason == REASON_NONE:
+            return None
+        requests = [request for request in self.levels[0] if request.gatherer == which]
+        for request in requests:
+            self.levels[0].remove(request)
+            self._count_waiting(request, -1)
+        return self._dispatch(self.replicas[which], requests, reason, now_ns)
 
     def _choose(self, reason: int) -> Replica | None:
         """Rule 4 among the replicas that rule 5 allows: fewest occupied slots, then lowest id."""
@@ -379,13 +432,12 @@ class Scheduler:
 
     # -- bookkeeping -------------------------------------------------------------------------------
 
-    def _oldest(self) -> Request:
-        return min((level[0] for level in self.levels if level), key=lambda r: r.number)
-
     def _remove(self, request: Request) -> None:
         self.levels[request.priority].remove(request)
         self._count_waiting(request, -1)
         self._count_ongoing(request, -1)
+        if not self.waiting_requests:
+            self._state = [NEVER_NS]
 
     def _pass(self, now_ns: int) -> None:
         """Time has passed since the last change of what is counted."""
@@ -398,6 +450,8 @@ class Scheduler:
 
     def _count_waiting(self, request: Request, sign: int) -> None:
         request.waiting = sign > 0
+        if self._gathering is not None and sign < 0:
+            self._gathering.left(request)
         self.waiting_requests += sign
         self.waiting_rows += sign * request.rows
         self._level_rows[request.priority] += sign * request.rows

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from serve.policy.codes import NEVER_NS, OUTCOME_OK
+from serve.policy.codes import NEVER_NS, OUTCOME_OK, POLICY_TF_SERVING
 from serve.policy.front import FRONT_BUDGET_NS
 from sim.plane import Closed, Ints, Node, Requests, StopCode
 from sim.planes import build_plane
@@ -20,6 +20,11 @@ BATCHES = 2400
 """Batches in all, about (fewer on one replica): the batch times' own noise is then below a per cent."""
 
 _TURNS_MIN, _TURNS_MAX = 60, 600  # batches of one replica
+
+SLOTS_MOST = 2
+"""Slots of a replica that must be filled: of one that has any number, further ones add nothing."""
+
+_UNBOUNDED_BATCHES = 2**30
 
 _BINS = 10  # of the run; the first is warm-up, the last has requests not yet answered
 
@@ -40,7 +45,7 @@ def node_capacity_rps(setup: Setup, engine: Engine, replicas: int) -> float:
     deadlines, bound of the queue or budget of the front, which would only take work away.
     """
     node = _unbounded(setup, replicas)
-    batch, slots = setup.spec.max_batch, setup.spec.slots
+    batch, slots = setup.spec.max_batch, min(setup.spec.slots, SLOTS_MOST)
     clients = (replicas * (slots + 1) + 4) * batch
     turns = max(_TURNS_MIN, min(_TURNS_MAX, BATCHES // replicas))
     duration_ns = turns * max(1, _batch_ns(node))
@@ -62,7 +67,10 @@ def _unbounded(setup: Setup, replicas: int) -> Node:
     node = setup.node(setup.law.expected(), replicas)
     front = node.front.copy()
     front[FRONT_BUDGET_NS] = -1
-    return replace(node, front=front, scheduler=replace(node.scheduler, max_queue=-1))
+    spec = replace(node.scheduler, max_queue=-1)
+    if spec.policy == POLICY_TF_SERVING:
+        spec = replace(spec, settings=(_UNBOUNDED_BATCHES,))
+    return replace(node, front=front, scheduler=spec)
 
 
 def _batch_ns(node: Node) -> int:

@@ -22,6 +22,7 @@ _config: Any = numba.config
 
 SOURCES = (
     "serve/policy/*.py",
+    "serve/policy/engines/*.py",
     "serve/records.py",
     "sim/compiled.py",
     "sim/layout.py",

@@ -16,17 +16,29 @@ from serve.policy.codes import (
     NEVER_NS,
     OUTCOME_CANCELLED,
     OUTCOME_DRAINING,
+    POLICY_WORKERS,
     REASON_CLIENT,
     REASON_DRAINING,
 )
 from sim import layout as ly
 from sim.compiled import entry, helper, inlined
 from sim.kernel_batch import drop_expired, kill, note_drained, replica_at
+from sim.kernel_engines import freed
 from sim.kernel_fault import end_or_die, hang, slow, tell_died
 from sim.kernel_front import settle
 from sim.kernel_leave import job_push, leave_unserved, refuse
 from sim.kernel_next import timer_event
-from sim.kernel_queue import heap_field, heap_pop, heap_top_ns, leave_queue, meter, row_of, take_slot, top_slot
+from sim.kernel_queue import (
+    heap_field,
+    heap_pop,
+    heap_top_ns,
+    leave_queue,
+    let_all_go,
+    meter,
+    row_of,
+    take_slot,
+    top_slot,
+)
 
 # -- the next event ------------------------------------------------------------------------------
 
@@ -128,6 +140,8 @@ def control(s, pool, q, t, x, out, op, replica):
     elif op == ly.OP_READY and s[replica_at(s, ly.R_UP, replica)] == 0:
         s[replica_at(s, ly.R_UP, replica)] = 1
         s[replica_at(s, ly.R_RESTED_NS, replica)] = s[ly.NOW_NS]
+        if s[ly.POLICY] >= POLICY_WORKERS:
+            freed(s, replica)
         if s[replica_at(s, ly.R_DRAINING, replica)] == 0:
             s[ly.AVAILABLE] += 1
             s[ly.FREE_SLOTS] += s[ly.SLOTS]
@@ -144,6 +158,8 @@ def control(s, pool, q, t, x, out, op, replica):
             s[ly.AVAILABLE] -= 1
             s[ly.FREE_SLOTS] -= s[ly.SLOTS] - s[replica_at(s, ly.R_OCCUPIED, replica)]
         s[replica_at(s, ly.R_DRAINING, replica)] = 1
+        if s[ly.POLICY] >= POLICY_WORKERS:
+            let_all_go(s, pool, q, replica)
         note_drained(s, replica)
 
 

@@ -2,19 +2,15 @@
 
 from serve.policy import admission, batching, front, service
 from serve.policy.codes import (
-    EVENT_ARRIVAL,
     NEVER_NS,
     OUTCOME_CANCELLED,
     OUTCOME_EXPIRED,
     OUTCOME_FAILED,
-    OUTCOME_FULL,
     OUTCOME_PENDING,
-    POLICY_FOREBAY,
+    POLICY_WORKERS,
     REASON_CLIENT,
     REASON_DEADLINE,
     REASON_DEATH,
-    REASON_NONE,
-    REASON_QUEUE,
 )
 from serve.policy.front import FRONT_DISPATCH_NS, FRONT_DISPATCH_NS_PER_KIB, FRONT_DISPATCH_NS_PER_REQUEST
 from serve.policy.service import COLD_KNOTS
@@ -25,12 +21,12 @@ from sim.kernel_queue import (
     count_out,
     end_ongoing,
     leave_queue,
+    let_all_go,
     oldest,
     put_back,
     ring_at,
     row_of,
     skip_holes,
-    timer_due_ns,
     top_slot,
 )
 from sim.kernel_tally import spread, tally_batch
@@ -38,8 +34,6 @@ from sim.kernel_tally import spread, tally_batch
 step = inlined(batching.step)
 slot_takes = inlined(batching.slot_takes)
 fits = inlined(batching.fits)
-overflows = inlined(admission.overflows)
-expired = inlined(admission.expired)
 put_back_outcome = inlined(admission.put_back_outcome)
 dispatch_ns = inlined(front.dispatch_ns)
 service_ns = inlined(service.service_ns)
@@ -110,11 +104,24 @@ def take_prefix(s, pool, q, batch, rows_max):
 
 @inlined
 def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
-    """A batch takes a slot of the replica; it starts at once if nothing runs there."""
+    """The prefix of so many rows at most leaves as a batch."""
+    b, batch = take_batch(s, q)
+    requests = take_prefix(s, pool, q, batch, rows_max)
+    send(s, pool, q, t, table, levels, b, requests, reason, replica)
+
+
+@inlined
+def take_batch(s, q):
+    """A free place for a batch, and the index of its first column."""
     s[ly.BATCHES_FREE] -= 1
     b = q[s[ly.AT_BATCHES_FREE] + s[ly.BATCHES_FREE]]
+    return b, batch_of(s, b)
+
+
+@inlined
+def send(s, pool, q, t, table, levels, b, requests, reason, replica):
+    """A batch takes a slot of the replica; it starts at once if nothing runs there."""
     batch = batch_of(s, b)
-    requests = take_prefix(s, pool, q, batch, rows_max)
     q[batch + ly.B_ID], q[batch + ly.B_REASON], q[batch + ly.B_REPLICA] = s[ly.BATCH_IDS], reason, replica
     s[ly.BATCH_IDS] += 1
     q[batch + ly.B_INCARNATION] = s[replica_at(s, ly.R_INCARNATION, replica)]
@@ -127,8 +134,13 @@ def dispatch(s, pool, q, t, table, levels, rows_max, reason, replica):
         s[ly.HANDING_OVER_NS] += dispatch_ns(front_of(s), q[batch + ly.B_ROWS], requests)
     if s[replica_at(s, ly.R_RUNNING, replica)] == ly.NOWHERE:
         start(s, pool, q, t, table, levels, b, replica)
-    else:
+    elif s[replica_at(s, ly.R_SECOND, replica)] == ly.NOWHERE:
         s[replica_at(s, ly.R_SECOND, replica)] = b
+    else:
+        q[batch_of(s, s[replica_at(s, ly.R_LAST, replica)]) + ly.B_NEXT] = b
+    if s[ly.POLICY] >= POLICY_WORKERS:
+        q[batch + ly.B_NEXT], s[replica_at(s, ly.R_LAST, replica)] = ly.NOWHERE, b
+        s[replica_at(s, ly.R_HELD, replica)] += q[batch + ly.B_ROWS]
 
 
 @inlined
@@ -178,27 +190,9 @@ def faulty_ns(s, replica, span_ns):
 
 
 @inlined
-def rule_3(s, pool, q, t, table, levels):
-    """Rule 3, repeated until nothing more may leave; before it rule 6's expiry, after it rule 1's verdict."""
-    now_ns = s[ly.NOW_NS]
-    while expired(timer_due_ns(s, pool, q, ly.DEADLINES, now_ns), now_ns) != 0:
-        drop_expired(s, pool, q)
-    while s[ly.WAITING] > 0:
-        oldest_ns = pool[row_of(oldest(s, pool, q)) + ly.ENQUEUE_NS]
-        view = (s[ly.WAITING_ROWS], oldest_ns, s[ly.DRAINING])
-        params = (s[ly.MAX_BATCH], s[ly.WINDOW_NS])
-        rows_max, reason, _ = step(POLICY_FOREBAY, params, 0, EVENT_ARRIVAL, now_ns, view)
-        if reason == REASON_NONE:
-            break
-        replica = choose(s, reason)
-        if replica == ly.NOWHERE:
-            break
-        dispatch(s, pool, q, t, table, levels, rows_max, reason, replica)
-    newcomer = s[ly.NEWCOMER]
-    if newcomer != ly.NOWHERE:
-        s[ly.NEWCOMER] = ly.NOWHERE
-        if pool[row_of(newcomer) + ly.POSITION] != ly.NOWHERE and s[ly.MAX_QUEUE] >= 0:
-            judge(s, pool, q, newcomer)
+def oldest_view(s, pool, q):
+    """What our policy is shown of a queue in which something waits."""
+    return s[ly.WAITING_ROWS], pool[row_of(oldest(s, pool, q)) + ly.ENQUEUE_NS], s[ly.DRAINING]
 
 
 @helper
@@ -207,17 +201,6 @@ def drop_expired(s, pool, q):
     slot = top_slot(s, q, ly.DEADLINES)
     leave_queue(s, pool, q, slot)
     refuse(s, pool, q, slot, OUTCOME_EXPIRED, REASON_DEADLINE)
-
-
-@inlined
-def judge(s, pool, q, slot):
-    """Rule 1: a newcomer that still waits is refused if the queue is over its bound."""
-    waiting_rows = 0
-    for level in range(pool[row_of(slot) + ly.PRIORITY] + 1):
-        waiting_rows += s[ly.LEVEL + ly.LEVEL_WIDTH * level + ly.LEVEL_ROWS]
-    if overflows(waiting_rows, s[ly.MAX_QUEUE]) != 0:
-        leave_queue(s, pool, q, slot)
-        refuse(s, pool, q, slot, OUTCOME_FULL, REASON_QUEUE)
 
 
 # -- batches end or die --------------------------------------------------------------------------
@@ -258,10 +241,16 @@ def end_batch(s, pool, q, t, x, table, levels):
     q[batch_of(s, b) + ly.B_DONE_NS] = s[ly.NOW_NS]
     second = s[replica_at(s, ly.R_SECOND, replica)]
     if second != ly.NOWHERE:
-        s[replica_at(s, ly.R_SECOND, replica)] = ly.NOWHERE
+        s[replica_at(s, ly.R_SECOND, replica)] = behind(s, q, second)
         start(s, pool, q, t, table, levels, second, replica)
     find_next_end(s)
     job_push(s, q, ly.JOB_FINISH, b)
+
+
+@inlined
+def behind(s, q, b):
+    """The batch that waits in the slots behind another; only a policy of workers fills more than two."""
+    return q[batch_of(s, b) + ly.B_NEXT] if s[ly.POLICY] >= POLICY_WORKERS else ly.NOWHERE
 
 
 @inlined
@@ -290,14 +279,19 @@ def kill(s, pool, q, t, x, out, replica):
         s[ly.FAULTS] -= 1
     s[replica_at(s, ly.R_INCARNATION, replica)] += 1
     s[replica_at(s, ly.R_OCCUPIED, replica)] = 0
+    if s[ly.POLICY] >= POLICY_WORKERS:
+        s[replica_at(s, ly.R_HELD, replica)] = 0
+        let_all_go(s, pool, q, replica)
     running, second = s[replica_at(s, ly.R_RUNNING, replica)], s[replica_at(s, ly.R_SECOND, replica)]
     if running != ly.NOWHERE:
         stop_running(s, q, x, replica)
         find_next_end(s)
         undo(s, pool, q, t, x, out, running, 1)
-    if second != ly.NOWHERE:
-        s[replica_at(s, ly.R_SECOND, replica)] = ly.NOWHERE
+    s[replica_at(s, ly.R_SECOND, replica)] = ly.NOWHERE
+    while second != ly.NOWHERE:
+        following = behind(s, q, second)
         undo(s, pool, q, t, x, out, second, 0)
+        second = following
 
 
 @helper

@@ -7,6 +7,7 @@ from serve.policy.codes import (
     OUTCOME_FULL,
     OUTCOME_INVALID,
     OUTCOME_OK,
+    POLICY_WORKERS,
     REASON_CLIENT,
     REASON_FRONT,
     REASON_ROWS,
@@ -14,13 +15,15 @@ from serve.policy.codes import (
 from serve.policy.front import FRONT_BUDGET_NS
 from sim import layout as ly
 from sim.compiled import inlined
-from sim.kernel_batch import batch_of, free_batch, front_of, note_drained, replica_at, rule_3
+from sim.kernel_batch import batch_of, free_batch, front_of, note_drained, replica_at
+from sim.kernel_engines import freed
 from sim.kernel_leave import leave, leave_unserved, refuse, report_of
 from sim.kernel_queue import (
     end_ongoing,
     enqueue,
     row_of,
 )
+from sim.kernel_rule_3 import rule_3
 from sim.kernel_tally import spread
 
 parse_ns = inlined(front.parse_ns)
@@ -132,6 +135,9 @@ def finished(s, q, b):
     if s[replica_at(s, ly.R_INCARNATION, replica)] != q[batch + ly.B_INCARNATION]:
         return
     s[replica_at(s, ly.R_OCCUPIED, replica)] -= 1
+    if s[ly.POLICY] >= POLICY_WORKERS:
+        s[replica_at(s, ly.R_HELD, replica)] -= q[batch + ly.B_ROWS]
+        freed(s, replica)
     if s[replica_at(s, ly.R_DRAINING, replica)] == 0:
         s[ly.FREE_SLOTS] += 1
     else:

@@ -51,6 +51,7 @@ def renew(s, q):
         s[field] = 0
     s[ly.OLDEST], s[ly.NEWCOMER], s[ly.WINDOW_FIRED_NS] = ly.NOWHERE, ly.NOWHERE, -1
     s[ly.DRAINED_COUNT], s[ly.FAILED_ID], s[ly.HOMELESS_ID] = 0, -1, -1
+    s[ly.WAKE_NS], s[ly.TURNS], s[ly.BATCHING_STATE] = NEVER_NS, 0, NEVER_NS
     s[ly.BATCHES_FREE] = s[ly.ROOM]
     for b in range(s[ly.ROOM]):
         q[s[ly.AT_BATCHES_FREE] + b] = s[ly.ROOM] - 1 - b
@@ -66,3 +67,5 @@ def renew(s, q):
         s[replica_at(s, ly.R_OCCUPIED, replica)], s[replica_at(s, ly.R_DRAINED, replica)] = 0, 0
         s[replica_at(s, ly.R_RUNNING, replica)], s[replica_at(s, ly.R_SECOND, replica)] = ly.NOWHERE, ly.NOWHERE
         s[replica_at(s, ly.R_END_NS, replica)] = NEVER_NS
+        s[replica_at(s, ly.R_HELD, replica)], s[replica_at(s, ly.R_GATHERED, replica)] = 0, 0
+        s[replica_at(s, ly.R_TURN, replica)] = 0

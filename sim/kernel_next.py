@@ -7,6 +7,7 @@ from serve.policy.codes import (
     EVENT_FRONT,
     EVENT_WINDOW,
     NEVER_NS,
+    POLICY_FOREBAY,
 )
 from serve.policy.front import FRONT_TIMER_LATE_NS
 from sim import layout as ly
@@ -42,11 +43,14 @@ def timer_event(s, pool, q, at_ns, event):
 
 @inlined
 def window_due_ns(s, pool, q):
-    """When the oldest waiting request's window timer fires; once at each such instant."""
+    """When the timer of a window fires, the oldest waiting request's or another engine's; once at each such instant."""
     if s[ly.WINDOW_NS] == 0 or s[ly.WAITING] == 0:
         return NEVER_NS
-    enqueue_ns = pool[row_of(oldest(s, pool, q)) + ly.ENQUEUE_NS]
-    due_ns = enqueue_ns + s[ly.WINDOW_NS] + s[ly.FRONT + FRONT_TIMER_LATE_NS]
+    if s[ly.POLICY] == POLICY_FOREBAY:
+        due_ns = pool[row_of(oldest(s, pool, q)) + ly.ENQUEUE_NS] + s[ly.WINDOW_NS]
+    else:
+        due_ns = s[ly.WAKE_NS]
+    due_ns += s[ly.FRONT + FRONT_TIMER_LATE_NS]
     if due_ns < s[ly.NOW_NS] or due_ns == s[ly.WINDOW_FIRED_NS]:
         return NEVER_NS
     return due_ns

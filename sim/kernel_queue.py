@@ -3,12 +3,13 @@
 Each helper does what `serve.scheduler` does with deques and heapq; the twin tests hold them to it.
 """
 
-from serve.policy.codes import NEVER_NS
+from serve.policy.codes import NEVER_NS, POLICY_WORKERS
 from sim.compiled import helper, inlined
 from sim.layout import (
     ARRIVALS,
     AT_FREE,
     AT_RING,
+    BATCHING_STATE,
     BUFFER_BASE,
     BUFFER_ENTRY,
     BUFFER_SIZE,
@@ -19,6 +20,7 @@ from sim.layout import (
     DEADLINES,
     ENQUEUE_NS,
     FREE,
+    GATHERER,
     HEAP_BASE,
     HEAP_ENTRY,
     HEAP_SIZE,
@@ -42,9 +44,13 @@ from sim.layout import (
     ONGOING,
     ONGOING_AREA_NS,
     ONGOING_ROWS,
+    POLICY,
     POOL_SHIFT,
     POSITION,
     PRIORITY,
+    R_GATHERED,
+    REPLICA,
+    REPLICAS,
     RING_MASK,
     RING_SHIFT,
     ROWS,
@@ -265,6 +271,8 @@ def enqueue(s, pool, q, slot):
     s[ROWS_IN] += pool[at + ROWS]
     s[ONGOING] += 1
     s[ONGOING_ROWS] += pool[at + ROWS]
+    if s[POLICY] >= POLICY_WORKERS:
+        pool[at + GATHERER] = NOWHERE
     count_in(s, pool, slot)
     if s[OLDEST] == NOWHERE:
         s[OLDEST] = slot
@@ -315,6 +323,13 @@ def end_ongoing(s, requests, rows):
 
 @helper
 def leave_queue(s, pool, q, slot):
+    """A waiting request is dropped."""
+    unhook(s, pool, q, slot)
+    end_ongoing(s, 1, pool[row_of(slot) + ROWS])
+
+
+@helper
+def unhook(s, pool, q, slot):
     """Take a request out of the middle of its ring: a hole stays, but never at the head or the tail."""
     level, position = pool[row_of(slot) + PRIORITY], pool[row_of(slot) + POSITION]
     block = LEVEL + LEVEL_WIDTH * level
@@ -324,7 +339,29 @@ def leave_queue(s, pool, q, slot):
     while s[block + LEVEL_TAIL] > s[block + LEVEL_HEAD] and q[ring_at(s, level, s[block + LEVEL_TAIL] - 1)] == NOWHERE:
         s[block + LEVEL_TAIL] -= 1
     count_out(s, pool, slot)
-    end_ongoing(s, 1, pool[row_of(slot) + ROWS])
+    if s[WAITING] == 0:
+        s[BATCHING_STATE] = NEVER_NS
+    if s[POLICY] >= POLICY_WORKERS:
+        let_go(s, pool, slot)
+
+
+@inlined
+def let_go(s, pool, slot):
+    """Who has pulled a request has it no longer."""
+    at = row_of(slot)
+    if pool[at + GATHERER] != NOWHERE:
+        gathered = REPLICA + R_GATHERED * s[REPLICAS] + pool[at + GATHERER]
+        s[gathered & INDEX_MASK] -= pool[at + ROWS]
+        pool[at + GATHERER] = NOWHERE
+
+
+@helper
+def let_all_go(s, pool, q, replica):
+    """A replica is gone, or going: what it has pulled is anybody's again."""
+    for position in range(s[LEVEL + LEVEL_HEAD], s[LEVEL + LEVEL_TAIL]):
+        slot = q[ring_at(s, 0, position)]
+        if slot != NOWHERE and pool[row_of(slot) + GATHERER] == replica:
+            let_go(s, pool, slot)
 
 
 @inlined

@@ -187,13 +187,26 @@ HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
-LEVEL = 195  # LEVEL_WIDTH numbers a level
+# s: another engine's batching policy.
+POLICY = 195
+WAKE_NS = 196  # when it asked to be asked again
+TURNS = 197
+BATCHING_STATE = 198
+BATCHING = 199  # its parameters, BATCHING_WIDTH at most
+BATCHING_WIDTH = 12
+
+LEVEL = 211  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64
 REPLICA = LEVEL + LEVEL_WIDTH * LEVELS_MAX  # then one column after another, REPLICAS long
 R_UP, R_DRAINING, R_INCARNATION, R_OCCUPIED, R_RUNNING, R_SECOND, R_END_NS, R_DRAINED, R_RESTED_NS, R_HANGS = range(10)
-R_WIDTH = 10
+R_LAST = 10  # the last of the batches that wait in its slots, R_SECOND the first
+R_HELD = 11  # rows of its batches whose finish is not done, under a policy of workers
+R_GATHERED = 12  # rows that it has pulled, which still wait
+R_TURN = 13
+R_WIDTH = 14
+REPLICA_STATE = 2  # numbers of a policy of workers, replica by replica after all columns
 HANGS, DIED = 1, 2  # bits of R_HANGS: its batch never ends; it died of that, of which control has yet to be told
 
 # pool: one row of 32 a request; of one that a router sends, ID is its attempt's index.
@@ -225,6 +238,7 @@ SETTLED = 22  # 1: the client has its answer, or gave up
 ROUTE = 23  # its draw or key, as routing takes it
 TIMEOUT_NS = 24  # of each of its attempts
 BY_REPLICA = 25  # what an attempt that left its node rode in
+GATHERER = BY_REPLICA  # until then, under a policy of workers: the replica that has pulled it, else NOWHERE
 BY_BATCH = 26
 DISPATCHED_NS = 27
 STARTED_NS = 28
@@ -246,6 +260,7 @@ B_START_NS = 7
 B_DONE_NS = 8
 B_REQUESTS = 9
 B_REPORT = 10  # what its node tells with its answers
+B_NEXT = 11  # the batch behind it in the slots of its replica
 
 # Where an attempt is: with the router or on its way to a node, there, on its way back, waiting for a node, or nowhere,
 # because the network was cut on its way.

@@ -25,7 +25,7 @@ class Memory:
         self.routed = estate.router is not None
         self.clients = 0 if closed is None else len(closed.class_)
         self.nodes = range(len(nodes))
-        width = ly.REPLICA + ly.R_WIDTH * max(node.replicas for node in nodes)
+        width = ly.REPLICA + (ly.R_WIDTH + ly.REPLICA_STATE) * max(node.replicas for node in nodes)
         self.rows = np.zeros((len(nodes) + self.routed, width), np.int64)
         for number, node in enumerate(nodes):
             _write_node(self.rows[number], number, node)
@@ -270,8 +270,12 @@ def _write_node(row: Ints, number: int, node: Node) -> None:
         ly.LEVEL_BIN_NS: service.level_bin_ns,
         ly.LEVEL_COUNT: len(service.levels),
         ly.HANDOVER_NS: service.handover_ns,
+        ly.POLICY: spec.policy,
+        ly.WAKE_NS: NEVER_NS,
+        ly.BATCHING_STATE: NEVER_NS,
     }.items():
         row[field] = value
+    row[ly.BATCHING : ly.BATCHING + len(spec.params)] = spec.params
     row[ly.FRONT : ly.FRONT + len(node.front)] = node.front
     row[ly.COLD : ly.COLD + len(service.cold_ns)] = service.cold_ns
     replicas = row[ly.REPLICA : ly.REPLICA + ly.R_WIDTH * node.replicas].reshape(ly.R_WIDTH, node.replicas)

@@ -30,7 +30,7 @@ from typing import Protocol
 import numpy as np
 
 from serve.ejection import Ejection
-from serve.policy.codes import NEVER_NS
+from serve.policy.codes import NEVER_NS, POLICY_RAY_SERVE
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.policy.scaling.metering import Scrape
@@ -242,7 +242,7 @@ def check_node(node: Node, closed: Closed | None = None) -> None:
         f"cold_ns must be {COLD_KNOTS} ascending times": len(service.cold_ns) != COLD_KNOTS
         or bool(np.any(np.diff(service.cold_ns, prepend=0) < 0)),
         "batch_deadline_ns must be positive": node.batch_deadline_ns < 1,
-        "slots must be 1 or 2": spec.slots not in (1, 2),
+        "slots must be 1 or 2": spec.slots not in (1, 2) and spec.policy != POLICY_RAY_SERVE,
         "service times and levels must not be negative": bool(np.any(service.table < 0) or np.any(service.levels < 0)),
         "closed.think_ns must have one entry a client": closed is not None
         and len(closed.think_ns) != len(closed.class_),

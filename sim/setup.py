@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from serve.autoscaler import Bounds, Idle
+from serve.batching import UNCHECKED
 from serve.deployment import Deployment, Eject, Model
 from serve.ejection import Ejection
 from serve.errors import Fault, ProfileError, SpecError
@@ -244,8 +245,15 @@ def prepare(
             *_changed(model, path),
             *_apart(model, found),
             *core_warnings(deployment),
+            *_unchecked(deployment, name),
         ),
     )
+
+
+def _unchecked(deployment: Deployment, name: str) -> list[str]:
+    """What a result says of a batching policy that no measurement of the real engine stands behind."""
+    policy = deployment.models[name].batching.policy
+    return [f"models.{name}.batching.policy: unchecked: {UNCHECKED[policy]}"] if policy in UNCHECKED else []
 
 
 def _law(path: Path, measured: Measured, model: Model, load: Load, found: Sequence[Place]) -> Law:

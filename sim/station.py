@@ -169,7 +169,7 @@ class Station:
         """The replica is up."""
         if not self.scheduler.replicas[replica].up:
             self._rested_ns[replica] = self.now_ns
-        self.scheduler.up(replica)
+        self.scheduler.up(replica, self.now_ns)
         self._settle()
 
     def drain_replica(self, replica: int) -> None:

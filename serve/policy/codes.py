@@ -55,7 +55,18 @@ EVENT_DEADLINE = 10  # (attempt)
 # An attempt's index is its request's id and its number: request x 64 + attempt.
 ATTEMPT_BITS = 6
 
-# Kinds of batching policy; the estate adds other engines' rules beside ours.
+# Kinds of batching policy: ours, and other engines'; from POLICY_WORKERS on each replica gathers its own batches.
 POLICY_FOREBAY = 0
+POLICY_TRITON = 1
+POLICY_TF_SERVING = 2
+POLICY_TORCHSERVE = 3
+POLICY_WORKERS = 4
+POLICY_MOSEC = 4
+POLICY_LITSERVE = 5
+POLICY_RAY_SERVE = 6
+
+# What a batching policy of workers is told beside the events of the clock.
+BATCHING_FREE = 100  # a replica became free
+BATCHING_FIRST = 101  # it pulled its batch's first request
 
 NEVER_NS = 2**62  # an instant later than any other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from serve.policy.codes import NEVER_NS
 from serve.records import Outcome, Reason
@@ -17,7 +18,7 @@ class Desk:
     `9 drop 5: full (queue)`.
     """
 
-    def __init__(self, replicas: int = 1, **limits: int) -> None:
+    def __init__(self, replicas: int = 1, **limits: Any) -> None:
         self.scheduler = Scheduler(SchedulerSpec(**limits), replicas)
         self.requests: dict[int, Request] = {}
         self.batches: list[Batch] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,13 @@ import pytest
 
 from serve import policy
 from serve.policy import admission, batching, codes, front, service
+from serve.policy.engines import tf_serving, torchserve, triton, workers
 from serve.policy.service import COLD_KNOTS
 from serve.records import Outcome, Reason
 
 FOLDER = Path(policy.__file__).parent
-FILES = sorted(FOLDER.glob("*.py"))
-MODULES: list[ModuleType] = [admission, batching, front, service]
+FILES = sorted([*FOLDER.glob("*.py"), *FOLDER.glob("engines/*.py")])
+MODULES: list[ModuleType] = [admission, batching, front, service, tf_serving, torchserve, triton, workers]
 LEAVES = [leaf for module in MODULES for _, leaf in inspect.getmembers(module, inspect.isfunction)]
 WORDS_ALLOWED = {"int"}
 """What a leaf may call."""
@@ -53,13 +55,20 @@ def _arguments(leaf: Callable[..., Any], rng: np.random.Generator) -> tuple[Any,
         if name == "params":
             given.append(rng.integers(0, 6, front.FRONT_PARAM_COUNT))
         elif name == "view":
-            given.append(tuple(int(v) for v in rng.integers(0, [7, 6, 2])))
+            high = [7, 7, 2, 6, 2] if leaf is triton.step else [7, 6, 2]
+            given.append(tuple(int(v) for v in rng.integers(0, high)))
         elif name == "state":
-            given.append(np.zeros(1, np.int64))
+            given.append(np.where(rng.random(2) < 0.3, codes.NEVER_NS, rng.integers(0, 6, 2)))
+        elif name == "kind":
+            given.append(int(rng.integers(0, 7)))
+        elif name == "event":
+            given.append(int(rng.choice([codes.EVENT_ARRIVAL, codes.BATCHING_FREE, codes.BATCHING_FIRST])))
         elif name == "table":
             given.append(rng.integers(0, 10**9, 8 * 8 << 6))
         elif name == "curve":
             given.append(np.cumsum(rng.integers(0, 10**6, 8 + COLD_KNOTS)))
+        elif name == "per_mille":
+            given.append(int(rng.integers(0, 4000)))
         elif name == "idle_ns":
             given.append(int(2 ** rng.uniform(10, 30)))
         elif name == "level":
@@ -78,8 +87,10 @@ def test_the_compiled_leaf_decides_as_the_python_one(leaf: Callable[..., Any]) -
     answers = set()
     for _ in range(500):
         arguments = _arguments(leaf, rng)
+        others = copy.deepcopy(arguments)  # a leaf may write its state
         answer = leaf(*arguments)
-        assert compiled(*arguments) == answer
+        assert compiled(*others) == answer
+        assert all(np.array_equal(a, b) for a, b in zip(arguments, others, strict=True))
         answers.add(answer)
     assert len(answers) > 1, "arguments that lead to one answer only test nothing"
     assert len(compiled.signatures) == 1, "int64 everywhere: a second type is compiled again"

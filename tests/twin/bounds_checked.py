@@ -47,11 +47,12 @@ def cases() -> list[Case]:
     full = (1 << len(FEATURES)) - 1
     masks = [bits.getrandbits(len(FEATURES)) | (bits.getrandbits(len(FEATURES)) if i % 2 else 0) for i in range(CASES)]
     endless = full & ~(1 << FEATURES.index("drains"))
+    ours, workers = (endless & ~(1 << FEATURES.index(name)) for name in ("engines", "priorities"))
     return [
         *(draw_case(FAMILY, i, 5 + i % 40, mask) for i, mask in enumerate(masks)),
-        *(draw_case(FAMILY + 1, i, 2000, endless) for i in range(LONG)),
+        *(draw_case(FAMILY + 1, i, 2000, features) for i in range(LONG) for features in (ours, workers)),
         *(draw_estate(FAMILY + 2, i, 5 + i % 40, mask) for i, mask in enumerate(masks[::2])),
-        *(draw_estate(FAMILY + 3, i, 2000, endless) for i in range(LONG)),
+        *(draw_estate(FAMILY + 3, i, 2000, features) for i in range(LONG) for features in (ours, workers)),
         stuck_head_case(),
     ]
 

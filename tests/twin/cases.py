@@ -12,8 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from serve.batching import SLOTS_UNBOUNDED, triton_settings
 from serve.ejection import Ejection
-from serve.policy.codes import NEVER_NS
+from serve.policy.codes import (
+    NEVER_NS,
+    POLICY_LITSERVE,
+    POLICY_MOSEC,
+    POLICY_RAY_SERVE,
+    POLICY_TF_SERVING,
+    POLICY_TORCHSERVE,
+    POLICY_TRITON,
+)
 from serve.policy.front import (
     FRONT_BUDGET_NS,
     FRONT_DISPATCH_NS,
@@ -50,8 +59,17 @@ FEATURES = (
     "stops",
     "cold",
     "faults",
+    "engines",
 )
 END_NS = 10**12
+ENGINES = (
+    POLICY_TRITON,
+    POLICY_TF_SERVING,
+    POLICY_TORCHSERVE,
+    POLICY_MOSEC,
+    POLICY_LITSERVE,
+    POLICY_RAY_SERVE,
+)
 POLICIES = range(7)  # ROUTE_* of `serve.policy.routing`
 
 
@@ -101,6 +119,8 @@ def _node(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Node:
         slots=2 if on["slots"] else 1,
         max_deaths=int(rng.choice([-1, 1, 2, 3])),
     )
+    if on["engines"]:
+        spec = _engine(rng, spec)
     bits, pressure_max, rows_max = int(rng.integers(0, 3)), int(rng.integers(1, 4)), max_batch + int(rng.integers(0, 2))
     shape = (pressure_max + 1, rows_max + 1, 1 << bits)
     # A service of no time ends within its own instant; closed loops could then spin on the spot.
@@ -116,6 +136,21 @@ def _node(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Node:
     )
     node = Node(spec, int(rng.integers(1, 5)), service, _front(rng, on, grid_ns), int(rng.integers(1, 20)) * grid_ns)
     return replace(node, batch_deadline_ns=int(rng.integers(1, 20)) * grid_ns) if on["faults"] else node
+
+
+def _engine(rng: np.random.Generator, spec: SchedulerSpec) -> SchedulerSpec:
+    """The same under another engine's policy; only Triton knows priorities."""
+    known = ENGINES if spec.priority_levels == 1 else (POLICY_TRITON,)
+    policy, slots = int(rng.choice(known)), 1
+    settings: tuple[int, ...] = ()
+    if policy == POLICY_TRITON:
+        preferred = sorted({int(size) for size in rng.integers(1, spec.max_batch + 1, int(rng.integers(1, 4)))})
+        settings = triton_settings(preferred)
+    elif policy == POLICY_TF_SERVING:
+        settings, spec = (int(rng.integers(1, 5)),), replace(spec, max_queue=-1)
+    elif policy == POLICY_RAY_SERVE:
+        settings, slots = (int(rng.integers(1, 12)),), SLOTS_UNBOUNDED
+    return replace(spec, policy=policy, settings=settings, slots=slots)
 
 
 def _front(rng: np.random.Generator, on: dict[str, bool], grid_ns: int) -> Ints:

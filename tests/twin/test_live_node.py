@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve import records
-from serve.policy.codes import NEVER_NS
+from serve.batching import NOT_SERVED, POLICIES, triton_settings
+from serve.policy.codes import NEVER_NS, POLICY_FOREBAY, POLICY_TF_SERVING, POLICY_TRITON
 from serve.policy.front import FRONT_TIMER_LATE_NS
 from serve.records import Rows
 from serve.scheduler import SchedulerSpec
@@ -17,6 +18,7 @@ from sim import plane
 from sim.reference import Reference
 from tests.twin.live_node import TIMER_LATE_NS, World
 
+SERVED = [kind for name, kind in POLICIES.items() if name not in NOT_SERVED]
 SPAN_NS = 400  # of the arrivals; services take about as long as gaps, so that queues form
 
 
@@ -24,12 +26,16 @@ SPAN_NS = 400  # of the arrivals; services take about as long as gaps, so that q
 def nodes(draw: st.DrawFn) -> plane.Node:
     max_batch = draw(st.integers(1, 5))
     replicas = draw(st.integers(1, 3))
+    policy = draw(st.sampled_from(SERVED))
+    others = {POLICY_TRITON: triton_settings([draw(st.integers(1, max_batch))]), POLICY_TF_SERVING: (2,)}
     spec = SchedulerSpec(
         max_batch=max_batch,
         window_ns=draw(st.sampled_from([0, 0, 7, 30])),
         max_queue=draw(st.sampled_from([-1, 0, 2, 6])),
-        priority_levels=draw(st.integers(1, 2)),
-        slots=draw(st.integers(1, 2)),
+        priority_levels=draw(st.integers(1, 2)) if policy in (POLICY_FOREBAY, POLICY_TRITON) else 1,
+        slots=draw(st.integers(1, 2)) if policy == POLICY_FOREBAY else 1,
+        policy=policy,
+        settings=others.get(policy, ()),
     )
     bits = 2
     cells = replicas * (max_batch + 1) << bits
@@ -100,7 +106,7 @@ def live(node: plane.Node, requests: plane.Requests, death_ns: int, drain_ns: in
     return world.play()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(cases())
 def test_the_live_driver_and_the_reference_write_the_same_log(
     case: tuple[plane.Node, plane.Requests, int, int],

@@ -52,9 +52,11 @@ def test_the_cases_meet_every_outcome_and_reason() -> None:
 
 
 def test_a_long_run_of_everything_at_once_agrees() -> None:
-    for seed in range(3):
+    for seed in range(4):
+        left_out = ("drains", "engines") if seed % 2 else ("drains", "priorities")
+        features = EVERYTHING & ~sum(1 << FEATURES.index(name) for name in left_out)
         for draw in (draw_case, draw_estate):
-            slow, fast = both(draw(100, seed, 3000, EVERYTHING & ~(1 << FEATURES.index("drains"))))
+            slow, fast = both(draw(100, seed, 3000, features))
             assert difference(slow, fast) == ""
 
 

@@ -16,7 +16,7 @@ import sim.dataplane
 from tests.twin.cases import FEATURES, Case, both, difference, draw_case, draw_estate, stuck_head_case
 
 CASES = 300
-OF_NODES = ("queue", "tally", "leave", "batch", "fault", "front", "next", "")
+OF_NODES = ("queue", "tally", "leave", "batch", "engines", "rule_3", "fault", "front", "next", "")
 OF_ESTATES = ("buffer", "eject", "router", "loss", "estate")
 KERNEL = tuple(f"sim.kernel_{part}".rstrip("_") for part in (*OF_NODES, *OF_ESTATES))
 SOURCES = {name: Path(str(importlib.import_module(name).__file__)) for name in KERNEL}
@@ -97,6 +97,18 @@ MUTANTS = {
         "if known[ly.K_UNTIL_NS, node] > g[ly.NOW_NS]:\n            g",
         "if known[ly.K_UNTIL_NS, node] >= g[ly.NOW_NS]:\n            g",
     ),
+    "triton: a batch passes its preferred size": ("best, blocked = triton_walk(", "_, blocked = triton_walk("),
+    "tf_serving: nobody is refused": ("batches_overflow(batches,", "batches_overflow(0 * batches,"),
+    "torchserve: a batch waits from its oldest request's enqueue": (
+        "torchserve_step(params, s[ly.BATCHING_STATE :],",
+        "torchserve_step(params, [oldest_view(s, pool, q)[1] if s[ly.WAITING] else 0],",
+    ),
+    "workers: the lowest id pulls": ("s[ly.TURNS] += 1", "pass"),
+    "workers: what a dead one had pulled stays with it": (
+        "let_all_go(s, pool, q, replica)\n    running",
+        "pass\n    running",
+    ),
+    "ray: batches wait in no order": ("= behind(s, q, second)\n        start", "= ly.NOWHERE\n        start"),
     "the tally's parts are mixed up": ("x[sums + 3]", "x[sums + 4]"),
 }
 """What is changed in the kernel's source: each must change a decision that some case shows."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from serve.deployment import Batching, Model, Queue, Replicas
+from serve.batching import Batching
+from serve.deployment import Model, Queue, Replicas
 from serve.handle import Started
 from serve.policy.codes import NEVER_NS, OUTCOME_OK, REASON_NONE
 from serve.profile import Tensor
