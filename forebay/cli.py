@@ -21,6 +21,7 @@ from forebay.verbs.check import check
 from forebay.verbs.load import load
 from forebay.verbs.new import new
 from forebay.verbs.plan import plan
+from forebay.verbs.route import route
 from forebay.verbs.schema import schema
 from forebay.verbs.serve import serve
 from forebay.verbs.simulate import simulate
@@ -95,7 +96,7 @@ app = typer.Typer(
     help="What do I deploy so that the SLO holds and the bill stays small? Measure, simulate, plan, serve, verify.",
     epilog="Exit codes: 0 ok, 1 an expectation or SLO is not met, 2 bad input.",
 )
-for _verb in (tour, calibrate, new, simulate, plan, serve, load, verify, check, schema):
+for _verb in (tour, calibrate, new, simulate, plan, serve, route, load, verify, check, schema):
     app.command()(_verb)
 app.add_typer(workload, name="workload")
 

@@ -61,6 +61,45 @@ def _check_served(deployment: Deployment) -> None:
         raise SpecError(faults)
 
 
+def engines_of(deployment: Deployment) -> list[Deployment]:
+    """What each engine of a deployment runs, in the order in which a router numbers them: one a node that holds
+    replicas, one a replica of models whose replicas have queues of their own (`queue.per: replica`).
+
+    On one machine they share its cores as the system sees fit. An autoscaler's replicas begin at `count`, and stay.
+
+    Raises
+    ------
+    SpecError : replicas that fit on no node, or batching that is simulated only.
+    """
+    _check_served(deployment)
+    fixed = {
+        name: model.model_copy(
+            update={"replicas": model.replicas.model_copy(update={"autoscaler": None, "affinity": "none"})}
+        )
+        for name, model in deployment.models.items()
+    }
+    placed = deployment.model_copy(update={"models": fixed})
+    held = {name: {place.node: place for place in places(placed, name)} for name in fixed}
+    engines = []
+    for node in sorted({node for found in held.values() for node in found}):
+        there = {name: found[node] for name, found in held.items() if node in found}
+        shared = {name: place.replicas for name, place in there.items() if fixed[name].queue.per == "node"}
+        alone = [name for name in there if name not in shared for _ in range(there[name].replicas)]
+        pool = next(iter(there.values())).pool
+        engines += [_engine(placed, pool, counts) for counts in (shared, *({name: 1} for name in alone)) if counts]
+    return engines
+
+
+def _engine(deployment: Deployment, pool: str, counts: dict[str, int]) -> Deployment:
+    """One engine on a node of a pool, with so many replicas of each of its models."""
+    models = {}
+    for name, count in counts.items():
+        replicas = deployment.models[name].replicas.model_copy(update={"count": count, "on": None})
+        models[name] = deployment.models[name].model_copy(update={"replicas": replicas})
+    one = deployment.pools[pool].model_copy(update={"nodes": 1})
+    return deployment.model_copy(update={"models": models, "pools": {pool: one}, "router": None})
+
+
 def node_of(deployment: Deployment, pool: str | None) -> Deployment:
     """The deployment of one node, which `forebay serve` runs: the first of a pool that holds replicas.
 
@@ -74,18 +113,18 @@ def node_of(deployment: Deployment, pool: str | None) -> Deployment:
         if deployment.node_count == 1:
             return deployment
         known = ", ".join(deployment.pools)
-        what = f"has {deployment.node_count} nodes, of which one engine is one: name its pool ({known}) by --pool"
+        what = (
+            f"has {deployment.node_count} nodes, of which one engine is one: name its pool ({known}) by --pool, or "
+            "serve all of them on this machine by --fleet"
+        )
         raise SpecError([Fault("deployment", "pools", what)])
     if pool not in deployment.pools:
         raise SpecError.of("--pool", "", f"must be one of {', '.join(deployment.pools)}, got {pool!r}")
-    held = {}
-    for name, model in deployment.models.items():
+    counts = {}
+    for name in deployment.models:
         place = next((place for place in places(deployment, name) if place.pool == pool), None)
         if place is not None:
-            held[name] = model.model_copy(
-                update={"replicas": model.replicas.model_copy(update={"count": place.replicas, "on": None})}
-            )
-    if not held:
+            counts[name] = place.replicas
+    if not counts:
         raise SpecError.of("--pool", "", f"{pool!r} holds no replicas")
-    one = deployment.pools[pool].model_copy(update={"nodes": 1})
-    return deployment.model_copy(update={"models": held, "pools": {pool: one}, "router": None})
+    return _engine(deployment, pool, counts)

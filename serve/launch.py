@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,13 @@ def launch(
     log_dir: Path | None = None,
     timeout_s: float = 120.0,
     drain_s: float = DRAIN_S,
+    fleet: bool = False,
+    nodes: Sequence[str] = (),
 ) -> Iterator[Live]:
     """Serve `deployment_path` while the block runs; on leaving it the engine has drained and written its logs.
+
+    `fleet`: all nodes of it, behind the router, whose process then is the one that is launched. `nodes`: the router
+    alone, in front of the engines at these URLs.
 
     The engine stops when this process dies, however it dies: it watches a pipe that only this process holds.
 
@@ -61,7 +66,7 @@ def launch(
         not drain within `drain_s`.
     """
     with tempfile.TemporaryFile() as stderr:
-        process = _spawn(deployment_path, host, http_port, log_dir, stderr)
+        process = _spawn(deployment_path, host, http_port, log_dir, stderr, fleet, nodes)
         try:
             started = _ready(process, timeout_s, stderr)
             yield Live(started["url"], process.pid, started, log_dir, process, stderr)
@@ -73,9 +78,12 @@ def launch(
             raise EngineError(f"the engine exited with {process.returncode}: {_last_words(stderr)}")
 
 
-def _spawn(path: Path, host: str, http_port: int, log_dir: Path | None, stderr: Any) -> subprocess.Popen[bytes]:
-    command = children.python("-m", "serve.engine", str(path), "--host", host, "--http-port", str(http_port))
-    command += ["--while-stdin"]
+def _spawn(
+    path: Path, host: str, http_port: int, log_dir: Path | None, stderr: Any, fleet: bool, nodes: Sequence[str]
+) -> subprocess.Popen[bytes]:
+    module = "serve.proxy" if fleet or nodes else "serve.engine"
+    command = children.python("-m", module, str(path), "--host", host, "--http-port", str(http_port))
+    command += ["--while-stdin", *(part for url in nodes for part in ("--node", url))]
     if log_dir is not None:
         command += ["--log-dir", str(log_dir)]
     # A session of its own: a Ctrl-C in the terminal is for the caller, who stops the engine in order.

@@ -55,9 +55,9 @@ class FrontView(Protocol):
 class Metrics:
     """The page that Prometheus scrapes, over a registry of its own."""
 
-    def __init__(self, engine: EngineView, front: FrontView) -> None:
+    def __init__(self, collector: Collector) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(_EngineCollector(engine, front))
+        self.registry.register(collector)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -67,7 +67,7 @@ class Metrics:
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
 
-class _EngineCollector(Collector):
+class EngineCollector(Collector):
     """Reads the counters of every model and of the front."""
 
     def __init__(self, engine: EngineView, front: FrontView) -> None:
@@ -77,22 +77,24 @@ class _EngineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """One family a metric, one sample a model and label."""
         models = list(self._engine.models.values())
-        yield _gauge("ready", "whether the engine takes requests", float(self._engine.ready))
-        yield _gauge(
+        yield gauge("ready", "whether the engine takes requests", float(self._engine.ready))
+        yield gauge(
             "draining", "whether the engine answers what it has and takes no more", float(self._engine.draining)
         )
-        yield _gauge("http_connections", "clients connected", float(self._front.open_connections))
-        yield _by_label("http_responses", "HTTP responses", "code", self._front.responses)
+        yield gauge("http_connections", "clients connected", float(self._front.open_connections))
+        yield by_label("http_responses", "HTTP responses", "code", self._front.responses)
         yield from _counters(models)
         yield from _gauges(models)
         yield from _histograms(models)
 
 
-def _gauge(name: str, meaning: str, value: float) -> Metric:
+def gauge(name: str, meaning: str, value: float) -> Metric:
+    """One gauge without labels."""
     return GaugeMetricFamily(f"forebay_{name}", meaning, value=value)
 
 
-def _by_label(name: str, meaning: str, label: str, counts: Mapping[int, int]) -> Metric:
+def by_label(name: str, meaning: str, label: str, counts: Mapping[int, int]) -> Metric:
+    """A counter by the values of one label."""
     family = CounterMetricFamily(f"forebay_{name}", meaning, labels=[label])
     for key in sorted(counts):
         family.add_metric([str(key)], counts[key])

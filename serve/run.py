@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvloop
 
@@ -27,7 +27,7 @@ from serve.deployment import Deployment
 from serve.engine import Engine
 from serve.errors import EngineError, ForebayError
 from serve.files import load
-from serve.fleet import node_of
+from serve.fleet import engines_of, node_of
 from serve.manifests import with_manifests
 from serve.protocol.http import HttpFront
 
@@ -48,24 +48,36 @@ def run(
     log_dir: Path | None = None,
     while_stdin: bool = False,
     pool: str | None = None,
+    engine: int | None = None,
 ) -> int:
     """Serve the deployment at `path`, or its one node of `pool`, until told to stop, or until stdin closes if
-    `while_stdin`; the exit code.
+    `while_stdin`; the exit code. `engine`: serve what this one of `serve.fleet.engines_of` does.
 
     Raises
     ------
     SpecError : the file's faults, or a pool that it does not have.
     EngineError : a model cannot be served, or the address is taken.
     """
-    whole = with_manifests(load(path, Deployment), path)
-    check_tables(whole, path)
-    deployment = node_of(whole, pool)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    whole = deployment_at(path)
+    deployment = node_of(whole, pool) if engine is None else engines_of(whole)[engine]
+    log_to_stderr()
     for name, model in deployment.models.items():
         if model.replicas.autoscaler is not None:
             _logger.warning("models.%s.replicas.autoscaler: not run by the engine yet; count stays", name)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(deployment, path.parent, host, http_port, log_dir, while_stdin))
+
+
+def deployment_at(path: Path) -> Deployment:
+    """The deployment of a file, with what it names of autoscalers read and checked; SpecError with the faults."""
+    whole = with_manifests(load(path, Deployment), path)
+    check_tables(whole, path)
+    return whole
+
+
+def log_to_stderr() -> None:
+    """stdout is for the ready line."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 async def _serve(
@@ -76,9 +88,8 @@ async def _serve(
     engine = Engine(deployment, folder, log_dir)
     affinity.keep_to(os.getpid(), engine.front_cores)
     clock.wake_promptly()
-    stop = _Stop(engine)
-    if while_stdin:
-        engine.loop.add_reader(0, stop.stdin_closed)
+    stop = Stop(while_stdin)
+    stop.drains(engine)
     try:
         if not await stop.unless_stopped(engine.start()):
             return EXIT_STOPPED
@@ -86,8 +97,8 @@ async def _serve(
         try:
             await front.start(host, http_port)
         except OSError as error:
-            raise _cannot_listen(host, http_port, error) from error
-        _quiet_collector()
+            raise cannot_listen(host, http_port, error) from error
+        quiet_collector()
         line = _ready_line(engine, url_of(host, front.port), (time.monotonic_ns() - began_ns) / 1e9)
         print(json.dumps(line), flush=True)
         if not await stop.unless_stopped(engine.drained()):
@@ -106,7 +117,7 @@ def check_address(host: str, http_port: int) -> None:
     try:
         found = socket.getaddrinfo(host, http_port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise _cannot_listen(host, http_port, error) from None
+        raise cannot_listen(host, http_port, error) from None
     for family, kind, protocol, _, address in found:
         try:
             with socket.socket(family, kind, protocol) as tried:
@@ -115,7 +126,7 @@ def check_address(host: str, http_port: int) -> None:
         except OSError as error:
             failed.append(error)
     if len(failed) == len(found):
-        raise _cannot_listen(host, http_port, failed[0])
+        raise cannot_listen(host, http_port, failed[0])
 
 
 def url_of(host: str, port: int) -> str:
@@ -124,30 +135,50 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _cannot_listen(host: str, http_port: int, error: Exception) -> EngineError:
+def cannot_listen(host: str, http_port: int, error: Exception) -> EngineError:
+    """What is wrong with an address."""
     return EngineError(f"cannot listen on {host}:{http_port}: {getattr(error, 'strerror', None) or error}")
 
 
-class _Stop:
-    """What the signals ask for: the first drains, the second, or one before the engine is ready, stops at once."""
+class Drains(Protocol):
+    """An engine or a router."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    @property
+    def ready(self) -> bool:
+        """Whether it takes requests."""
+
+    def drain(self) -> None:
+        """Take no more, and answer what is inside."""
+
+
+class Stop:
+    """What the signals ask for: the first drains, the second, or one before there is anything ready to drain, stops
+    at once; as does the end of stdin, if `while_stdin`."""
+
+    def __init__(self, while_stdin: bool) -> None:
+        self._drains: Drains | None = None
         self._now = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            engine.loop.add_signal_handler(number, self._signalled)
+            self._loop.add_signal_handler(number, self._signalled)
+        if while_stdin:
+            self._loop.add_reader(0, self._stdin_closed)
+
+    def drains(self, what: Drains) -> None:
+        """What the first signal drains from now on."""
+        self._drains = what
 
     def _signalled(self) -> None:
-        if self._engine.ready:
-            _logger.info("draining: what was admitted is answered, then the engine exits")
-            self._engine.drain()
+        if self._drains is not None and self._drains.ready:
+            _logger.info("draining: what was admitted is answered, then this process exits")
+            self._drains.drain()
         else:
             self._now.set()
 
-    def stdin_closed(self) -> None:
+    def _stdin_closed(self) -> None:
         """Nobody writes to it, so it is readable when the other end is gone."""
         if not os.read(0, 4096):
-            self._engine.loop.remove_reader(0)
+            self._loop.remove_reader(0)
             self._now.set()
 
     async def unless_stopped(self, work: Any) -> bool:
@@ -162,10 +193,10 @@ class _Stop:
         return True
 
 
-def _quiet_collector() -> None:
+def quiet_collector() -> None:
     """Let the garbage collector leave alone what lives as long as the process, and look rarely at the rest.
 
-    The engine makes no cycles per request, and a full collection would hold the front for milliseconds.
+    Engine and router make no cycles per request, and a full collection would hold the front for milliseconds.
     """
     gc.collect()
     gc.freeze()
@@ -192,6 +223,7 @@ def main() -> None:
     parser.add_argument(
         "--while-stdin", action="store_true", help="stop at once when stdin closes, as it does when who holds it dies"
     )
+    parser.add_argument("--engine", type=int, help="of a deployment of several, serve the engine of this number")
     told = parser.parse_args()
     try:
         code = run(
@@ -200,6 +232,7 @@ def main() -> None:
             http_port=told.http_port,
             log_dir=told.log_dir,
             while_stdin=told.while_stdin,
+            engine=told.engine,
         )
         sys.exit(code)
     except ForebayError as error:

@@ -11,13 +11,12 @@ import numpy as np
 
 from serve.autoscaler import Bounds, Idle
 from serve.batching import UNCHECKED
-from serve.deployment import Deployment, Eject, Model
-from serve.ejection import Ejection
+from serve.deployment import Deployment, Model
 from serve.errors import Fault, ProfileError, SpecError
 from serve.files import resolve, sha256
 from serve.fleet import Place, places
-from serve.policy import routing
 from serve.policy.retries import ATTEMPTS_MAX
+from serve.router import ROUTES, UNBOUNDED_ROWS, ejection_of
 from serve.scaler import Scaler
 from serve.scheduler import SchedulerSpec
 from sim.billing.prices import PriceBook
@@ -31,18 +30,6 @@ from sim.scenario import Slo, Workload
 from sim.service import Drawn, Law, Measured, client_draw, front_at, front_vector
 from sim.slo import bounds, limits_ns
 from sim.workload import Given, Load, build
-
-UNBOUNDED_ROWS = 2**40
-
-ROUTES = {
-    "round_robin": routing.ROUTE_ROUND_ROBIN,
-    "random": routing.ROUTE_RANDOM,
-    "least_outstanding": routing.ROUTE_LEAST_OUTSTANDING,
-    "shortest_queue": routing.ROUTE_SHORTEST_QUEUE,
-    "p2c": routing.ROUTE_P2C,
-    "least_work": routing.ROUTE_LEAST_WORK,
-    "affinity": routing.ROUTE_AFFINITY,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +147,7 @@ class Setup:
             tells_empty=isinstance(self.model.replicas.autoscaler, Idle),
             client_retries=tuple(0 if client is None else client.retries for client in clients),
             silent=tuple(client is not None and not client.cancels for client in clients),
-            ejection=_ejection(router.eject),
+            ejection=ejection_of(router.eject),
         )
         if router.retry is None:
             return taken
@@ -305,11 +292,6 @@ def check_scaling(deployment: Deployment, name: str) -> None:
         faults.append(("router", "is missing: engines of their own (queue.per: replica) need one"))
     if faults:
         raise SpecError([Fault("deployment", field, what) for field, what in faults])
-
-
-def _ejection(eject: Eject | None) -> Ejection | None:
-    """When nodes are ejected, as planes take it."""
-    return None if eject is None else Ejection(eject.failures, eject.base, round(100 * eject.most))
 
 
 def _idle_faults(model: Model, where: str) -> list[tuple[str, str]]:

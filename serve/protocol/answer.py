@@ -30,10 +30,13 @@ _STATUS_TEXT = {
     431: "Request Header Fields Too Large",
     499: "Client Closed Request",
     500: "Internal Server Error",
+    502: "Bad Gateway",
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
 _STATUS_LINES = {code: f"HTTP/1.1 {code} {text}\r\n".encode() for code, text in _STATUS_TEXT.items()}
+DRAINING = b"Forebay-Draining"
+"""Field of a refusal by a server that shuts down: another one may be asked."""
 
 
 def inference(signature: ModelSignature, plan: Plan, request_id: str, outputs: Arrays) -> tuple[bytes, list[Buffer]]:
@@ -104,7 +107,7 @@ def response(
     """A whole HTTP/1.1 response; `fields` are header lines, each with its line end, `body` its parts in order."""
     return b"".join(
         (
-            _STATUS_LINES[status],
+            _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status,
             fields,
             b"Content-Length: %d\r\n" % sum(map(len, body)),
             b"\r\n" if keep_alive else b"Connection: close\r\n\r\n",
@@ -122,4 +125,6 @@ def refused(what: Refusal) -> tuple[bytes, list[Buffer]]:
     if what.retry_after_ns:
         fields += b"Retry-After: %d\r\n" % round(what.retry_after_ns / 1e9)
         fields += b"Retry-After-Ms: %d\r\n" % -(-what.retry_after_ns // 1_000_000)
+    if what.draining:
+        fields += DRAINING + b": 1\r\n"
     return fields, [error_body(what.message)]

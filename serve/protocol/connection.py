@@ -1,7 +1,7 @@
 """One client's connection: requests read with httptools, answers written in the order asked.
 
-The callbacks of transport and parser. What becomes of one request is in `serve.protocol.exchange`;
-the listening socket is `serve.protocol.http`'s.
+The callbacks of transport and parser. What becomes of one request is its `Exchange`'s concern; the
+listening socket is `serve.protocol.listener`'s.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from serve.policy.codes import REASON_NONE
+from serve.protocol import orca
 from serve.protocol.errors import Refusal, RequestError, brief
 from serve.protocol.exchange import Exchange
 
 if TYPE_CHECKING:
-    from serve.protocol.http import HttpFront
+    from serve.protocol.listener import Listener
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ LINGER_S = 5.0
 class Connection(asyncio.Protocol):
     """One client's connection: the callbacks of the transport and of httptools' parser."""
 
-    def __init__(self, front: HttpFront) -> None:
+    def __init__(self, front: Listener) -> None:
         self.front = front
         self.transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
@@ -69,9 +70,7 @@ class Connection(asyncio.Protocol):
         self._reading = None
         del self._parser  # it refers to us by its callbacks
         for exchange in self._pending:
-            if exchange.live is not None and exchange.entry is not None and exchange.data is None:
-                self.front.engine.cancel(exchange.entry.served, exchange.live)
-            exchange.live = None
+            exchange.hang_up()
         self._pending.clear()
 
     def eof_received(self) -> bool:
@@ -128,7 +127,7 @@ class Connection(asyncio.Protocol):
         self._body_bytes = 0
         self._header_length = None
         self._problem = None
-        self._reading = Exchange(self, self.front.engine.iteration_ns())
+        self._reading = self.front.exchange(self)
 
     def on_url(self, target: bytes) -> None:
         """A piece of the request's target."""
@@ -185,10 +184,8 @@ class Connection(asyncio.Protocol):
         self._body = []
         if self._problem is not None:
             exchange.refuse(Refusal(self._problem.status, str(self._problem)))
-        elif exchange.entry is not None:
-            exchange.infer(exchange.entry, body, self._header_length)
         else:
-            exchange.page(body)
+            exchange.complete(body, self._header_length)
 
     # -- headers that matter -------------------------------------------------------------------------
 
@@ -214,6 +211,10 @@ class Connection(asyncio.Protocol):
             if value.strip().lower() != b"100-continue":
                 raise RequestError(400, f"Expect {brief(value.decode('latin-1'))} is not supported")
             self._reading.wants_continue = True
+
+    def _on_load_metrics(self, name: bytes, value: bytes) -> None:
+        if name == orca.ASKED and self._reading is not None:
+            self._reading.tells = value.strip().lower() == orca.TEXT
 
     # -- answers -------------------------------------------------------------------------------------
 
@@ -257,7 +258,7 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self._closing = self._given_up = True
-        exchange = self._reading or Exchange(self, self.front.engine.iteration_ns())
+        exchange = self._reading or self.front.exchange(self)
         self._reading = None
         self._body = []
         if not self._pending or self._pending[-1] is not exchange:
@@ -298,6 +299,7 @@ _HEADERS: dict[int, Callable[[Connection, bytes, bytes], None]] = {
     len(b"content-length"): Connection._on_content_length,
     len(b"content-encoding"): Connection._on_content_encoding,
     len(b"expect"): Connection._on_expect,
+    len(orca.ASKED): Connection._on_load_metrics,
 }
 """By the length of the name, so that the many fields that we ignore cost one look-up."""
 

@@ -23,6 +23,8 @@ from serve.policy.codes import (
     REASON_DEATH,
     REASON_DRAINING,
     REASON_FRONT,
+    REASON_NO_NODE,
+    REASON_NODE,
     REASON_NONE,
     REASON_QUEUE,
     REASON_ROWS,
@@ -35,7 +37,7 @@ STATUS_OF_OUTCOME = {
     OUTCOME_DRAINING: 503,
     OUTCOME_EXPIRED: 504,
     OUTCOME_CANCELLED: 499,
-    OUTCOME_LOST: 500,
+    OUTCOME_LOST: 502,
     OUTCOME_FAILED: 500,
 }
 """Rule 1's codes. 499 is never seen by a client that hung up; it is the word for logs and tests."""
@@ -48,6 +50,8 @@ _WHY = {
     REASON_DEADLINE: "the request's timeout passed while it waited in the queue",
     REASON_CLIENT: "the client cancelled the request",
     REASON_DEATH: "the replicas that ran the request died",
+    REASON_NO_NODE: "no node is ready; retry later",
+    REASON_NODE: "the node that had the request went away",
 }
 
 
@@ -67,11 +71,13 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer without outputs: status, text, and in how many ns to come back (0: no such advice)."""
+    """An answer without outputs: status, text, in how many ns to come back (0: no such advice), whether the server
+    shuts down."""
 
     status: int
     message: str
     retry_after_ns: int = 0
+    draining: bool = False
 
 
 def invalid(message: str) -> RequestError:
@@ -83,7 +89,7 @@ def refusal(outcome: int, reason: int, retry_after_ns: int, message: str = "") -
     """What a request that ended in `outcome` for `reason` is told; `message`, if any, replaces our text."""
     status = STATUS_OF_OUTCOME[outcome]
     text = message or _WHY.get(reason, "the request failed")
-    return Refusal(status, text, retry_after_ns if status == 503 else 0)
+    return Refusal(status, text, retry_after_ns if status == 503 else 0, outcome == OUTCOME_DRAINING)
 
 
 def brief(value: object) -> str:

@@ -1,33 +1,22 @@
-"""One request and its answer: found a route, submitted or refused, answered in its connection's order.
+"""One request and its answer, as its connection sees them: answered in the connection's order.
 
-What a request means is in `serve.protocol.routes` and `serve.protocol.oip`, which know no sockets; its
-bytes come from and go to `serve.protocol.connection`.
+Its bytes come from and go to `serve.protocol.connection`; what becomes of the request is decided by who
+derives from this: the engine's front (`serve.protocol.inference`) or the router (`serve.proxy.forwarded`).
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from serve.policy.codes import (
-    OUTCOME_DRAINING,
-    OUTCOME_FULL,
-    OUTCOME_INVALID,
-    OUTCOME_OK,
-    REASON_DRAINING,
-    REASON_FRONT,
-    REASON_NONE,
-)
-from serve.protocol import answer, oip, routes
-from serve.protocol.errors import Refusal, RequestError, refusal
+from serve.policy.codes import REASON_NONE
+from serve.protocol import answer
+from serve.protocol.errors import Refusal, RequestError
+from serve.protocol.routes import GET, Route
 from serve.protocol.tensors import Buffer
-from serve.served import Answer, LiveRequest
 
 if TYPE_CHECKING:
     from serve.protocol.connection import Connection
-
-log = logging.getLogger(__name__)
 
 
 class Exchange:
@@ -38,14 +27,11 @@ class Exchange:
         "arrival_ns",
         "connection",
         "data",
-        "entry",
         "head_only",
         "keep_alive",
-        "live",
-        "plan",
         "refused",
-        "request_id",
         "route",
+        "tells",
         "wants_continue",
     )
 
@@ -55,99 +41,26 @@ class Exchange:
         self.keep_alive = True
         self.head_only = False
         self.wants_continue = False
+        self.tells = False  # the answer is to say what load there is (`serve.protocol.orca`)
         self.refused = REASON_NONE
-        self.route: routes.Route | None = None
-        self.entry: routes.Entry | None = None
-        self.plan: oip.Plan | None = None
-        self.request_id = ""
-        self.live: LiveRequest | None = None
+        self.route: Route | None = None
         self.data: bytes | None = None  # the whole response, once there is one
 
-    # -- the request ---------------------------------------------------------------------------------
-
     def begin(self, target: bytes, method: str) -> None:
-        """The header is there: its route, and whether rule 10 or the drain refuses it. RequestError: 400, 404, 405."""
-        front = self.connection.front
-        route = self.route = front.route(target)
-        if method != route.method and not (self.head_only and route.method == routes.GET):
+        """The header is there: its route, and whether it is refused at once. RequestError: 400, 404, 405."""
+        route = self.route = self.connection.front.route(target)
+        if method != route.method and not (self.head_only and route.method == GET):
             raise RequestError(405, f"{target.decode('latin-1'):.200} takes {route.method}, not {method}")
-        if route.kind == "infer":
-            engine = front.engine
-            self.entry = front.site.entry(route)
-            if engine.draining and self.arrival_ns > engine.drain_ns:
-                self.refused = REASON_DRAINING
-            elif engine.over_budget(engine.iteration_ns()):  # not `arrival_ns`: a slow sender is not our delay
-                self.refused = REASON_FRONT
 
-    def infer(self, entry: routes.Entry, body: bytes, header_length: int | None) -> None:
-        """The body of an inference is there: submit it, or have the engine count why not."""
-        if self.refused != REASON_NONE:
-            outcome = OUTCOME_DRAINING if self.refused == REASON_DRAINING else OUTCOME_FULL
-            self._turn_away(entry, outcome, self.refused)
-            return
-        try:
-            inference = oip.read(entry.cache, body, header_length)
-        except RequestError as error:
-            self._turn_away(entry, OUTCOME_INVALID, error.reason, str(error))
-            return
-        plan = self.plan = inference.plan
-        self.request_id = inference.id
-        live = self.connection.front.engine.submit(
-            entry.served,
-            inference.arrays,
-            plan.rows,
-            priority=plan.priority,
-            timeout_ns=plan.timeout_ns,
-            request_id=_number(inference.id),
-            arrival_ns=self.arrival_ns,
-            reply=self.answered,
-        )
-        if self.data is None:
-            self.live = live
+    def complete(self, body: bytes, header_length: int | None) -> None:
+        """All of the request is there."""
+        raise NotImplementedError
 
-    def _turn_away(self, entry: routes.Entry, outcome: int, reason: int, error: str = "") -> None:
-        self.connection.front.engine.refuse(
-            entry.served,
-            reason=reason,
-            arrival_ns=self.arrival_ns,
-            reply=self.answered,
-            outcome=outcome,
-            error=error,
-        )
-
-    def page(self, body: bytes) -> None:
-        """Anything but an inference is there: answer it."""
-        assert self.route is not None
-        try:
-            page = self.connection.front.site.page(self.route, body)
-            self.respond(page.status, page.fields, [page.body])
-        except RequestError as error:
-            self.refuse(Refusal(error.status, str(error)))
-        except Exception:
-            log.exception("%s could not be answered", self.route)
-            self.refuse(Refusal(500, "internal error; the server's log has it"))
+    def hang_up(self) -> None:
+        """The client has gone (rule 7)."""
+        raise NotImplementedError
 
     # -- the answer ----------------------------------------------------------------------------------
-
-    def answered(self, what: Answer) -> None:
-        """The engine's reply: write the response, or keep it until those before it have left."""
-        self.live = None  # it refers to us by its `reply`: no cycles for the collector
-        try:
-            if what.outcome == OUTCOME_OK:
-                self._write_outputs(what)
-            else:
-                retry_after_ns = self.connection.front.engine.retry_after_ns
-                self.refuse(refusal(what.outcome, what.reason, retry_after_ns, what.error))
-        except RequestError as error:
-            self.refuse(Refusal(error.status, str(error)))
-        except Exception:
-            log.exception("the answer to a request of %s could not be written", self.route)
-            self.refuse(Refusal(500, "internal error; the server's log has it"))
-
-    def _write_outputs(self, what: Answer) -> None:
-        assert self.entry is not None and self.plan is not None
-        fields, parts = answer.inference(self.entry.signature, self.plan, self.request_id, what.outputs)
-        self.respond(200, fields, parts)
 
     def refuse(self, what: Refusal) -> None:
         """Answer with an error."""
@@ -161,8 +74,3 @@ class Exchange:
         self.connection.front.responses[status] += 1
         self.data = answer.response(status, fields, body, keep_alive=self.keep_alive, head_only=self.head_only)
         self.connection.flush()
-
-
-def _number(request_id: str) -> int | None:
-    """An id that is a number, for joining the request log with a load generator's."""
-    return int(request_id) if len(request_id) <= 18 and request_id.isascii() and request_id.isdigit() else None

@@ -20,7 +20,7 @@ from sim.scenario import Scenario
 from tests.examples import SCENARIO_TEXT, example
 from tests.profiles import Synthetic, write_profile
 
-VERBS = ("tour", "calibrate", "new", "simulate", "plan", "serve", "load", "verify", "check", "schema")
+VERBS = ("tour", "calibrate", "new", "simulate", "plan", "serve", "route", "load", "verify", "check", "schema")
 SMALL = (
     SCENARIO_TEXT.replace("60s", "1s")
     .replace("replications: 20", "replications: 2")
@@ -110,6 +110,9 @@ def test_a_file_with_five_faults_gives_five_lines_and_exit_2(folder: Path) -> No
         ("schema", "scenari"),
         ("schema", "all"),
         ("serve", "none.yaml"),
+        ("serve", "none.yaml", "--fleet"),
+        ("route", "none.yaml"),
+        ("route", "none.yaml", "--node", "http://127.0.0.1:1"),
         ("verify", "none.yaml", "-o", "r.yaml"),
         ("load", "http://127.0.0.1:1"),
         ("load", "http://127.0.0.1:1", "--rate", "4"),

@@ -7,7 +7,7 @@ import pytest
 from serve.deployment import Deployment
 from serve.errors import SpecError
 from serve.files import parse
-from serve.fleet import Place, node_of, places
+from serve.fleet import Place, engines_of, node_of, places
 
 
 def fleet(count: int, threads: int = 1, on: list[str] | None = None, **pools: dict[str, Any]) -> Deployment:
@@ -84,3 +84,37 @@ def test_one_engine_is_one_node_of_a_pool() -> None:
         node_of(deployment, "medium")
     with pytest.raises(SpecError, match="'large' holds no replicas"):
         node_of(deployment, "large")
+
+
+def test_each_node_is_an_engine_with_what_is_placed_there() -> None:
+    engines = engines_of(fleet(5, small=SMALL, large=LARGE))
+    assert [engine.models["digits"].replicas.count for engine in engines] == [2, 2, 1]
+    assert {engine.node_count for engine in engines} == {1} and {engine.router for engine in engines} == {None}
+    assert {engine.models["digits"].replicas.affinity for engine in engines} == {"none"}
+
+
+def test_replicas_with_queues_of_their_own_are_engines_of_their_own() -> None:
+    deployment = fleet(5, small=SMALL, large=LARGE)
+    digits = deployment.models["digits"]
+    alone = digits.model_copy(update={"queue": digits.queue.model_copy(update={"per": "replica"})})
+    other = digits.model_copy(update={"replicas": digits.replicas.model_copy(update={"count": 3, "on": ["large"]})})
+    engines = engines_of(deployment.model_copy(update={"models": {"digits": alone, "other": other}}))
+    held = [{name: model.replicas.count for name, model in engine.models.items()} for engine in engines]
+    assert held == [{"digits": 1}] * 5 + [{"other": 3}]
+
+
+def test_an_autoscalers_replicas_begin_at_their_count() -> None:
+    data = {
+        "models": {
+            "digits": {
+                "backend": "emulated",
+                "profile": "p.yaml",
+                "replicas": {"count": 2, "min": 1, "max": 6, "autoscaler": {"kind": "kpa"}},
+            }
+        },
+        "pools": {"small": {"price": "1 USD/h", "nodes": {"min": 1, "max": 3}, "cores": 2}},
+        "router": {"policy": "p2c"},
+    }
+    engines = engines_of(parse(data, Deployment, "d.yaml"))
+    assert [engine.models["digits"].replicas.count for engine in engines] == [2]
+    assert engines[0].models["digits"].replicas.autoscaler is None

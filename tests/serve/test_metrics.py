@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve.metrics import Metrics, rows_buckets
+from serve.metrics import EngineCollector, Metrics, rows_buckets
 from serve.policy.codes import OUTCOME_FULL, OUTCOME_OK, REASON_FULL, REASON_QUEUE
 from serve.served import BatchStatistics
 from tests.serve.protocol.stub_engine import StubEngine, served_model
@@ -24,7 +24,7 @@ def samples():
     """All samples of a scrape, by name and label values in the order of the labels' names."""
 
     def scrape(engine: StubEngine) -> dict[tuple[str, tuple[str, ...]], float]:
-        text, content_type = Metrics(engine, Front()).render()
+        text, content_type = Metrics(EngineCollector(engine, Front())).render()
         assert content_type.startswith("text/plain")
         return {
             (s.name, tuple(v for _, v in sorted(s.labels.items()))): s.value
@@ -86,7 +86,7 @@ def test_bounds_of_the_batch_histogram_are_powers_of_two_and_the_largest_batch()
 
 
 def test_every_metric_is_in_the_docs_and_every_one_in_the_docs_exists():
-    text, _ = Metrics(StubEngine(served_model()), Front()).render()
+    text, _ = Metrics(EngineCollector(StubEngine(served_model()), Front())).render()
     families = [f for f in text_string_to_metric_families(text.decode()) if f.name.startswith("forebay_")]
     shown = {f.name.removeprefix("forebay_") + ("_total" if f.type == "counter" else "") for f in families}
     page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text().partition("## Metrics")[2]

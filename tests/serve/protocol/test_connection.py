@@ -20,15 +20,16 @@ from serve.policy.codes import (
     REASON_QUEUE,
 )
 from serve.profile import Tensor
+from serve.protocol import orca
 from tests.serve.protocol.client import Client, binary_request, infer, request
 from tests.serve.protocol.stub_engine import StubEngine, served_model
 from tests.serve.protocol.tape import converse
 
 
-def numbered(i: int) -> bytes:
+def numbered(i: int, **fields: str) -> bytes:
     """A request whose answer names it."""
     header, data = binary_request(np.full((1, 4), i, np.float32), id=str(i))
-    return infer(header, data)
+    return infer(header, data, **fields)
 
 
 def test_many_requests_on_one_connection(running):
@@ -237,6 +238,25 @@ def test_each_outcome_has_its_status_and_a_json_error(running, outcome, reason, 
     assert reply.json["error"]
     assert reply.fields.get("retry-after-ms") == retry
     assert reply.fields.get("retry-after") == (None if retry is None else "0")
+    assert reply.fields.get("forebay-draining") == ("1" if outcome == OUTCOME_DRAINING else None)
+
+
+@pytest.mark.parametrize(("asked", "told"), [("TEXT", True), (" text", True), ("JSON", False), (None, False)])
+def test_an_answer_says_what_load_there_is_if_it_is_asked(running, asked, told):
+    scheduler = running.engine.models["twice"].scheduler
+    scheduler.ongoing_requests, scheduler.ongoing_rows = 3, 12
+    fields = {} if asked is None else {"Endpoint_Load_Metrics_Format": asked}
+    with Client(running.port) as client:
+        reply = client.ask(numbered(0, **fields))
+    load = reply.fields.get("endpoint-load-metrics")
+    assert (load is not None) == told
+    if told:
+        assert orca.read(load.encode()) == orca.Load(3, 12, 1)
+
+
+@pytest.mark.parametrize("value", [b"", b"JSON {}", b"TEXT", b"TEXT named_metrics.ongoing_rows=1", b"TEXT a=b, c"])
+def test_a_load_report_that_is_not_ours_says_nothing(value):
+    assert orca.read(value) is None
 
 
 def test_a_request_over_the_fronts_budget_is_refused_from_its_header_alone(running):

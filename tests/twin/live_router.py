@@ -1,0 +1,142 @@
+"""The reference simulator's router recorded, and `serve.router` taken through the same events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from serve.policy.codes import ATTEMPT_BITS, NEVER_NS
+from serve.policy.routing import NOBODY, ROUTE_LEAST_WORK
+from serve.protocol.orca import Load
+from serve.router import Ended, Needs, Routed, Router, Settings
+from serve.scheduler import Request
+from sim import plane
+from sim.network import Network
+from sim.station import Answer
+
+
+@dataclass
+class Record:
+    """What happened at a router, in order, and what it decided: (instant, what, request, ...)."""
+
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    sent: list[tuple[int, int, int, int]] = field(default_factory=list)  # instant, request, attempt, node
+    settled: list[tuple[int, int, int, int]] = field(default_factory=list)  # instant, request, outcome, reason
+
+
+class RecordedNetwork(Network):
+    """The simulator's router, which writes down what happens to it."""
+
+    record: Record
+
+    def arrive(self, request: Request) -> None:
+        self.record.events.append((self._clock.now_ns, "arrive", request.id, request))
+        super().arrive(request)
+
+    def _send(self, attempt: Request) -> None:
+        super()._send(attempt)
+        trip = attempt.payload
+        if trip.node != NOBODY:
+            number = trip.index & (1 << ATTEMPT_BITS) - 1
+            self.record.sent.append((self._clock.now_ns, attempt.id, number, trip.node))
+
+    def _end(self, attempt: Request, answer: Answer, left_ns: int) -> None:
+        if not attempt.payload.state.settled:
+            self.record.events.append((self._clock.now_ns, "ended", attempt.id, answer))
+        super()._end(attempt, answer, left_ns)
+
+    def _retry(self, attempt: Request) -> None:
+        if not attempt.payload.state.settled:
+            self.record.events.append((self._clock.now_ns, "retry", attempt.id, None))
+        super()._retry(attempt)
+
+    def _give_up(self, first: Request) -> None:
+        if not first.payload.state.settled:
+            self.record.events.append((self._clock.now_ns, "gone", first.id, None))
+        super()._give_up(first)
+
+    def rotate(self, nodes: Sequence[int]) -> None:
+        self.record.events.append((self._clock.now_ns, "rotate", -1, list(nodes)))
+        super().rotate(nodes)
+
+    def _settle(self, attempt: Request, outcome: int, reason: int, stay_ns: int = 0) -> None:
+        self.record.settled.append((self._clock.now_ns, attempt.id, outcome, reason))
+        super()._settle(attempt, outcome, reason, stay_ns)
+
+
+@contextmanager
+def recorded() -> Iterator[Record]:
+    """References that are built meanwhile write down what happens to their router."""
+    record = Record()
+    network = type("Recorded", (RecordedNetwork,), {"record": record})
+    with mock.patch("sim.reference.Network", network):
+        yield record
+
+
+class World:
+    """Clock and nodes of a live router that is taken through a record."""
+
+    def __init__(self, router: plane.Router, nodes: int) -> None:
+        settings = Settings(
+            router.policy,
+            router.retries,
+            router.budget_percent,
+            router.backoff_ns,
+            router.backoff_most_ns,
+            router.buffer_rows,
+            ejection=router.ejection,
+        )
+        self.now_ns = 0
+        self.router = Router(settings, nodes, self, lambda: self.now_ns)
+        self.router.rotate(range(nodes))
+        self.record = Record()
+        self.requests: dict[int, Routed] = {}
+        self.due: dict[int, tuple[int, Callable[[Routed], None]]] = {}
+        self._policy = router.policy
+
+    # -- the router's port -----------------------------------------------------------------------------
+
+    def send(self, request: Routed) -> None:
+        self.record.sent.append((self.now_ns, request.payload, request.retries, request.node))
+
+    def cancel(self, request: Routed) -> None:
+        pass
+
+    def later(self, delay_ns: int, call: Callable[[Routed], None], request: Routed) -> Any:
+        self.due[request.payload] = (self.now_ns + delay_ns, call)
+        return mock.Mock(cancel=lambda: self.due.pop(request.payload))
+
+    # -- events ----------------------------------------------------------------------------------------
+
+    def replay(self, events: list[tuple[Any, ...]]) -> Record:
+        """Have all of it happen again."""
+        for self.now_ns, what, number, more in events:
+            getattr(self, f"_{what}")(number, more)
+        assert all(due_ns >= self.now_ns for due_ns, _ in self.due.values()), "a retry was forgotten"
+        return self.record
+
+    def _arrive(self, number: int, request: Request) -> None:
+        def reply(ended: Ended) -> None:
+            self.record.settled.append((self.now_ns, number, ended.outcome, ended.reason))
+
+        needs = Needs(request.rows, request.priority, NEVER_NS)
+        self.requests[number] = Routed(request.payload.route, reply, lambda: needs, payload=number)
+        self.router.arrive(self.requests[number])
+
+    def _ended(self, number: int, answer: Answer) -> None:
+        load = Load(0, answer.told, 1) if self._policy == ROUTE_LEAST_WORK else Load(answer.told, 0, 1)
+        self.router.ended(self.requests[number], answer.outcome, answer.reason, load)
+
+    def _retry(self, number: int, _: None) -> None:
+        due_ns, call = self.due.pop(number)
+        assert due_ns == self.now_ns
+        call(self.requests[number])
+
+    def _gone(self, number: int, _: None) -> None:
+        self.router.give_up(self.requests[number])
+
+    def _rotate(self, _: int, nodes: list[int]) -> None:
+        self.router.rotate(nodes)
