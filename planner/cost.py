@@ -23,11 +23,13 @@ def only_model(deployment: Deployment) -> tuple[str, Model]:
         raise SpecError.of(
             "scenario", "deployment.models", f"plan takes exactly one model, got {', '.join(deployment.models)}"
         )
-    name, model = next(iter(deployment.models.items()))
-    if model.replicas.autoscaler is not None:
-        what = "is not planned or verified yet; simulate it, or set a count"
-        raise SpecError.of("scenario", f"deployment.models.{name}.replicas.autoscaler", what)
-    return name, model
+    return next(iter(deployment.models.items()))
+
+
+def is_fleet(deployment: Deployment) -> bool:
+    """Whether it is more than one node with a fixed number of replicas that clients reach themselves."""
+    scaled = any(model.replicas.autoscaler is not None for model in deployment.models.values())
+    return scaled or deployment.router is not None or deployment.node_count != 1 or len(deployment.pools) != 1
 
 
 def only_pool(deployment: Deployment) -> Pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from planner import cost, fastest, headroom
+from planner import cost, headroom
 from planner.plan import Considered, Headroom, Limit, LimitName, Plan, RunnerUp
 from planner.race import Entry, Race, latency_step
 from planner.slo import LATENCIES, LOSSES, latency_metric
@@ -23,8 +23,8 @@ def chosen_plan(race: Race, entries: Sequence[Entry], best: Entry, reach: Headro
         latency_metric=latency_metric(race.bounds).metric,
         settings=dict(best.candidate.settings),
         deployment=best.candidate.deployment,
-        usd_per_h=race.usd(best.candidate, best.front_cores),
-        cores=best.candidate.replica_cores + best.front_cores,
+        usd_per_h=race.usd(best),
+        cores=race.cores(best),
         result=result,
         headroom=reach,
         runner_up=_runner_up(race, entries, best),
@@ -56,7 +56,7 @@ def _considered(race: Race, entry: Entry) -> Considered:
         fate=entry.fate,
         reason=entry.reason,
         replications=0 if entry.result is None else entry.result.replications,
-        usd_per_h=None if entry.result is None else race.usd(entry.candidate, entry.front_cores),
+        usd_per_h=None if entry.result is None else race.usd(entry),
         latency_s=None if latency == math.inf else latency,
     )
 
@@ -81,11 +81,11 @@ def _runner_up(race: Race, entries: Iterable[Entry], best: Entry) -> RunnerUp | 
 
 def _why_second(race: Race, second: Entry, best: Entry) -> str:
     against = f"{race.standing(second)} against {race.standing(best)}"
-    if second.step > best.step:
+    if race.step(second) > race.step(best):
         return f"is dearer: {against}"
     if latency_step(race.latency(second)) > latency_step(race.latency(best)):
         return f"is slower at the same cost: {against}"
-    ours, theirs = (fastest.capacity_rows_per_s(e.candidate.deployment, race.profile) for e in (best, second))
+    ours, theirs = race.capacity(best), race.capacity(second)
     if theirs < ours:
         return f"has less capacity at the same cost and latency: {theirs:.4g} against {ours:.4g} rows/s at most"
     return "comes later among the choices, at the same cost, latency and capacity"
@@ -107,7 +107,7 @@ def _nearest(race: Race, entries: Sequence[Entry]) -> Entry | None:
     runnable = [e for e in entries if e.outside is None or e.outside.limit == "latency floor"]
     if not runnable:
         short = [e for e in entries if e.outside is not None and e.outside.limit == "capacity"]
-        runnable = sorted(short, key=lambda e: (-_capacity(race, e), e.candidate.index))[:1]
+        runnable = sorted(short, key=lambda e: (-race.capacity(e), e.candidate.index))[:1]
     fresh = [e for e in runnable if e.result is None]
     race.round(fresh, race.stages()[0], 0.9, 0.05)
     hopefuls = sorted(runnable, key=lambda e: _distance(race, e))[:3]
@@ -121,10 +121,6 @@ def _distance(race: Race, entry: Entry) -> tuple[bool, float, int]:
     """Those that lose too many come last: their latency is that of the few they let in."""
     losing = any(not c.held for c in entry.checks if c.bound.metric in LOSSES)
     return losing, race.latency(entry), entry.candidate.index
-
-
-def _capacity(race: Race, entry: Entry) -> float:
-    return fastest.capacity_rows_per_s(entry.candidate.deployment, race.profile)
 
 
 def _ruled_out_limit(entries: Sequence[Entry]) -> Limit:

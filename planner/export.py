@@ -82,7 +82,8 @@ def why(plan: Plan) -> list[str]:
     asked = f"Planned for {', '.join(plan.bounds)}."
     if plan.limit is not None:
         return [asked, *_why_not(plan)]
-    lines = [asked, f"Chosen: {_settings(plan.settings)}: {plan.usd_per_h:.4g} USD/h, {plan.cores:.2f} cores."]
+    cores = "" if plan.cores is None else f", {plan.cores:.2f} cores"
+    lines = [asked, f"Chosen: {_settings(plan.settings)}: {plan.usd_per_h:.4g} USD/h{cores}."]
     if plan.runner_up is not None:
         lines.append(f"Runner-up: {_settings(plan.runner_up.settings)}: {plan.runner_up.reason}.")
     if plan.headroom is not None:

@@ -61,8 +61,10 @@ class Plan(Spec):
     latency_metric: str
     settings: dict[str, Any] | None = None
     deployment: Deployment | None = None
-    usd_per_h: float | None = Field(None, description="price x (replicas x threads + the front's busy cores) / cores")
-    cores: float | None = Field(None, description="replicas x threads + the front's predicted busy cores")
+    usd_per_h: float | None = Field(
+        None, description="price x (replicas x threads + the front's busy cores) / cores; of a fleet its bill"
+    )
+    cores: float | None = Field(None, description="replicas x threads + the front's busy cores; none: nodes are paid")
     result: Result | None = None
     headroom: Headroom | None = None
     runner_up: RunnerUp | None = None

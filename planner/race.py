@@ -64,11 +64,6 @@ class Entry:
         assert self.result is not None
         return self.result.total.metrics["front_busy"].value or 0.0
 
-    @property
-    def step(self) -> int:
-        """Cost by its last simulation, in steps."""
-        return max(self.floor_step, cost.cost_step(self.candidate.deployment, self.front_cores))
-
 
 @dataclass(slots=True)
 class Race:
@@ -83,6 +78,8 @@ class Race:
     simulations: int = 0
     share: float = 0.0
 
+    # -- what a candidate costs, and what rules it out ---------------------------------------------------
+
     def entry(self, candidate: Candidate) -> Entry:
         floor_cores = ruling.front_floor_cores(candidate, self.profile, self.load)
         entry = Entry(candidate, cost.cost_step(candidate.deployment, floor_cores))
@@ -91,12 +88,38 @@ class Race:
             entry.fate, entry.reason = "ruled out", f"{entry.outside.limit}: {entry.outside.reason}"
         return entry
 
+    def group_of(self, entry: Entry) -> int:
+        """Entries of one group race each other, lower groups first."""
+        return entry.candidate.replica_cores
+
+    def step(self, entry: Entry) -> int:
+        """Cost by its last simulation, in steps."""
+        return max(entry.floor_step, cost.cost_step(entry.candidate.deployment, entry.front_cores))
+
+    def usd(self, entry: Entry) -> float:
+        """USD per hour by its last simulation, or at least."""
+        return cost.usd_per_h(entry.candidate.deployment, 0.0 if entry.result is None else entry.front_cores)
+
+    def cores(self, entry: Entry) -> float | None:
+        """Cores that it takes by its last simulation; None: it is not paid by cores."""
+        return entry.candidate.replica_cores + entry.front_cores
+
+    def capacity(self, entry: Entry) -> float:
+        """Rows per second that it serves at most, by the profile."""
+        return fastest.capacity_rows_per_s(entry.candidate.deployment, self.profile)
+
+    def cores_outside(self, candidate: Candidate, result: Result) -> Outside | None:
+        """More cores than there are, by a simulation."""
+        return ruling.cores_outside(candidate, result.total.metrics["front_busy"].value or 0.0)
+
+    # -- the race ----------------------------------------------------------------------------------------
+
     def run(self, entries: list[Entry]) -> Entry | None:
         """The best that holds the SLO, groups of equal replica cores taken cheapest first; None if nothing does."""
         best: Entry | None = None
-        groups = sorted({e.candidate.replica_cores for e in entries})
-        for number, cores in enumerate(groups):
-            group = [e for e in entries if e.candidate.replica_cores == cores]
+        groups = sorted({self.group_of(e) for e in entries})
+        for number, which in enumerate(groups):
+            group = [e for e in entries if self.group_of(e) == which]
             if best is not None:
                 group = self._not_dearer(group, best)
             if group:
@@ -105,9 +128,9 @@ class Race:
 
     def _not_dearer(self, group: list[Entry], best: Entry) -> list[Entry]:
         for entry in group:
-            if entry.floor_step > best.step:
-                entry.reason = f"costs at least {self.usd(entry.candidate, 0.0):.4g} USD/h, more than what holds"
-        return [e for e in group if e.floor_step <= best.step]
+            if entry.floor_step > self.step(best):
+                entry.reason = f"costs at least {self.usd(entry):.4g} USD/h, more than what holds"
+        return [e for e in group if e.floor_step <= self.step(best)]
 
     def _race_group(self, group: list[Entry], best: Entry | None, start: float, width: float) -> Entry | None:
         alive = group
@@ -164,7 +187,7 @@ class Race:
         entry.result = self._simulate(entry.candidate, None)
         entry.full = True
         entry.checks = [check(b, entry.result) for b in self.bounds]
-        outside = ruling.cores_outside(entry.candidate, entry.front_cores)
+        outside = self.cores_outside(entry.candidate, entry.result)
         missed = [str(c) for c in entry.checks if not c.held]
         if entry.result.verdict in ("unstable", "overloaded"):
             missed.append(f"{entry.result.verdict}: {entry.result.verdict_reason}")
@@ -190,9 +213,7 @@ class Race:
         return math.inf if estimate is None or estimate.value is None else estimate.value
 
     def key(self, entry: Entry) -> Key:
-        candidate = entry.candidate
-        capacity = fastest.capacity_rows_per_s(candidate.deployment, self.profile)
-        return entry.step, latency_step(self.latency(entry)), -capacity, candidate.index
+        return self.step(entry), latency_step(self.latency(entry)), -self.capacity(entry), entry.candidate.index
 
     def _promise(self, entry: Entry) -> tuple[int, Key]:
         """Likely holders first, then cheap, then fast."""
@@ -202,23 +223,24 @@ class Race:
 
     def _may_beat(self, entry: Entry, best: Entry) -> bool:
         """Whether a full simulation could still put it before `best`: cheaper, or as cheap and perhaps faster."""
-        if entry.result is None or entry.step < best.step:
+        if entry.result is None or self.step(entry) < self.step(best):
             return True
-        if entry.step > best.step + 1:  # a short run may put the front one step off
+        if self.step(entry) > self.step(best) + 1:  # a short run may put the front one step off
             return False
+        return self._may_be_as_fast(entry, best)
+
+    def _may_be_as_fast(self, entry: Entry, best: Entry) -> bool:
+        assert entry.result is not None, "not simulated"
         estimate = estimate_of(latency_metric(self.bounds), entry.result)
         if estimate is None or estimate.ci is None:
             return True
         return latency_step(estimate.ci[0]) <= latency_step(self.latency(best))
 
-    def usd(self, candidate: Candidate, front_cores: float) -> float:
-        return cost.usd_per_h(candidate.deployment, front_cores)
-
     def standing(self, entry: Entry) -> str:
         metric = latency_metric(self.bounds).metric
         latency = self.latency(entry)
         shown = "none" if latency == math.inf else show(metric, latency)
-        return f"{self.usd(entry.candidate, entry.front_cores):.4g} USD/h, {metric} {shown}"
+        return f"{self.usd(entry):.4g} USD/h, {metric} {shown}"
 
     # -- what is told ------------------------------------------------------------------------------
 
@@ -238,7 +260,7 @@ class Race:
         result = self.evaluate(scenario)
         checks = [check(_scaled_bound(b, factor), result) for b in self.bounds]
         missed = [str(c) for c in checks if not c.held]
-        outside = ruling.cores_outside(candidate, result.total.metrics["front_busy"].value or 0.0)
+        outside = self.cores_outside(candidate, result)
         if outside is not None:
             missed.append(f"cores: {outside.reason}")
         if not missed and result.verdict in ("unstable", "overloaded"):

@@ -4,15 +4,17 @@ Best first: candidates are ruled out by bounds that need no simulation (`planner
 are taken by the least that they can cost, and raced: short simulations drop what even the near end of
 its confidence interval puts beyond the SLO, the survivors run in full, in the order of promise, until
 none that is left can beat what was found. All run the same seed, so they meet the same arrivals.
-Nothing here is random beside that seed: same scenario, same plan.
+Nothing here is random beside that seed: same scenario, same plan. Fleets have no such bounds: `planner.fleet_race`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from planner import cost, export, ruling, space
 from planner.explain import chosen_plan, infeasible_plan
+from planner.fleet_race import FleetRace
 from planner.plan import Plan
 from planner.race import Evaluate, Progress, Race
 from planner.slo import parse_slo
@@ -43,7 +45,8 @@ def plan(scenario: Scenario, *, base: Path, progress: Progress | None = None, ev
     deployment, profile = inputs(scenario, base)
     bounds = parse_slo(scenario.slo, tuple(scenario.workload.classes))
     choices = space.choices_of(scenario, deployment, profile, bounds)
-    race = Race(
+    candidates = space.candidates(deployment, choices, profile, bounds)
+    race = (FleetRace if any(cost.is_fleet(c.deployment) for c in candidates) else Race)(
         scenario=scenario.model_copy(update={"replications": max(REPLICATIONS_MIN, scenario.replications)}),
         profile=profile,
         bounds=bounds,
@@ -51,11 +54,12 @@ def plan(scenario: Scenario, *, base: Path, progress: Progress | None = None, ev
         evaluate=evaluate or simulator(base),
         progress=progress or (lambda what, share: None),
     )
-    entries = [race.entry(c) for c in space.candidates(deployment, choices, profile, bounds)]
+    entries = [race.entry(c) for c in candidates]
     best = race.run([e for e in entries if e.outside is None])
     if best is None:
         found = infeasible_plan(race, entries)
     else:
+        best.candidate = _whole(best.candidate, scenario, base)
         best.fate, best.reason = "chosen", "; ".join(str(c) for c in best.checks)
         found = chosen_plan(race, entries, best, race.headroom(best))
     race.tell("done", 1.0)
@@ -67,11 +71,22 @@ def inputs(scenario: Scenario, base: Path) -> tuple[Deployment, Profile]:
     deployment = scenario.deployment
     if isinstance(deployment, str):
         path = base / deployment
-        deployment = export.rebased(load(path, Deployment), path.parent, base)
+        deployment = export.rebased(with_manifests(load(path, Deployment), path), path.parent, base)
     deployment = with_manifests(deployment, base / "scenario.yaml")
     _, model = cost.only_model(deployment)
     deployment = deployment.model_copy(update={"planned_for": None, "prediction": None})
     return deployment, load(base / model.profile, Profile)
+
+
+def _whole(candidate: space.Candidate, scenario: Scenario, base: Path) -> space.Candidate:
+    """The candidate with all that its autoscaler was simulated with, as it is written."""
+    if not cost.is_fleet(candidate.deployment):
+        return candidate
+    from sim.simulate import completed
+
+    whole = completed(scenario.model_copy(update={"deployment": candidate.deployment}), base, base)
+    assert isinstance(whole.deployment, Deployment)
+    return replace(candidate, deployment=whole.deployment)
 
 
 def simulator(base: Path) -> Evaluate:

@@ -59,6 +59,9 @@ def choices_of(
     SpecError : a path that the deployment lacks, a list that is empty or no range, threads that were not
         measured; all faults at once.
     """
+    if not scenario.choices and cost.is_fleet(deployment):
+        what = "is missing: of several nodes, a router or an autoscaler only what is named here is searched"
+        raise SpecError.of("scenario", "choices", what)
     if not scenario.choices:
         return default_choices(deployment, profile, bounds)
     plain = deployment.model_dump(mode="json")
@@ -215,7 +218,7 @@ def _derived(
     limit_s = latency_limit_s(bounds)
     derived: dict[str, Any] = {}
     queue = f"models.{name}.queue.max_queue"
-    if queue not in choices:
+    if queue not in choices and not cost.is_fleet(deployment):
         if limit_s is not None:
             derived[queue] = max_queue_rows(deployment, profile, limit_s)
         elif model.queue.max_queue == "unbounded":
