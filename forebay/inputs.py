@@ -17,12 +17,13 @@ from serve.faults import near_miss
 from serve.files import bound, load, read, resolve
 from serve.manifests import with_manifests
 from serve.profile import Profile
-from sim.claims import bounds_of, claims_of
+from sim.claims import OF_THE_SLO, bounds_of, claims_of
 from sim.law_moments import expected_requests
 from sim.law_parts import files as files_named
 from sim.paths import SOURCE, apply
 from sim.samples import read_columns
 from sim.scenario import RequestClass, Scenario, Workload
+from sim.slo import bounds, objective_of_all, objectives
 
 REQUESTS_MAX = 1e10
 """Requests of one question, replications included: about an hour of simulation."""
@@ -41,6 +42,8 @@ def load_scenario(path: Path, seed: int | None = None) -> Scenario:
         claims_of(scenario.expect, classes, path, scenario.variants)[1] + bounds_of(scenario.slo, classes, path)[1]
     )
     faults += trace_faults(path, scenario.workload) + size_faults(path, scenario)
+    if not faults:
+        faults += objective_faults(path, scenario)
     if deployment is not None:
         prefix = "" if isinstance(scenario.deployment, str) else "deployment."
         faults += workload_faults(path, scenario.workload, deployment)
@@ -51,6 +54,19 @@ def load_scenario(path: Path, seed: int | None = None) -> Scenario:
     if faults:
         raise SpecError(faults)
     return scenario if seed is None else scenario.model_copy(update={"seed": seed})
+
+
+def objective_faults(path: Path, scenario: Scenario) -> list[Fault]:
+    """Claims on how the SLO fares, where it names no percentile of their requests."""
+    classes = list(scenario.workload.classes)
+    claims, limits = claims_of(scenario.expect, classes, path, scenario.variants)[0], bounds(scenario.slo, classes)
+    wanted = dict(zip((*classes, None), (*objectives(limits, classes), objective_of_all(limits, classes)), strict=True))
+    return [
+        Fault(str(path), f"expect.{index}", f"{of.metric} needs a percentile of these requests in slo:, such as p99")
+        for index, claim in enumerate(claims)
+        for of in (claim.of, claim.than)
+        if of is not None and of.metric in OF_THE_SLO and wanted[of.class_] is None
+    ]
 
 
 def variant_faults(path: Path, scenario: Scenario) -> list[Fault]:

@@ -19,6 +19,7 @@ from sim.result import Estimate, Interval, Result
 
 LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p99.9")
 RATES = ("arrival_rate", "throughput", "goodput", "refused", "expired", "cancelled", "failed")
+SLO = ("slo_met", "slo_windows", "budget_left", "burn_1h", "burn_6h", "recovery")
 NODE = ("batch_mean", "busy", "front_busy", "in_system", "cost_usd_per_h", "cost_usd_per_1k")
 
 CLASSES_SHOWN = 8
@@ -50,7 +51,7 @@ def result_table(result: Result) -> Table:
     """Metrics of all requests, each with both intervals; the first classes below if there are several."""
     table = Table("metric", _right("value"), _right("95 % ci of the mean"), _right("95 % of runs"), title="Simulated")
     table.caption = _left_out(len(result.classes))
-    for metric in (*LATENCIES, *RATES, *NODE):
+    for metric in (*LATENCIES, *RATES, *SLO, *NODE):
         _add(table, metric, metric, result.total.metrics.get(metric))
     if len(result.classes) > 1:
         for name, part in islice(result.classes.items(), CLASSES_SHOWN):

@@ -20,9 +20,13 @@ from math import inf
 from serve.errors import Fault
 from serve.units import parse_duration_ns, parse_price_usd_per_h, parse_rate_rps, parse_share
 from serve.vocabulary import METRICS, Metric, Unit
+from sim import error_budget
 
 LOWER_BOUNDED = frozenset({"arrival_rate", "throughput", "goodput"})
 """Metrics of which `slo:` names the least that will do; of all others it names the most."""
+
+OF_THE_SLO = frozenset(("slo_met", *error_budget.NAMES))
+"""Metrics of how the SLO fares: they are there if it names a percentile."""
 
 COST = "cost_usd_per_h"
 """What `cheaper_than` compares."""
@@ -118,6 +122,8 @@ def parse_bound(name: str, value: str | float, classes: Collection[str]) -> Expe
     ValueError : says what was found and what would do.
     """
     class_, metric = parse_metric(name, classes)
+    if metric in OF_THE_SLO:
+        raise ValueError("is how the SLO itself fares, and belongs into `expect:`")
     limit = parse_value(METRICS[metric], str(value))
     if METRICS[metric].unit == "share" and not 0 <= limit <= 1:
         raise ValueError(f"the value of {metric} must be from 0% to 100%, got {value!r}")

@@ -36,7 +36,7 @@ from sim.plane import (
     check_requests,
     check_slow,
 )
-from sim.tally import HISTOGRAM_BINS, SUM_COUNT, Tally, empty_tally
+from sim.tally import HISTOGRAM_BINS, NO_FINE, SUM_COUNT, Tally, empty_tally
 
 Keep = Literal["tally", "rows", "both"]
 
@@ -51,6 +51,7 @@ class DataPlane:
     what, classes, closed : what is simulated (see `sim.plane`).
     keep : "tally" is flat in memory; "rows" and "both" keep a row of every attempt that left its node.
     time_bins, bin_ns, slo_ns : the tally's time bins and (classes,) latency bound of goodput.
+    fine : number and width in ns of the error budget's bins.
     metered : whether nodes are counted, for `scrape`.
     pool : requests present at a node that arrays are first made for; they double when that is not enough.
 
@@ -68,6 +69,7 @@ class DataPlane:
         time_bins: int = 1,
         bin_ns: int = 2**62,
         slo_ns: Ints | None = None,
+        fine: tuple[int, int] = NO_FINE,
         pool: int = 1024,
         metered: bool = False,
     ) -> None:
@@ -75,7 +77,7 @@ class DataPlane:
         check_estate(self.estate, closed)
         check_bins(time_bins, bin_ns)
         self._classes, self._closed = classes, closed
-        self._bins = (time_bins, bin_ns)
+        self._bins, self._fine = (time_bins, bin_ns), fine
         self._memory = Memory(self.estate, closed, max(pool, 1))
         self._s = self._memory.plane
         services = [node.service for node in self.estate.nodes]
@@ -277,7 +279,7 @@ class DataPlane:
             raise ValueError("this plane keeps no tally: build it with keep='tally' or 'both'")
         s, classes, bins = self._s, self._classes, self._bins[0]
         nodes = self._memory.rows[: len(self.estate.nodes)]
-        tally = empty_tally(classes, *self._bins, self.estate.rows_max, len(nodes))
+        tally = empty_tally(classes, *self._bins, self.estate.rows_max, len(nodes), self._fine)
         for array, at in (
             (tally.latency, 0),
             (tally.good, s[ly.T_GOOD]),
@@ -285,6 +287,7 @@ class DataPlane:
             (tally.drop_reasons, s[ly.T_DROPS]),
             (tally.batch_rows, s[ly.T_BATCH_ROWS]),
             (tally.batch_reasons, s[ly.T_BATCH_REASONS]),
+            (tally.fine, s[ly.T_FINE]),
         ):
             array[...] = self._t[at : at + array.size].reshape(array.shape)
         tally.sums[...] = self._x[: tally.sums.size].reshape(classes, bins, SUM_COUNT)
@@ -330,6 +333,7 @@ class DataPlane:
         rows, (bins, bin_ns) = self._memory.rows, self._bins
         rows[:, ly.KEEP_ROWS], rows[:, ly.KEEP_TALLY] = keep in ("rows", "both"), keep in ("tally", "both")
         rows[:, ly.TIME_BINS], rows[:, ly.BIN_NS] = bins, bin_ns
+        rows[:, ly.FINE_BINS], rows[:, ly.FINE_NS] = self._fine
         cells, columns = self._classes * bins, self.estate.rows_max + 1
         rows[:, ly.BATCH_COLUMNS] = columns
         at = cells * HISTOGRAM_BINS
@@ -339,6 +343,7 @@ class DataPlane:
             (ly.T_DROPS, cells * REASON_COUNT),
             (ly.T_BATCH_ROWS, bins * columns),
             (ly.T_BATCH_REASONS, bins * REASON_COUNT),
+            (ly.T_FINE, self._classes * self._fine[0] * 2),
             (ly.T_SLO, self._classes),
         ):
             rows[:, field], at = at, at + size

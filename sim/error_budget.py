@@ -19,6 +19,13 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
+NAMES = ("slo_windows", "budget_left", "burn_1h", "burn_6h", "recovery")
+"""Metrics of a Record, in the order of `serve.vocabulary`."""
+
+BINS_MAX = 4096
+WIDTHS_S = (1, 5, 15, 60, 300, 3600)
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """Requests by bin.
@@ -92,6 +99,37 @@ def recovered_after_s(record: Record, at_s: float, window_s: float = 60.0) -> fl
     if last == len(total):
         return math.inf
     return max(0.0, (first + last * bins) * record.bin_s - at_s)
+
+
+def recovery_s(record: Record, window_s: float = 60.0) -> float:
+    """From the first window that missed the objective to the end of the last one; 0 if none did, inf if the last of the
+    run did."""
+    bins = _bins(record, window_s)
+    good, total = (_summed(counts, bins) for counts in (record.good, record.total))
+    missed = np.flatnonzero(good < record.objective * total)
+    return recovered_after_s(record, int(missed[0]) * bins * record.bin_s, window_s) if len(missed) else 0.0
+
+
+def metrics(record: Record) -> dict[str, float]:
+    """What an SLO over time comes to, by the names of `serve.vocabulary`; nan of no bins."""
+    if not len(record.total):
+        return dict.fromkeys(NAMES, math.nan)
+    values = (
+        windows_within(record),
+        budget_left(record),
+        burn_rate(record, 3600.0),
+        burn_rate(record, 6 * 3600.0),
+        recovery_s(record),
+    )
+    return dict(zip(NAMES, values, strict=True))
+
+
+def bins_of(duration_ns: int) -> tuple[int, int]:
+    """Number and width in ns of the bins in which a load's requests are counted: the narrowest of a few widths, all of
+    which make whole minutes and 5-minute windows until a load lasts for two weeks, that leaves at most BINS_MAX; and
+    one more for what is later."""
+    width_s = next((width for width in WIDTHS_S if duration_ns <= BINS_MAX * width * 10**9), WIDTHS_S[-1])
+    return -(-duration_ns // (width_s * 10**9)) + 1, width_s * 10**9
 
 
 def _bins(record: Record, window_s: float) -> int:

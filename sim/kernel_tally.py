@@ -25,6 +25,10 @@ from sim.layout import (
     DISPATCHED_NS,
     ENDED_NS,
     ENQUEUE_NS,
+    FINE,
+    FINE_BINS,
+    FINE_LOW_NS,
+    FINE_NS,
     FIRST_NS,
     ID,
     INDEX_MASK,
@@ -41,6 +45,7 @@ from sim.layout import (
     T_BATCH_REASONS,
     T_BATCH_ROWS,
     T_DROPS,
+    T_FINE,
     T_GOOD,
     T_OUTCOMES,
     T_SLO,
@@ -62,6 +67,18 @@ def bin_of(s, at_ns):
         s[BIN] = at_ns // s[BIN_NS]
         s[BIN_LOW_NS] = s[BIN] * s[BIN_NS]
     return min(s[BIN], s[TIME_BINS] - 1)
+
+
+@inlined
+def tally_fine(s, t, class_, at_ns, good):
+    """A request that arrived then met the SLO (1) or not (0), if anybody asks for its error budget."""
+    if s[FINE_BINS] != 0:
+        if at_ns < s[FINE_LOW_NS] or at_ns - s[FINE_LOW_NS] >= s[FINE_NS]:
+            s[FINE] = at_ns // s[FINE_NS]
+            s[FINE_LOW_NS] = s[FINE] * s[FINE_NS]
+        cell = s[T_FINE] + 2 * (class_ * s[FINE_BINS] + min(s[FINE], s[FINE_BINS] - 1))
+        t[cell & INDEX_MASK] += good
+        t[(cell + 1) & INDEX_MASK] += 1
 
 
 @inlined
@@ -113,8 +130,9 @@ def tally_ok(s, pool, t, slot, arrival_ns, latency_ns):
     index = (np.float64(latency_ns).view(np.int64) >> _SHIFT) - _ZERO_OCTAVE
     t[(cell * HISTOGRAM_BINS + min(max(index, 0), HISTOGRAM_BINS - 1)) & INDEX_MASK] += 1
     t[(s[T_OUTCOMES] + cell * OUTCOME_COUNT + OUTCOME_OK) & INDEX_MASK] += 1
-    if latency_ns <= t[(s[T_SLO] + class_) & INDEX_MASK]:
-        t[(s[T_GOOD] + cell) & INDEX_MASK] += 1
+    good = np.int64(latency_ns <= t[(s[T_SLO] + class_) & INDEX_MASK])
+    t[(s[T_GOOD] + cell) & INDEX_MASK] += good
+    tally_fine(s, t, class_, arrival_ns, good)
     return cell
 
 
@@ -183,6 +201,7 @@ def tally_drop(s, pool, t, slot, arrival_ns, outcome, reason):
     cell = pool[at + CLASS] * s[TIME_BINS] + bin_of(s, arrival_ns)
     t[s[T_OUTCOMES] + cell * OUTCOME_COUNT + outcome] += 1
     t[s[T_DROPS] + cell * REASON_COUNT + reason] += 1
+    tally_fine(s, t, pool[at + CLASS], arrival_ns, 0)
 
 
 @inlined

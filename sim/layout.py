@@ -195,7 +195,14 @@ BATCHING_STATE = 198
 BATCHING = 199  # its parameters, BATCHING_WIDTH at most
 BATCHING_WIDTH = 12
 
-LEVEL = 211  # LEVEL_WIDTH numbers a level
+# s: of the error budget's bins, which are finer and count only requests; none: FINE_BINS is 0.
+FINE_BINS = 211
+FINE_NS = 212
+FINE = 213  # the bin of the last look-up, and where it starts
+FINE_LOW_NS = 214
+T_FINE = 215  # offset in t
+
+LEVEL = 216  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64

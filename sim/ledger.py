@@ -87,7 +87,16 @@ class Ledger:
         log = [self._batches[i] for i in sorted(self._batches)]
         return np.array(log, np.int64).reshape(-1, BATCH_WIDTH)
 
-    def tally(self, classes: int, time_bins: int, bin_ns: int, rows_max: int, slo_ns: Ints | None, nodes: int) -> Tally:
+    def tally(
+        self,
+        classes: int,
+        time_bins: int,
+        bin_ns: int,
+        rows_max: int,
+        slo_ns: Ints | None,
+        nodes: int,
+        fine: tuple[int, int],
+    ) -> Tally:
         """Histograms and sums so far, computed from the rows."""
         return tally_from_rows(
             self._rows_as_left(),
@@ -101,6 +110,7 @@ class Ledger:
             front_ns=np.array(self._front_ns, np.int64).reshape(-1, 2),
             routed=self._as_settled() if self._routed else None,
             nodes=nodes,
+            fine=fine,
         )
 
     def _as_settled(self) -> Routed:

@@ -27,6 +27,8 @@ from serve.policy.codes import (
     OUTCOME_OK,
 )
 from serve.records import Reason
+from sim import error_budget
+from sim.error_budget import Record
 from sim.tally import (
     HISTOGRAM_BINS,
     SUM_ANSWER_S,
@@ -123,6 +125,8 @@ class Run:
     node: NodeTotals
     answered_in_time: tuple[int, ...] | None = field(default=None)
     """By class: ok requests of the window that were answered before the load ended; none: all were."""
+    budgets: tuple[Record | None, ...] = field(default=())
+    """By class, and of all: how the SLO fared over time; None where it names no percentile, nothing if unknown."""
 
 
 # -- from a tally ----------------------------------------------------------------------------------------
@@ -163,6 +167,16 @@ def _class_totals(tally: Tally, class_: int, cut: slice, latency_first: int) -> 
         good=int(tally.good[class_, cut].sum()),
         outcomes=tally.outcomes[class_, cut].sum(axis=0),
         drop_reasons=tally.drop_reasons[class_, cut].sum(axis=0),
+    )
+
+
+def budgets_of_tally(tally: Tally, window: Window, objectives: Sequence[float | None]) -> tuple[Record | None, ...]:
+    """By class, and of all, as the objectives: the SLO's record over the window, from its first whole bin on."""
+    first, last = -(-window.first * window.bin_ns // tally.fine_ns), tally.fine.shape[1] - 1
+    classes = [*tally.fine[:, first:last], tally.fine[:, first:last].sum(axis=0)]
+    return tuple(
+        None if objective is None else Record(counts[:, 0], counts[:, 1], tally.fine_ns * 1e-9, objective)
+        for counts, objective in zip(classes, objectives, strict=True)
     )
 
 
@@ -225,7 +239,11 @@ def metrics(run: Run) -> tuple[dict[str, float], list[dict[str, float]]]:
     """
     in_time = [c.outcomes[OUTCOME_OK] for c in run.classes] if run.answered_in_time is None else run.answered_in_time
     classes = [_request_metrics(t, run.node.span_s, int(n)) for t, n in zip(run.classes, in_time, strict=True)]
-    total = _request_metrics(run.total, run.node.span_s, int(sum(in_time))) | node_metrics(run.node)
+    total = _request_metrics(run.total, run.node.span_s, int(sum(in_time)))
+    for found, totals, budget in zip((*classes, total), (*run.classes, run.total), run.budgets, strict=False):
+        if budget is not None:
+            found |= {"slo_met": _ratio(totals.good, int(totals.outcomes.sum()))} | error_budget.metrics(budget)
+    total |= node_metrics(run.node)
     return total, classes
 
 

@@ -243,7 +243,7 @@ def _write_common(row: Ints) -> None:
     row[[ly.WINDOW_FIRED_NS, ly.OPEN_FIRST_ID, ly.FAILED_ID, ly.HOMELESS_ID, ly.WOKEN_ID]] = -1
     blocks = row[ly.LEVEL : ly.REPLICA].reshape(-1, ly.LEVEL_WIDTH)
     blocks[:, [ly.LEVEL_HEAD, ly.LEVEL_TAIL]] = ly.POSITION_ZERO
-    row[ly.HEAPS + ly.TIMER_DUE_NS : ly.LEVEL : ly.HEAP_WIDTH] = NEVER_NS
+    row[ly.HEAPS + ly.TIMER_DUE_NS : ly.HEAPS + ly.HEAP_WIDTH * ly.HEAP_COUNT : ly.HEAP_WIDTH] = NEVER_NS
 
 
 def _write_node(row: Ints, number: int, node: Node) -> None:

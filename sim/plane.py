@@ -6,14 +6,14 @@ advanced in time by its caller, which adds control (replica up, dead, drain) bet
 from the same inputs they take the same decision on every request, to the nanosecond. Both are
 built alike:
 
-    Reference(node, classes, closed=None, *, time_bins=1, bin_ns=2**62, slo_ns=None)
-    DataPlane(node, classes, closed=None, *, keep="tally", time_bins=1, bin_ns=2**62, slo_ns=None, pool=1024,
-              metered=False)
+    Reference(node, classes, closed=None, *, time_bins=1, bin_ns=2**62, slo_ns=None, fine=NO_FINE)
+    DataPlane(node, classes, closed=None, *, keep="tally", time_bins=1, bin_ns=2**62, slo_ns=None, fine=NO_FINE,
+              pool=1024, metered=False)
 
 `classes` is the number of request classes, `slo_ns` (classes,) the latency bound of goodput,
-`time_bins` and `bin_ns` the time bins of the tally; `keep` is "tally", "rows" or "both" (the
-reference always keeps rows); `metered` planes can be scraped (the reference always can); `pool` is
-where the number of requests present starts: it grows.
+`time_bins` and `bin_ns` the time bins of the tally, `fine` number and width of the error budget's;
+`keep` is "tally", "rows" or "both" (the reference always keeps rows); `metered` planes can be
+scraped (the reference always can); `pool` is where the number of requests present starts: it grows.
 A run is: feed (and feed_closed), end_feed, ready(0), ..., then `advance` until it returns UNTIL,
 feeding more on STARVED. `now_ns` is the instant of the last stop, where control acts.
 

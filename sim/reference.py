@@ -33,7 +33,7 @@ from sim.plane import (
     check_slow,
 )
 from sim.station import Answer, Station
-from sim.tally import Tally
+from sim.tally import NO_FINE, Tally
 
 
 class Reference:
@@ -48,12 +48,13 @@ class Reference:
         time_bins: int = 1,
         bin_ns: int = 2**62,
         slo_ns: Ints | None = None,
+        fine: tuple[int, int] = NO_FINE,
     ) -> None:
         estate = self.estate = Estate.of(what)
         check_estate(estate, closed)
         check_bins(time_bins, bin_ns)
         self._classes = classes
-        self._time_bins, self._bin_ns, self._slo_ns = time_bins, bin_ns, slo_ns
+        self._bins, self._fine, self._slo_ns = (time_bins, bin_ns), fine, slo_ns
         self._clock = Clock()
         self._ledger = Ledger(routed=estate.router is not None)
         self._arrivals = Arrivals(self._clock, estate.nodes[0], classes, closed, self._arrive)
@@ -217,5 +218,5 @@ class Reference:
 
     def tally(self) -> Tally:
         """Histograms and sums so far, computed from the rows."""
-        bins, nodes = (self._time_bins, self._bin_ns), len(self.estate.nodes)
-        return self._ledger.tally(self._classes, *bins, self.estate.rows_max, self._slo_ns, nodes)
+        nodes = len(self.estate.nodes)
+        return self._ledger.tally(self._classes, *self._bins, self.estate.rows_max, self._slo_ns, nodes, self._fine)

@@ -10,11 +10,12 @@ import numpy as np
 from serve.policy.codes import OUTCOME_OK
 from sim.control import Control, History
 from sim.drawing import closed_chunks, open_chunks
+from sim.error_budget import bins_of
 from sim.plane import Plane, Requests, Stop, StopCode
 from sim.planes import build_plane
 from sim.scenario import Engine
 from sim.setup import Setup
-from sim.tally import SUM_ANSWER_S, SUM_FRONT_S, SUM_LATENCY_S, Floats, Ints, Tally
+from sim.tally import NO_FINE, SUM_ANSWER_S, SUM_FRONT_S, SUM_LATENCY_S, Floats, Ints, Tally
 from sim.verdict import unbounded
 from sim.workload import Load
 
@@ -68,6 +69,7 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
         bin_ns,
         setup.slo_ns,
         setup.model.replicas.autoscaler is not None,
+        bins_of(setup.load.duration_ns) if any(setup.objectives) else NO_FINE,
     )
     feed = _Feed(plane, setup.load_on(drawn), setup.seed, replication)
     control = _controlled(setup, plane, feed)

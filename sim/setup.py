@@ -28,7 +28,7 @@ from sim.pricing import book_of
 from sim.rng import stream
 from sim.scenario import Slo, Workload
 from sim.service import Drawn, Law, Measured, client_draw, front_at, front_vector
-from sim.slo import bounds, limits_ns
+from sim.slo import bounds, limits_ns, objective_of_all, objectives
 from sim.workload import Given, Load, build
 
 
@@ -46,6 +46,7 @@ class Setup:
     spec: SchedulerSpec
     front: Ints
     slo_ns: Ints  # by class
+    objectives: tuple[float | None, ...]  # by class, and of all requests: the share that the SLO wants within it
     seed: int
     places: tuple[Place, ...]
     warnings: tuple[str, ...]
@@ -224,6 +225,7 @@ def prepare(
         spec=model.scheduler_spec(),
         front=front_vector(measured.profile.front, measured.profile.noise, budget_ns),
         slo_ns=np.array(limits_ns(limits, classes), np.int64),
+        objectives=(*objectives(limits, classes), objective_of_all(limits, classes)),
         seed=seed,
         places=tuple(found),
         warnings=(

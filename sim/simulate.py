@@ -33,6 +33,7 @@ from sim.measures import (
     Run,
     Window,
     batch_shares,
+    budgets_of_tally,
     latency_cdf_s,
     metrics,
     reason_shares,
@@ -314,7 +315,8 @@ def _run(setup: Setup, replication: Replication, window: Window, unstable: bool)
     one = run_of_tally(replication.tally, window, replicas, in_time, replication.latency_first, len(setup.places))
     front_busy_s = one.node.front_busy_s + _unstamped_s(setup.measured.profile.front, one)
     node = replace(one.node, front_busy_s=front_busy_s, **scaling)
-    return replace(one, node=node)
+    budgets = budgets_of_tally(replication.tally, window, setup.objectives) if any(setup.objectives) else ()
+    return replace(one, node=node, budgets=budgets)
 
 
 def _metrics(
@@ -344,9 +346,9 @@ def _estimates(values: Sequence[Mapping[str, float]], shifts: Shifts, unstable: 
 
 
 def _estimate(name: str, values: Sequence[float], shifts: Shifts) -> Estimate:
-    """Mean over the replications in which the metric is defined, with its intervals."""
+    """Mean over the replications in which the metric is defined, with its intervals; none if one is without end."""
     defined = [i for i, value in enumerate(values) if math.isfinite(value)]
-    if not defined:
+    if not defined or math.inf in values:
         return Estimate(value=None, ci=None, pi=None)
     sample = np.array([values[i] for i in defined])
     own = Shifts(shifts.calibration[defined], shifts.level[defined])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from serve.errors import SpecError
 from sim.claims import Expectation, bounds_of
-from sim.measures import LATENCIES
+from sim.measures import LATENCIES, PERCENTILES
 from sim.scenario import Slo
 
 NO_LIMIT_NS = 2**62
@@ -27,6 +27,22 @@ def limits_ns(slo: Sequence[Expectation], classes: Sequence[str]) -> list[int]:
     class's own bounds go before those of all requests.
     """
     return [_limit_ns(slo, name) or _limit_ns(slo, None) or NO_LIMIT_NS for name in classes]
+
+
+def objectives(slo: Sequence[Expectation], classes: Sequence[str]) -> list[float | None]:
+    """By class: the share of requests that its SLO wants within that latency; None if it names no percentile."""
+    return [_objective(slo, name) or _objective(slo, None) for name in classes]
+
+
+def objective_of_all(slo: Sequence[Expectation], classes: Sequence[str]) -> float | None:
+    """The share that the SLO wants of all requests together: its own, or that of every class alike."""
+    each = set(objectives(slo, classes))
+    return _objective(slo, None) or (each.pop() if len(each) == 1 else None)
+
+
+def _objective(slo: Sequence[Expectation], class_: str | None) -> float | None:
+    own = [PERCENTILES[b.of.metric] for b in slo if b.of.class_ == class_ and b.of.metric in PERCENTILES]
+    return max(own, default=None)
 
 
 def _limit_ns(slo: Sequence[Expectation], class_: str | None) -> int | None:

@@ -77,6 +77,8 @@ class Tally:
     node_busy_s: Floats  # (nodes, time bins), summed over the replicas of each
     front_busy_s: Floats  # (time bins,)
     in_system_s: Floats  # (time bins,), integral of the number of requests present (arrival to answer)
+    fine_ns: int  # width of a bin of the error budget
+    fine: Ints  # (classes, fine bins, 2): requests good, and all; the last bin takes all that is later
 
     @property
     def busy_s(self) -> Floats:
@@ -85,7 +87,13 @@ class Tally:
         return spans
 
 
-def empty_tally(classes: int, time_bins: int, bin_ns: int, rows_max: int, nodes: int = 1) -> Tally:
+NO_FINE = (0, 1)
+"""Number and width in ns of the error budget's bins where nobody asks for them."""
+
+
+def empty_tally(
+    classes: int, time_bins: int, bin_ns: int, rows_max: int, nodes: int = 1, fine: tuple[int, int] = NO_FINE
+) -> Tally:
     """A tally of nothing."""
     return Tally(
         bin_ns=bin_ns,
@@ -99,6 +107,8 @@ def empty_tally(classes: int, time_bins: int, bin_ns: int, rows_max: int, nodes:
         node_busy_s=np.zeros((nodes, time_bins)),
         front_busy_s=np.zeros(time_bins),
         in_system_s=np.zeros(time_bins),
+        fine_ns=fine[1],
+        fine=np.zeros((classes, fine[0], 2), np.int64),
     )
 
 
@@ -169,6 +179,7 @@ def tally_from_rows(
     front_ns: Ints | None = None,
     routed: Routed | None = None,
     nodes: int = 1,
+    fine: tuple[int, int] = NO_FINE,
 ) -> Tally:
     """The tally of finished rows.
 
@@ -182,11 +193,12 @@ def tally_from_rows(
     front_ns : (k, 2) spans in which the front worked; default: none known.
     routed : what the router knows, if rows are attempts that it sent; outcomes and latencies are then requests'.
     nodes : that batches can be of.
+    fine : number and width in ns of the error budget's bins.
     """
     batches = batches_of(rows) if batches is None else batches
     if rows_max is None:
         rows_max = int(batches[:, BATCH_ROWS].max(initial=1))
-    tally = empty_tally(classes, time_bins, bin_ns, rows_max, nodes)
+    tally = empty_tally(classes, time_bins, bin_ns, rows_max, nodes, fine)
     first_ns = rows[:, ARRIVAL_NS] if routed is None else routed.first_ns
     _tally_parts(tally, rows, np.minimum(first_ns // bin_ns, time_bins - 1))
     if routed is None:
@@ -213,12 +225,17 @@ def _tally_requests(tally: Tally, requests: Ints, slo_ns: Ints | None) -> None:
     bin_ = np.minimum(arrival_ns // tally.bin_ns, len(tally.in_system_s) - 1)
     np.add.at(tally.outcomes, (class_, bin_, outcome), 1)
     ok = outcome == OUTCOME_OK
+    fine = np.minimum(arrival_ns // tally.fine_ns, tally.fine.shape[1] - 1)
+    if tally.fine.size:
+        np.add.at(tally.fine[:, :, 1], (class_, fine), 1)
     np.add.at(tally.drop_reasons, (class_[~ok], bin_[~ok], reason[~ok]), 1)
-    class_, bin_ = class_[ok], bin_[ok]
+    class_, bin_, fine = class_[ok], bin_[ok], fine[ok]
     latency_ns = (answered_ns - arrival_ns + client_ns)[ok]
     np.add.at(tally.latency, (class_, bin_, histogram_bin(latency_ns)), 1)
     good = latency_ns <= slo_ns[class_] if slo_ns is not None else np.ones(len(latency_ns), bool)
     np.add.at(tally.good, (class_[good], bin_[good]), 1)
+    if tally.fine.size:
+        np.add.at(tally.fine[:, :, 0], (class_[good], fine[good]), 1)
     latency_s = latency_ns * 1e-9
     for column, values in (
         (SUM_LATENCY_S, latency_s),

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.error_budget import Record, budget_left, burn_rate, recovered_after_s, windows_within, within
+from sim.error_budget import (
+    Record,
+    budget_left,
+    burn_rate,
+    metrics,
+    recovered_after_s,
+    recovery_s,
+    windows_within,
+    within,
+)
 
 
 def record(bad: list[int], each: int = 100, bin_s: float = 60.0, objective: float = 0.99) -> Record:
@@ -48,6 +57,19 @@ def test_the_worst_window_burns_the_faster_the_shorter_it_is(window_s: float, ra
 )
 def test_recovery_counts_from_the_event_to_the_last_missed_window(bad: list[int], at_s: float, after_s: float) -> None:
     assert recovered_after_s(record(bad), at_s) == after_s
+
+
+@pytest.mark.parametrize(
+    ("bad", "after_s"),
+    [([0, 0, 0], 0.0), ([0, 9, 0, 0], 60.0), ([0, 9, 0, 9, 0], 180.0), ([0, 0, 9], math.inf), ([9, 0, 0], 60.0)],
+)
+def test_recovery_without_an_event_begins_with_the_first_miss(bad: list[int], after_s: float) -> None:
+    assert recovery_s(record(bad)) == after_s
+    assert metrics(record(bad))["recovery"] == after_s
+
+
+def test_a_record_of_no_bins_says_nothing() -> None:
+    assert all(math.isnan(value) for value in metrics(record([])).values())
 
 
 def test_nothing_that_happened_is_nothing_missed() -> None:

@@ -1,6 +1,7 @@
 """Metrics: histogram against exact, tally against rows, and the identities that hold on every run."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from serve.records import (
     empty_rows,
 )
 from serve.vocabulary import METRICS
+from sim.claims import OF_THE_SLO
 from sim.drawing import open_chunks
 from sim.measured import measure_live, run_of_rows
 from sim.measures import (
@@ -44,6 +46,7 @@ from sim.measures import (
     PERCENTILES,
     Window,
     batch_shares,
+    budgets_of_tally,
     histogram_quantiles_s,
     metrics,
     run_of_tally,
@@ -112,7 +115,7 @@ def played(tmp_path: Path, spec: dict[str, Any], seconds: int = 4) -> tuple[Refe
     service = Service(table.astype(np.int64), bits, rows_max, 1)
     front = np.array([30_000, 0, 20_000, 10_000, 0, 15_000, -1, 0, 0, 0, 5_000, 0, 500], np.int64)
     node = Node(model.scheduler_spec(), 2, service, front)
-    plane = Reference(node, 2, time_bins=5, bin_ns=S, slo_ns=np.array([5 * MS, 6 * MS]))
+    plane = Reference(node, 2, time_bins=5, bin_ns=S, slo_ns=np.array([5 * MS, 6 * MS]), fine=(6, S))
     for replica in range(2):
         plane.ready(replica)
     sent = list(open_chunks(load, 5, 0))
@@ -189,8 +192,11 @@ def test_littles_law_ties_the_number_in_system_to_the_stays(tmp_path: Path) -> N
 
 def test_every_metric_is_in_the_vocabulary(tmp_path: Path) -> None:
     plane, _ = played(tmp_path, SPEC)
-    total, classes = metrics(run_of_tally(plane.tally(), Window(0, 4, S), 2))
+    tally, window = plane.tally(), Window(0, 4, S)
+    budgets = budgets_of_tally(tally, window, [0.99, None, 0.9])
+    total, classes = metrics(replace(run_of_tally(tally, window, 2), budgets=budgets))
     assert set(total) | BILLED == set(METRICS)
+    assert set(METRICS) - set(classes[1]) == {m.name for m in METRICS.values() if not m.per_class} | OF_THE_SLO
     assert set(classes[0]) == {m.name for m in METRICS.values() if m.per_class}
 
 

@@ -76,6 +76,14 @@ def test_each_thing_is_counted_in_the_time_bin_it_belongs_to() -> None:
     assert tally.busy_s.tolist() == pytest.approx([2, 2])  # spans are split at the edge
     assert tally.in_system_s.tolist() == pytest.approx([8 + 6, 7 + 8 + 2])
     assert tally.front_busy_s.tolist() == [0, 0]
+    assert tally.fine.shape == (1, 0, 2)
+
+
+def test_the_error_budget_counts_every_request_in_finer_bins_of_its_arrival() -> None:
+    asked = {"slo_ns": np.array([14 * S]), "fine": (3, 4 * S)}
+    tally = tally_from_rows(three_rows(), np.zeros(3, np.int64), 1, 2, 8 * S, **asked)  # type: ignore[arg-type]
+    assert tally.fine.tolist() == [[[1, 2], [0, 0], [0, 1]]]  # good and all: 14 s of two, and one cancelled, late
+    assert tally.fine[:, :, 0].sum() == tally.good.sum() and tally.fine[:, :, 1].sum() == tally.outcomes.sum()
 
 
 def test_a_batch_log_takes_the_place_of_what_rows_imply() -> None:

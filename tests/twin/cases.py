@@ -86,6 +86,7 @@ class Case:
     time_bins: int
     bin_ns: int
     slo_ns: Ints
+    fine: tuple[int, int]
 
 
 def draw_case(family: int, seed: int, size: int, features: int) -> Case:
@@ -106,6 +107,7 @@ def draw_case(family: int, seed: int, size: int, features: int) -> Case:
         time_bins=int(rng.integers(1, 4)),
         bin_ns=int(rng.integers(3, 40)) * grid_ns,
         slo_ns=rng.integers(0, 30, 2) * grid_ns,
+        fine=(int(rng.integers(0, 5)), int(rng.integers(2, 25)) * grid_ns),
     )
 
 
@@ -262,6 +264,7 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         time_bins=int(rng.integers(1, 4)),
         bin_ns=int(rng.integers(3, 40)) * grid_ns,
         slo_ns=rng.integers(0, 30, 2) * grid_ns,
+        fine=(int(rng.integers(0, 5)), int(rng.integers(2, 25)) * grid_ns),
     )
 
 
@@ -318,7 +321,7 @@ def stuck_head_case(count: int = 200) -> Case:
     requests = Requests(instants, ones, ones * 0, ones * 0, never, patience_ns, ones * 0, draw)
     node = Node(SchedulerSpec(max_batch=2), 1, Service(np.full(3, 7), 0, 2, 0))
     acts = [(10 * count, "ready", 0, 0)]
-    return Case(node, [requests], None, [], acts, 4, 1, 10**6, np.zeros(2, np.int64))
+    return Case(node, [requests], None, [], acts, 4, 1, 10**6, np.zeros(2, np.int64), (0, 1))
 
 
 @dataclass(frozen=True)
@@ -377,7 +380,7 @@ def run(plane: Plane, case: Case) -> Outcome:
 
 def both(case: Case) -> tuple[Outcome, Outcome]:
     """The case's outcome on the reference and on the data plane."""
-    bins = {"time_bins": case.time_bins, "bin_ns": case.bin_ns, "slo_ns": case.slo_ns}
+    bins = {"time_bins": case.time_bins, "bin_ns": case.bin_ns, "slo_ns": case.slo_ns, "fine": case.fine}
     slow = run(Reference(case.what, 2, case.closed, **bins), case)  # type: ignore[arg-type]
     fast = run(DataPlane(case.what, 2, case.closed, keep="both", pool=case.pool, metered=True, **bins), case)  # type: ignore[arg-type]
     return slow, fast
