@@ -52,6 +52,7 @@ class Trip:
     timeout_ns: int = NEVER_NS  # of each of its attempts
     asks_ns: int = NEVER_NS  # how long its client waits each time that it asks
     give_up_ns: int = NEVER_NS  # until when it waits now
+    group: int = 0  # of nodes that serve it
     node: int = 0
     cause: int = CAUSE_FIRST
     retries: int = 0  # of the router, since the client asked last

@@ -34,7 +34,9 @@ from sim.plane import (
     check_first_closed,
     check_open,
     check_requests,
+    check_rotation,
     check_slow,
+    check_split,
 )
 from sim.tally import HISTOGRAM_BINS, NO_FINE, SUM_COUNT, Tally, empty_tally
 
@@ -211,16 +213,22 @@ class DataPlane:
         self._check_node(node)
         self._call(self.now_ns, ly.OP_CUT, node, int(off))
 
-    def rotate(self, nodes: Sequence[int]) -> None:
-        """Control: from now on the router sends to these nodes only."""
-        s, known = self._s, self._known
-        fresh = sorted(set(nodes).difference(known[ly.K_ROTATION, : s[ly.ROTATION]].tolist()))
+    def rotate(self, nodes: Sequence[int], group: int = 0) -> None:
+        """Control: from now on the router sends to these nodes of a group only."""
+        check_rotation(self.estate, nodes, group)
+        row, known, first = self._memory.groups[group], self._known, self.estate.nodes_of(group).start
+        fresh = sorted(set(nodes).difference(known[ly.K_ROTATION, first : first + row[ly.ROTATION]].tolist()))
         known[ly.K_FAILURES : ly.K_LINES, fresh] = 0  # other nodes than those that had their numbers before
-        s[ly.CANDIDATES] = s[ly.ROTATION] = len(nodes)
-        known[[ly.K_NODES, ly.K_ROTATION], : len(nodes)] = sorted(nodes)
-        if s[ly.EJECT_FAILURES]:
-            s[ly.CHANGE_NS] = self.now_ns
-        self._call(self.now_ns, ly.OP_ROTATE, 0, 0)
+        row[[ly.CANDIDATES, ly.ROTATION]] = len(nodes)
+        known[[ly.K_NODES, ly.K_ROTATION], first : first + len(nodes)] = sorted(nodes)
+        if row[ly.EJECT_FAILURES]:
+            row[ly.CHANGE_NS] = self.now_ns
+        self._call(self.now_ns, ly.OP_ROTATE, group, 0)
+
+    def split(self, upto: Sequence[int]) -> None:
+        """Control: from now on requests are given to the versions of their models by these parts."""
+        check_split(self.estate, upto)
+        self._memory.groups[:, ly.SHARE_UPTO] = upto
 
     def _check_node(self, node: int) -> None:
         if not 0 <= node < len(self.estate.nodes):
@@ -239,7 +247,7 @@ class DataPlane:
             held = (memory.pool, memory.q, self._t, self._x, self._out, self._table, self._levels)
             fed = (*self._open, self._draw, self._closed_rows, until_ns, op)
             if memory.routed:
-                known = (self._order, self._known, self._tries)
+                known = (self._order, self._known, self._asks)
                 code = advance_estate(memory.rows, *held, *known, *fed, node, replica)
             else:
                 code = advance(self._s, *held, *fed, replica)
@@ -249,11 +257,12 @@ class DataPlane:
 
     def scrape(self, node: int = 0) -> Scrape:
         """What is counted of a node, now (rule 13)."""
-        s, now_ns = self._memory.rows[node], self.now_ns
-        if not s[ly.METERED]:
+        now_ns = self.now_ns
+        if not self._s[ly.METERED]:
             raise ValueError("this plane counts nothing: build it with metered=True")
-        if node == BUFFER:
-            s, count = self._s, int(self._s[ly.BUFFERED])
+        s = self._memory.rows[node] if node >= 0 else self._memory.groups[BUFFER - node]
+        if node < 0:
+            count = int(s[ly.BUFFERED])
             area_ns = int(s[ly.BUFFERED_AREA_NS]) + count * (now_ns - int(s[ly.BUFFERED_NS]))
             return Scrape(now_ns, Counters(ongoing_ns=area_ns, waiting_ns=area_ns), Gauges(count, count))
         span_ns = now_ns - int(s[ly.METERED_NS])
@@ -309,24 +318,29 @@ class DataPlane:
         self._order[3 * leaves :] = np.arange(leaves)
         for pair in range(leaves - 1, 0, -1):
             self._order[2 * leaves + pair] = self._order[2 * (leaves + pair)]
-        self._tries = np.zeros((self._classes, 2), np.int64)
+        self._asks = np.zeros((self._classes, ly.A_WIDTH), np.int64)
+        self._asks[:, ly.A_GROUPS] = 1
         if router is None:
             return
-        self._tries[: len(router.client_retries), 0] = router.client_retries
-        self._tries[: len(router.silent), 1] = router.silent
+        self._asks[: len(router.client_retries), ly.A_TRIES] = router.client_retries
+        self._asks[: len(router.silent), ly.A_SILENT] = router.silent
+        for class_, served in enumerate(router.served_by):
+            self._asks[class_, [ly.A_GROUP, ly.A_GROUPS]] = served.start, len(served)
         self._memory.rows[:, ly.ROUTING] = router.policy
-        s = self._s
-        s[ly.NETWORK_NS], s[ly.TRUE_STATE] = router.network_ns, router.true_state
-        s[ly.ANSWER_TIMEOUT_NS] = router.answer_timeout_ns
-        s[[ly.CANDIDATES, ly.ROTATION]], s[ly.LEAVES] = count, leaves
-        s[ly.CHANGE_NS] = NEVER_NS
-        if router.ejection is not None:
-            s[[ly.EJECT_FAILURES, ly.EJECT_BASE_NS, ly.EJECT_PERCENT]] = router.ejection
-        s[ly.EMPTIED] = 0 if router.tells_empty else -1
-        s[ly.BUFFER_MAX], s[ly.LEVELS] = router.buffer_rows, self._memory.levels
-        s[ly.RETRIES_MAX], s[ly.BUDGET_PERCENT] = router.retries, router.budget_percent
-        s[ly.BACKOFF_NS], s[ly.BACKOFF_MOST_NS] = router.backoff_ns, router.backoff_most_ns
+        self._memory.rows[:, ly.GROUPS] = self.estate.group_count
+        s, groups = self._s, self._memory.groups
+        s[ly.NETWORK_NS], s[ly.LEAVES], s[ly.ANSWER_TIMEOUT_NS] = router.network_ns, leaves, router.answer_timeout_ns
         s[ly.RETRY_AFTER_NS] = self.estate.nodes[0].retry_after_ns
+        s[ly.EMPTIED] = 0 if router.tells_empty else -1
+        s[ly.BACKOFF_NS], s[ly.BACKOFF_MOST_NS] = router.backoff_ns, router.backoff_most_ns
+        groups[:, ly.TRUE_STATE], groups[:, ly.CHANGE_NS] = router.true_state, NEVER_NS
+        groups[:, ly.CANDIDATES] = groups[:, ly.ROTATION] = groups[:, ly.NODE_COUNT]
+        if router.ejection is not None:
+            groups[:, [ly.EJECT_FAILURES, ly.EJECT_BASE_NS, ly.EJECT_PERCENT]] = router.ejection
+        groups[:, ly.BUFFER_MAX], groups[:, ly.LEVELS] = router.buffer_rows, self._memory.levels
+        groups[:, ly.RETRIES_MAX], groups[:, ly.BUDGET_PERCENT] = router.retries, router.budget_percent
+        if router.split:
+            groups[:, ly.SHARE_UPTO] = router.split
 
     def _prepare_tally(self, keep: Keep, slo_ns: Ints | None) -> None:
         """Offsets and zeroes of the tally's arrays; each node has spans of its own."""

@@ -161,7 +161,8 @@ def start(s, pool, q, t, table, levels, b, replica):
     first, rows = q[batch + ly.B_FIRST], q[batch + ly.B_ROWS]
     death = min(pool[row_of(first) + ly.DEATHS], s[ly.DRAWS] - 1)
     draw = q[s[ly.AT_DRAWS] + first * s[ly.DRAWS] + death]
-    pressure = min(s[ly.RUNNING], s[ly.PRESSURE_MAX])
+    busy = s[ly.RUNNING] if s[ly.SHARED] == 0 else q[s[ly.MACHINE_AT]]
+    pressure = min(busy, s[ly.PRESSURE_MAX])
     span_ns = service_ns(table[s[ly.TABLE_AT] :], s[ly.TABLE_BITS], s[ly.TABLE_ROWS_MAX], rows, pressure, draw, level)
     if s[ly.COLD + COLD_KNOTS - 1] > 0:
         span_ns += cold_ns(s, ly.COLD, now_ns - s[replica_at(s, ly.R_RESTED_NS, replica)])
@@ -173,7 +174,7 @@ def start(s, pool, q, t, table, levels, b, replica):
     q[batch + ly.B_START_NS] = now_ns
     s[replica_at(s, ly.R_RUNNING, replica)] = b
     s[replica_at(s, ly.R_END_NS, replica)] = end_ns
-    s[ly.RUNNING] += 1
+    count_running(s, q, 1)
     if end_ns < s[ly.NEXT_END_NS] or (end_ns == s[ly.NEXT_END_NS] and replica < s[ly.NEXT_END_REPLICA]):
         s[ly.NEXT_END_NS], s[ly.NEXT_END_REPLICA] = end_ns, replica
     tally_batch(s, t, rows, q[batch + ly.B_REASON], now_ns)
@@ -187,6 +188,14 @@ def faulty_ns(s, replica, span_ns):
     if s[ly.SLOW_PER_MILLE] != 0:
         return slowed_ns(span_ns, s[ly.SLOW_PER_MILLE])
     return span_ns
+
+
+@inlined
+def count_running(s, q, sign):
+    """A replica begins to compute, or ends: on its node, and on the machine if that holds others."""
+    s[ly.RUNNING] += sign
+    if s[ly.SHARED] != 0:
+        q[s[ly.MACHINE_AT]] += sign
 
 
 @inlined
@@ -261,7 +270,7 @@ def stop_running(s, q, x, replica):
     s[replica_at(s, ly.R_RUNNING, replica)] = ly.NOWHERE
     s[replica_at(s, ly.R_END_NS, replica)] = NEVER_NS
     s[replica_at(s, ly.R_RESTED_NS, replica)] = s[ly.NOW_NS]
-    s[ly.RUNNING] -= 1
+    count_running(s, q, -1)
 
 
 @helper

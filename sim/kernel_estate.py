@@ -27,7 +27,7 @@ from sim.kernel_router import collect, empty_buffer, give_up, hear, retry, route
 @helper
 def node_with_stop(rows):
     """The lowest node of which control has yet to be told something; NOWHERE if there is none."""
-    for node in range(len(rows) - 1):
+    for node in range(len(rows)):
         if has_stop(rows[node]) != 0:
             return node
     return ly.NOWHERE
@@ -77,14 +77,14 @@ def control_node(g, s, pool, q, t, x, out, op, replica):
 
 
 @inlined
-def at_router(g, rows, pool, q, t, x, out, known, tries, event):
+def at_router(g, rows, pool, q, t, x, out, known, asks, event):
     """An event of the router's own comes about, if this is one: 1, else 0."""
     if event == EVENT_ANSWERED:
         hear(g, rows, pool, q, t, x, out, known)
     elif event == EVENT_RETRY:
         retry(g, rows, pool, q, t, x, known)
     elif event == EVENT_GIVEN_UP:
-        give_up(g, rows, pool, q, t, x, known, tries)
+        give_up(g, rows, pool, q, t, x, known, asks)
     else:
         return 0
     return 1
@@ -92,12 +92,12 @@ def at_router(g, rows, pool, q, t, x, out, known, tries, event):
 
 @entry
 def advance_estate(
-    rows, pool, q, t, x, out, table, levels, order, known, tries,
+    rows, pool, q, t, x, out, table, levels, order, known, asks,
     arrival_ns, request_rows, class_, priority, timeout_ns, patience_ns, client_ns, route_bits, draw, closed,
     until_ns, op, node, replica,
 ):  # fmt: skip
-    """Many nodes: handle events up to `until_ns`, then, unless OP_NONE, control's `op` on a node; a StopCode, or GROW,
-    of the node WHERE or, NOWHERE, of the plane."""
+    """Many nodes: handle events up to `until_ns`, then, unless OP_NONE, control's `op` on a node or group; a StopCode,
+    or GROW, of the node WHERE or, NOWHERE, of the plane."""
     g = rows[len(rows) - 1]
     stopped = node_with_stop(rows) if op == ly.OP_NONE else ly.NOWHERE
     while True:
@@ -106,7 +106,8 @@ def advance_estate(
             return ly.GROW
         if op == ly.OP_NONE:
             if g[ly.WOKEN_ID] >= 0:
-                g[ly.WHERE], g[ly.WHICH], g[ly.WOKEN_ID] = ly.NOWHERE, g[ly.WOKEN_ID] >> ATTEMPT_BITS, -1
+                g[ly.WHERE] = ly.NOWHERE - g[ly.WOKEN_GROUP]
+                g[ly.WHICH], g[ly.WOKEN_ID] = g[ly.WOKEN_ID] >> ATTEMPT_BITS, -1
                 return ly.STOP_NO_REPLICA
             if g[ly.EMPTIED] > 0:
                 g[ly.WHERE], g[ly.WHICH], g[ly.EMPTIED] = ly.NOWHERE, -1, 0
@@ -121,7 +122,7 @@ def advance_estate(
         if at_ns > until_ns or (at_ns == until_ns and event >= EVENT_CONTROL):
             at_ns, event = until_ns, EVENT_CONTROL
         g[ly.NOW_NS] = at_ns
-        if at_router(g, rows, pool, q, t, x, out, known, tries, event) != 0:
+        if at_router(g, rows, pool, q, t, x, out, known, asks, event) != 0:
             continue
         if event == EVENT_ARRIVAL:
             i = g[ly.OPEN_AT]
@@ -133,7 +134,7 @@ def advance_estate(
                 slot = take_closed(g, pool, q, closed)
                 if slot == ly.NOWHERE:
                     return ly.STOP_STARVED
-            route(g, rows, pool, q, t, x, known, tries, slot)
+            route(g, rows, pool, q, t, x, known, asks, slot)
             continue
         if event == EVENT_DELIVERED:
             n = pool[(top_slot(g, q, ly.DELIVERIES) << ly.POOL_SHIFT) + ly.SENT_TO]
@@ -147,7 +148,7 @@ def advance_estate(
             if op == ly.OP_NONE:
                 return ly.STOP_UNTIL
             if op == ly.OP_ROTATE:
-                empty_buffer(g, rows, pool, q, t, x, known)
+                empty_buffer(g, rows[len(rows) - g[ly.GROUPS] + node], rows, pool, q, t, x, known)
                 return ly.STOP_UNTIL
             if op == ly.OP_CUT:
                 rows[node, ly.CUT] = replica

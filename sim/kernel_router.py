@@ -1,6 +1,7 @@
 """The kernel's router (rule 17): it sends attempts to nodes over the network, and hears what became of them.
 
-`g` is the router's own row. An attempt holds its slot of the pool from the router until the router knows its end.
+`g` is the router's own row, `h` that of the group of nodes that a request was given to. An attempt holds its slot of
+the pool from the router until the router knows its end.
 """
 
 from serve.policy import retries, routing
@@ -55,6 +56,7 @@ retryable = inlined(retries.retryable)
 within_budget = inlined(retries.within_budget)
 backoff_ns = inlined(retries.backoff_ns)
 another_draw = inlined(routing.another_draw)
+version = inlined(routing.version)
 
 
 # -- the next event --------------------------------------------------------------------------------
@@ -86,24 +88,42 @@ def router_event(g, pool, q, arrival_ns, at_ns, event):
 
 
 @helper
-def route(g, rows, pool, q, t, x, known, tries, slot):
+def route(g, rows, pool, q, t, x, known, asks, slot):
     """A request arrives at the router."""
     at, now_ns = row_of(slot), g[ly.NOW_NS]
     g[ly.PRESENT] += 1
     pool[at + ly.ID] <<= ATTEMPT_BITS
     pool[at + ly.FIRST_NS], pool[at + ly.SETTLED] = now_ns, 0
-    pool[at + ly.TIMEOUT_NS], pool[at + ly.STORY] = pool[at + ly.DEADLINE_NS], CAUSE_FIRST
-    begin(g, rows, pool, q, t, x, known, tries, slot)
+    pool[at + ly.TIMEOUT_NS] = pool[at + ly.DEADLINE_NS]
+    pool[at + ly.STORY] = CAUSE_FIRST + (group_for(g, rows, pool, asks, slot) << ly.GROUP_AT)
+    begin(g, rows, pool, q, t, x, known, asks, slot)
+
+
+@inlined
+def group_for(g, rows, pool, asks, slot):
+    """The group that serves a request: of the versions of its model, the one whose part of the draws holds its own."""
+    class_ = pool[row_of(slot) + ly.CLASS]
+    first, count = asks[class_, ly.A_GROUP], asks[class_, ly.A_GROUPS]
+    if count == 1:
+        return first
+    upto = rows[len(rows) - g[ly.GROUPS] :, ly.SHARE_UPTO]
+    return version(another_draw(pool[row_of(slot) + ly.ROUTE]) & DRAW_MASK, upto, first, count)
+
+
+@inlined
+def group_at(g, rows, pool, slot):
+    """Which of the rows is that of the group that a request was given to."""
+    return len(rows) - g[ly.GROUPS] + (pool[row_of(slot) + ly.STORY] >> ly.GROUP_AT)
 
 
 @helper
-def begin(g, rows, pool, q, t, x, known, tries, slot):
+def begin(g, rows, pool, q, t, x, known, asks, slot):
     """A client asks, for the first time or again; that it gave up its node learns a network delay later, or never."""
     at = row_of(slot)
     pool[at + ly.PLACE] = ly.WITH_ROUTER
     if pool[at + ly.CANCEL_NS] < NEVER_NS:
         give_up_push(g, pool, q, slot)
-        silent = tries[pool[at + ly.CLASS], 1]
+        silent = asks[pool[at + ly.CLASS], ly.A_SILENT]
         pool[at + ly.CANCEL_NS] = NEVER_NS if silent != 0 else pool[at + ly.CANCEL_NS] + g[ly.NETWORK_NS]
     send(g, rows, pool, q, t, x, known, slot)
 
@@ -111,33 +131,34 @@ def begin(g, rows, pool, q, t, x, known, tries, slot):
 @helper
 def send(g, rows, pool, q, t, x, known, slot):
     """An attempt is sent to a node; or there is none, which is the request's end."""
-    at = row_of(slot)
-    if g[ly.TRUE_STATE] != 0:
-        look(g, rows, known)
+    at, h = row_of(slot), rows[group_at(g, rows, pool, slot)]
+    if h[ly.TRUE_STATE] != 0:
+        look(h, rows, known)
     bits = pool[at + ly.ROUTE]
-    if g[ly.CHANGE_NS] <= g[ly.NOW_NS]:
-        find_candidates(g, known)
-    node = choose(g[ly.ROUTING], known[ly.K_NODES], g[ly.CANDIDATES], known[ly.K_SCORE], g[ly.TURN], bits, bits)
-    g[ly.TURN] += 1
+    if h[ly.CHANGE_NS] <= g[ly.NOW_NS]:
+        find_candidates(g, h, known)
+    nodes = known[ly.K_NODES, h[ly.FIRST_NODE] :]
+    node = choose(h[ly.ROUTING], nodes, h[ly.CANDIDATES], known[ly.K_SCORE], h[ly.TURN], bits, bits)
+    h[ly.TURN] += 1
     if node == NOBODY:
-        if buffer_push(g, pool, q, slot) != 0:
+        if buffer_push(g, h, pool, q, slot) != 0:
             return
-        end_retry(g, pool, slot)
+        end_retry(h, pool, slot)
         settle_request(g, pool, q, t, x, slot, OUTCOME_FULL, REASON_NO_NODE)
         free_slot(g, q, slot)
         return
     pool[at + ly.SENT_TO] = node
-    g[ly.OUTSTANDING] += 1
-    if counts_outstanding(g) != 0:
+    h[ly.OUTSTANDING] += 1
+    if counts_outstanding(h) != 0:
         known[ly.K_SCORE, node] += 1
     heap_push(g, q, ly.DELIVERIES, g[ly.NOW_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
 
 
 @helper
-def empty_buffer(g, rows, pool, q, t, x, known):
+def empty_buffer(g, h, rows, pool, q, t, x, known):
     """There are nodes again: what waited for one is sent, in its order."""
-    while g[ly.CANDIDATES] > 0:
-        slot = buffer_pop(g, pool, q)
+    while h[ly.CANDIDATES] > 0:
+        slot = buffer_pop(g, h, pool, q)
         if slot == ly.NOWHERE:
             break
         if pool[row_of(slot) + ly.SETTLED] != 0:
@@ -147,22 +168,22 @@ def empty_buffer(g, rows, pool, q, t, x, known):
 
 
 @inlined
-def counts_outstanding(g):
+def counts_outstanding(h):
     """Whether the scores are what was sent and not answered."""
-    return 1 if g[ly.ROUTING] in (ROUTE_LEAST_OUTSTANDING, ROUTE_P2C) else 0
+    return 1 if h[ly.ROUTING] in (ROUTE_LEAST_OUTSTANDING, ROUTE_P2C) else 0
 
 
 @inlined
-def is_told(g):
+def is_told(h):
     """Whether the scores are what nodes tell."""
-    return 1 if g[ly.ROUTING] in (ROUTE_SHORTEST_QUEUE, ROUTE_LEAST_WORK) else 0
+    return 1 if h[ly.ROUTING] in (ROUTE_SHORTEST_QUEUE, ROUTE_LEAST_WORK) else 0
 
 
 @helper
-def look(g, rows, known):
+def look(h, rows, known):
     """The scores are what nodes would tell now."""
-    if is_told(g) != 0:
-        for node in range(len(rows) - 1):
+    if is_told(h) != 0:
+        for node in range(h[ly.FIRST_NODE], h[ly.FIRST_NODE] + h[ly.NODE_COUNT]):
             known[ly.K_SCORE, node] = report_of(rows[node])
 
 
@@ -194,13 +215,14 @@ def hear(g, rows, pool, q, t, x, out, known):
     pool[at + ly.PLACE] = ly.WITH_ROUTER
     keep_attempt(rows[pool[at + ly.SENT_TO]], pool, x, out, slot)
     if pool[at + ly.SETTLED] == 0:
-        forget(g, pool, known, slot)
-        if is_told(g) != 0 and pool[at + ly.LEFT_BY] >> 4 != OUTCOME_LOST:
+        h = rows[group_at(g, rows, pool, slot)]
+        forget(h, pool, known, slot)
+        if is_told(h) != 0 and pool[at + ly.LEFT_BY] >> 4 != OUTCOME_LOST:
             known[ly.K_SCORE, pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]
-        if g[ly.EJECT_FAILURES] != 0:
-            judge(g, known, pool[at + ly.SENT_TO], pool[at + ly.LEFT_BY] >> 4)
-        if may_retry(g, pool, slot) != 0:
-            wait(g, pool, q, slot)
+        if h[ly.EJECT_FAILURES] != 0:
+            judge(g, h, known, pool[at + ly.SENT_TO], pool[at + ly.LEFT_BY] >> 4)
+        if may_retry(h, pool, slot) != 0:
+            wait(g, h, pool, q, slot)
             return
         settle_request(g, pool, q, t, x, slot, pool[at + ly.LEFT_BY] >> 4, pool[at + ly.LEFT_BY] & 15)
     free_slot(g, q, slot)
@@ -216,11 +238,11 @@ def expected_ns(g, pool, slot):
 
 
 @inlined
-def forget(g, pool, known, slot):
+def forget(h, pool, known, slot):
     """An attempt is outstanding no longer."""
-    g[ly.OUTSTANDING] -= 1
-    end_retry(g, pool, slot)
-    if counts_outstanding(g) != 0:
+    h[ly.OUTSTANDING] -= 1
+    end_retry(h, pool, slot)
+    if counts_outstanding(h) != 0:
         known[ly.K_SCORE, pool[row_of(slot) + ly.SENT_TO]] -= 1
 
 
@@ -251,26 +273,26 @@ def retries_of(pool, slot):
 
 
 @inlined
-def end_retry(g, pool, slot):
+def end_retry(h, pool, slot):
     """An attempt has come to its end, or will not be made."""
     if retries_of(pool, slot) > 0:
-        g[ly.RETRYING] -= 1
+        h[ly.RETRYING] -= 1
 
 
 @inlined
-def may_retry(g, pool, slot):
+def may_retry(h, pool, slot):
     """Whether to retry after an attempt that has come back."""
-    if retries_of(pool, slot) >= g[ly.RETRIES_MAX] or retryable(pool[row_of(slot) + ly.LEFT_BY] >> 4) == 0:
+    if retries_of(pool, slot) >= h[ly.RETRIES_MAX] or retryable(pool[row_of(slot) + ly.LEFT_BY] >> 4) == 0:
         return 0
-    return within_budget(g[ly.RETRYING], g[ly.OUTSTANDING], g[ly.BUDGET_PERCENT])
+    return within_budget(h[ly.RETRYING], h[ly.OUTSTANDING], h[ly.BUDGET_PERCENT])
 
 
 @helper
-def wait(g, pool, q, slot):
+def wait(g, h, pool, q, slot):
     """The next attempt is under way: it is sent after a while."""
     at, retries = row_of(slot), retries_of(pool, slot)
     wait_ns = backoff_ns(g[ly.BACKOFF_NS], g[ly.BACKOFF_MOST_NS], retries, pool[at + ly.ROUTE] & DRAW_MASK)
-    g[ly.RETRYING] += 1
+    h[ly.RETRYING] += 1
     pool[at + ly.ID] += 1
     pool[at + ly.STORY] = (pool[at + ly.STORY] & ~3) + CAUSE_ROUTER_RETRY + (1 << ly.RETRIES_AT)
     pool[at + ly.SENT_TO] = NOBODY
@@ -305,21 +327,28 @@ def draw_again(g, pool, q, slot, new):
 
 
 @helper
-def give_up(g, rows, pool, q, t, x, known, tries):
+def give_up(g, rows, pool, q, t, x, known, asks):
     """A client's patience ends before its answer has come; the attempt's node learns of it by itself (rule 7)."""
     slot = top_slot(g, q, ly.GIVE_UPS)
     heap_pop(g, q, ly.GIVE_UPS)
+    h = rows[group_at(g, rows, pool, slot)]
     if pool[row_of(slot) + ly.PLACE] == ly.IN_BUFFER:
-        leave_buffer(g, pool, slot)
-        end_retry(g, pool, slot)
+        leave_buffer(g, h, pool, slot)
+        end_retry(h, pool, slot)
     elif pool[row_of(slot) + ly.SENT_TO] == NOBODY:
-        end_retry(g, pool, slot)
+        end_retry(h, pool, slot)
     else:
-        forget(g, pool, known, slot)
-    if pool[row_of(slot) + ly.STORY] >> ly.TRIES_AT < tries[pool[row_of(slot) + ly.CLASS], 0]:
-        begin(g, rows, pool, q, t, x, known, tries, ask_again(g, pool, q, slot))
+        forget(h, pool, known, slot)
+    if tries_of(pool, slot) < asks[pool[row_of(slot) + ly.CLASS], ly.A_TRIES]:
+        begin(g, rows, pool, q, t, x, known, asks, ask_again(g, pool, q, slot))
     else:
         settle_request(g, pool, q, t, x, slot, OUTCOME_CANCELLED, REASON_CLIENT)
+
+
+@inlined
+def tries_of(pool, slot):
+    """How often a request's client has asked before."""
+    return (pool[row_of(slot) + ly.STORY] >> ly.TRIES_AT) & ((1 << ATTEMPT_BITS) - 1)
 
 
 @helper
@@ -332,7 +361,8 @@ def ask_again(g, pool, q, slot):
     pool[old + ly.SETTLED] = 1
     if pool[old + ly.SENT_TO] != NOBODY or pool[old + ly.PLACE] == ly.IN_BUFFER:
         pool[at + ly.ID] += 1
-    pool[at + ly.STORY] = CAUSE_CLIENT_RETRY + (((pool[old + ly.STORY] >> ly.TRIES_AT) + 1) << ly.TRIES_AT)
+    group = pool[old + ly.STORY] >> ly.GROUP_AT
+    pool[at + ly.STORY] = CAUSE_CLIENT_RETRY + ((tries_of(pool, slot) + 1) << ly.TRIES_AT) + (group << ly.GROUP_AT)
     pool[at + ly.CANCEL_NS] = g[ly.NOW_NS] + pool[at + ly.PATIENCE_NS]
     draw_again(g, pool, q, slot, new)
     return new

@@ -181,28 +181,42 @@ DIED_COUNT = 150  # of replicas that hung, of which control has yet to be told
 CUT = 151  # 1: nothing passes between router and node
 ANSWER_TIMEOUT_NS = 152  # of the router: an attempt of which nothing came back so long after it was sent is lost
 
-HEAPS = 153  # HEAP_WIDTH numbers a heap
+# s: groups of nodes, each of which serves one version of one model. A group has a row as well, after those of the
+# nodes; that of the last one is the router's own.
+GROUPS = 153
+GROUP = 154  # a node's, or the number of this one
+FIRST_NODE = 155  # of a group, whose nodes have successive numbers
+NODE_COUNT = 156
+SHARE_UPTO = 157  # where a version's part of the draws ends
+WOKEN_GROUP = 158
+
+# s: machines that several nodes are on.
+SHARED = 159  # 1: this node is not alone on its machine
+MACHINE_AT = 160  # in q: replicas that run on it
+AT_MACHINES = 161
+
+HEAPS = 162  # HEAP_WIDTH numbers a heap
 DEADLINES, CANCELS, CLIENTS, ANSWERS, DELIVERIES, GIVE_UPS, RETRIES, HEAP_COUNT = range(8)
 HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
 # s: another engine's batching policy.
-POLICY = 195
-WAKE_NS = 196  # when it asked to be asked again
-TURNS = 197
-BATCHING_STATE = 198
-BATCHING = 199  # its parameters, BATCHING_WIDTH at most
+POLICY = 204
+WAKE_NS = 205  # when it asked to be asked again
+TURNS = 206
+BATCHING_STATE = 207
+BATCHING = 208  # its parameters, BATCHING_WIDTH at most
 BATCHING_WIDTH = 12
 
 # s: of the error budget's bins, which are finer and count only requests; none: FINE_BINS is 0.
-FINE_BINS = 211
-FINE_NS = 212
-FINE = 213  # the bin of the last look-up, and where it starts
-FINE_LOW_NS = 214
-T_FINE = 215  # offset in t
+FINE_BINS = 220
+FINE_NS = 221
+FINE = 222  # the bin of the last look-up, and where it starts
+FINE_LOW_NS = 223
+T_FINE = 224  # offset in t
 
-LEVEL = 216  # LEVEL_WIDTH numbers a level
+LEVEL = 225  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64
@@ -251,8 +265,8 @@ DISPATCHED_NS = 27
 STARTED_NS = 28
 ENDED_NS = 29
 PLACE = 30  # where an attempt is
-STORY = 31  # its cause, with retries of the router (RETRIES_AT) and of the client (TRIES_AT)
-RETRIES_AT, TRIES_AT = 2, 8
+STORY = 31  # its cause, with retries of the router (RETRIES_AT) and of the client (TRIES_AT), and its group (GROUP_AT)
+RETRIES_AT, TRIES_AT, GROUP_AT = 2, 8, 14
 
 # q: one row of 16 a batch.
 BATCH_SHIFT = 4
@@ -284,6 +298,10 @@ JOB_PARSE, JOB_FINISH, JOB_REFUSE, JOB_REST = range(4)
 
 # What the router knows of nodes: lines of an array. Candidates and rotation are ids, the others are by id.
 K_NODES, K_ROTATION, K_SCORE, K_FAILURES, K_EJECTIONS, K_UNTIL_NS, K_LINES = range(7)
+
+# What the router knows of classes: columns of an array. How often their clients ask again, whether nodes never learn
+# that one gave up, the first of the groups that serve them, and how many these are.
+A_TRIES, A_SILENT, A_GROUP, A_GROUPS, A_WIDTH = range(5)
 
 # Operations of control.
 OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE, OP_RETIRE, OP_ROTATE = range(8)

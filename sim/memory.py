@@ -16,7 +16,7 @@ from sim.plane import Closed, Estate, Ints, Node
 class Memory:
     """The arrays `rows`, `pool` and `q` of an estate at rest at instant 0, all its replicas down.
 
-    `plane` is the row of what is shared: the router's, or the only node's.
+    `plane` is the row of what is shared: the router's, which is that of the last group as well, or the only node's.
     """
 
     def __init__(self, estate: Estate, closed: Closed | None, room: int) -> None:
@@ -26,12 +26,17 @@ class Memory:
         self.clients = 0 if closed is None else len(closed.class_)
         self.nodes = range(len(nodes))
         width = ly.REPLICA + (ly.R_WIDTH + ly.REPLICA_STATE) * max(node.replicas for node in nodes)
-        self.rows = np.zeros((len(nodes) + self.routed, width), np.int64)
+        self.rows = np.zeros((len(nodes) + (estate.group_count if self.routed else 0), width), np.int64)
         for number, node in enumerate(nodes):
             _write_node(self.rows[number], number, node)
-        self.plane = self.rows[-1]
-        if self.routed:
-            _write_common(self.plane)
+        self.plane, self.groups = self.rows[-1], self.rows[len(nodes) :]
+        for number, row in enumerate(self.groups):
+            _write_common(row)
+            members = estate.nodes_of(number)
+            row[[ly.GROUP, ly.FIRST_NODE, ly.NODE_COUNT]] = number, members.start, len(members)
+        self.machine_of = np.array(estate.machines or self.nodes, np.int64)
+        self.machines = int(self.machine_of.max()) + 1
+        self.rows[: len(nodes), ly.SHARED] = np.bincount(self.machine_of)[self.machine_of] > 1
         self.rows[:, ly.ROUTED] = self.routed
         self.pool, self.q, self._end = np.zeros(0, np.int64), np.zeros(0, np.int64), 0
         for number in self.nodes:
@@ -139,13 +144,15 @@ class Memory:
                 bases[ly.CLIENTS]: ly.HEAP_ENTRY * (self.clients + 1),
                 bases[ly.ANSWERS]: ly.HEAP_ENTRY * (2 * attempts + 1),
                 bases[ly.DELIVERIES]: ly.HEAP_ENTRY * (attempts + 1),
-                **({ly.AT_RING: self.levels * ring} if self.routed else {}),
+                ly.AT_MACHINES: self.machines,
                 bases[ly.RETRIES]: ly.HEAP_ENTRY * (attempts + 1),
                 bases[ly.GIVE_UPS]: ly.HEAP_ENTRY * (3 * attempts + 66),
             },
         )
-        if self.routed:
-            row[ly.RING_MASK], row[ly.RING_SHIFT] = ring - 1, ring.bit_length() - 1
+        for group in self.groups:
+            self._claim(group, {ly.AT_RING: self.levels * ring})
+            group[[ly.RING_MASK, ly.RING_SHIFT]] = ring - 1, ring.bit_length() - 1
+        self.rows[: len(self.nodes), ly.MACHINE_AT] = row[ly.AT_MACHINES] + self.machine_of
         pool = np.zeros(capacity << ly.POOL_SHIFT, np.int64)
         pool[: len(self.pool)] = self.pool
         self.pool, row[ly.POOL_SIZE] = pool, capacity
@@ -195,8 +202,9 @@ class _HeldPlane:
         self.think = memory.part(row, ly.AT_THINK, clients).copy()
         self.turns = memory.part(row, ly.AT_TURNS, clients).copy()
         self.heaps = {heap: memory.heap(row, heap).copy() for heap in range(ly.CLIENTS, ly.HEAP_COUNT)}
-        buffered = memory.routed and self.capacity > 0
-        self.rings = [memory.q[_ring(row, level)] for level in range(memory.levels)] if buffered else []
+        self.running = memory.part(row, ly.AT_MACHINES, memory.machines if self.capacity else 0).copy()
+        buffers = memory.groups if self.capacity else ()
+        self.rings = [[memory.q[_ring(group, level)] for level in range(memory.levels)] for group in buffers]
 
     def restore(self, memory: Memory, row: Ints) -> None:
         """Write it back; the slots that are new are free."""
@@ -208,8 +216,10 @@ class _HeldPlane:
         memory.part(row, ly.AT_TURNS, len(self.turns))[:] = self.turns
         for heap, entries in self.heaps.items():
             memory.heap(row, heap)[:] = entries
-        for level, ring in enumerate(self.rings):
-            memory.q[_ring(row, level)] = ring
+        memory.part(row, ly.AT_MACHINES, len(self.running))[:] = self.running
+        for group, rings in zip(memory.groups, self.rings, strict=False):
+            for level, ring in enumerate(rings):
+                memory.q[_ring(group, level)] = ring
         if self.capacity:
             draws = memory.part(row, ly.AT_DRAWS, memory.capacity * memory.draws).reshape(memory.capacity, -1)
             draws[: self.capacity] = padded(self.draws.T, memory.draws).T

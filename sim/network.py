@@ -20,13 +20,14 @@ from serve.policy.codes import (
     REASON_PARTITION,
 )
 from serve.policy.retries import backoff_ns
-from serve.policy.routing import DRAW_MASK, NOBODY
-from serve.policy.scaling.metering import Counters, Gauges, Scrape
+from serve.policy.routing import DRAW_MASK, NOBODY, another_draw, version
+from serve.policy.scaling.metering import Scrape
 from serve.scheduler import Request
 from sim.arrivals import Trip, first_attempt, retry_of, try_after
+from sim.buffer import Buffer
 from sim.clock import Clock
 from sim.ledger import Ledger
-from sim.plane import Router
+from sim.plane import Estate, Router
 from sim.station import Answer, Station
 
 
@@ -40,27 +41,43 @@ class Network:
         self,
         clock: Clock,
         ledger: Ledger,
+        estate: Estate,
         router: Router,
         stations: Sequence[Station],
         settled: Callable[[Request, int], None],
     ) -> None:
-        self.balancer = Balancer(router.policy, len(stations), router.retries, router.budget_percent, router.ejection)
         self._clock, self._ledger, self._router = clock, ledger, router
         self._stations, self._settled = stations, settled
         self._cut: set[int] = set()
-        self._buffered: list[Request] = []
-        self._buffered_rows = self._buffered_area_ns = self._buffered_ns = 0
-        self.woken = -1
-        """Request that entered an empty buffer, of which control has yet to be told."""
+        self._groups = range(estate.group_count)
+        self.balancers = [self._balancer(estate.nodes_of(group)) for group in self._groups]
+        self._buffers = [Buffer(router.buffer_rows) for _ in self._groups]
+        self.split = router.split or (0,) * estate.group_count
+        """By group: up to where, of SPLIT_WHOLE, a model's draws go to it and those before it."""
+        self.woken: tuple[int, int] | None = None
+        """Request that entered an empty buffer, and its group, of which control has yet to be told."""
         self.unsettled = 0
         """Requests that have not come to their end."""
         self.emptied = False
         """The last of them just has, and control has yet to be told."""
 
+    def _balancer(self, nodes: Sequence[int]) -> Balancer:
+        """Of the nodes of one group."""
+        router = self._router
+        balancer = Balancer(router.policy, len(self._stations), router.retries, router.budget_percent, router.ejection)
+        balancer.rotate(nodes)
+        return balancer
+
     def arrive(self, request: Request) -> None:
-        """A request arrives at the router, now."""
+        """A request arrives at the router, now: from here on one version of its model serves it (rule 18)."""
         self.unsettled += 1
-        self._begin(first_attempt(request))
+        attempt = first_attempt(request)
+        trip: Trip = attempt.payload
+        served_by = self._router.served_by
+        served = served_by[trip.class_] if trip.class_ < len(served_by) else range(1)
+        draw = another_draw(trip.route) & DRAW_MASK
+        trip.group = int(version(draw, self.split, served.start, len(served)))
+        self._begin(attempt)
 
     def _begin(self, attempt: Request) -> None:
         """A client asks, for the first time or again."""
@@ -73,62 +90,43 @@ class Network:
     def _send(self, attempt: Request) -> None:
         """An attempt is sent to a node; or there is none, which is the request's end."""
         trip: Trip = attempt.payload
+        balancer = self.balancers[trip.group]
         if self._router.true_state:
             for number, station in enumerate(self._stations):
-                self.balancer.hear(number, station.told)
-        trip.node = self.balancer.send(trip.route, self._clock.now_ns)
+                balancer.hear(number, station.told)
+        trip.node = balancer.send(trip.route, self._clock.now_ns)
         if trip.node == NOBODY:
-            if self._buffer(attempt):
+            if self._wait(attempt):
                 return
-            self.balancer.end_retry(trip.retries)
+            balancer.end_retry(trip.retries)
             self._settle(attempt, OUTCOME_FULL, REASON_NO_NODE)
             return
         trip.state.in_flight, trip.state.latest = True, attempt
         at_ns = self._clock.now_ns + self._router.network_ns
         self._clock.at(at_ns, EVENT_DELIVERED, trip.index, self._deliver, attempt)
 
-    # -- the buffer (rule 16) ----------------------------------------------------------------------------
-
-    def _buffer(self, attempt: Request) -> bool:
-        """An attempt waits for a node, if there is room for its rows."""
-        if self._buffered_rows + attempt.rows > self._router.buffer_rows:
+    def _wait(self, attempt: Request) -> bool:
+        """An attempt waits for a node of its group, if there is room for it."""
+        group = attempt.payload.group
+        was_empty = not len(self._buffers[group])
+        if not self._buffers[group].push(attempt, self._clock.now_ns):
             return False
-        if not self._buffered:
-            self.woken = attempt.id
-        self._pass()
-        trip: Trip = attempt.payload
-        trip.state.latest, trip.state.buffered = attempt, True
-        trip.arrival_ns = self._clock.now_ns
-        self._buffered.append(attempt)
-        self._buffered_rows += attempt.rows
+        if was_empty:
+            self.woken = attempt.id, group
         return True
 
-    def _unbuffer(self, attempt: Request) -> None:
-        self._pass()
-        attempt.payload.state.buffered = False
-        self._buffered.remove(attempt)
-        self._buffered_rows -= attempt.rows
+    # -- the buffers (rule 16) ---------------------------------------------------------------------------
 
-    def _pass(self) -> None:
-        self._buffered_area_ns += len(self._buffered) * (self._clock.now_ns - self._buffered_ns)
-        self._buffered_ns = self._clock.now_ns
+    def rotate(self, nodes: Sequence[int], group: int) -> None:
+        """From now on these are candidates of a group; what waited for one is sent by (priority, arrival)."""
+        self.balancers[group].rotate(nodes)
+        buffer = self._buffers[group]
+        while nodes and len(buffer):
+            self._send(buffer.pop(self._clock.now_ns))
 
-    def rotate(self, nodes: Sequence[int]) -> None:
-        """From now on these are candidates; what waited for one is sent by (priority, arrival)."""
-        self.balancer.rotate(nodes)
-        while nodes and self._buffered:
-            attempt = min(self._buffered, key=lambda waiting: waiting.priority)
-            self._unbuffer(attempt)
-            waited_ns = self._clock.now_ns - attempt.payload.arrival_ns
-            if attempt.timeout_ns < NEVER_NS:
-                attempt.timeout_ns = max(0, attempt.timeout_ns - waited_ns)
-            self._send(attempt)
-
-    def scrape(self) -> Scrape:
-        """What is counted of the buffer, now."""
-        self._pass()
-        count, area_ns = len(self._buffered), self._buffered_area_ns
-        return Scrape(self._clock.now_ns, Counters(ongoing_ns=area_ns, waiting_ns=area_ns), Gauges(count, count))
+    def scrape(self, group: int) -> Scrape:
+        """What is counted of a group's buffer, now."""
+        return self._buffers[group].scrape(self._clock.now_ns)
 
     # -- at the nodes ------------------------------------------------------------------------------------
 
@@ -176,12 +174,13 @@ class Network:
         self._ledger.row(attempt, trip.node, answer.outcome, answer.reason, left_ns)
         if trip.state.settled:
             return
-        self.balancer.forget(trip.node, trip.retries)
+        balancer = self.balancers[trip.group]
+        balancer.forget(trip.node, trip.retries)
         if answer.outcome != OUTCOME_LOST:
-            self.balancer.hear(trip.node, answer.told)
-        self.balancer.judge(trip.node, answer.outcome, self._clock.now_ns)
+            balancer.hear(trip.node, answer.told)
+        balancer.judge(trip.node, answer.outcome, self._clock.now_ns)
         trip.state.in_flight = False
-        if self.balancer.retry(answer.outcome, trip.retries):
+        if balancer.retry(answer.outcome, trip.retries):
             router, trip.state.retries = self._router, trip.retries + 1
             wait_ns = backoff_ns(router.backoff_ns, router.backoff_most_ns, trip.retries, trip.route & DRAW_MASK)
             self._clock.at(self._clock.now_ns + wait_ns, EVENT_RETRY, trip.index + 1, self._retry, attempt)
@@ -199,13 +198,13 @@ class Network:
             return
         latest: Request = state.latest
         trip: Trip = latest.payload
+        balancer = self.balancers[trip.group]
+        if state.buffered:
+            self._buffers[trip.group].remove(latest, self._clock.now_ns)
         if state.in_flight:
-            self.balancer.forget(trip.node, state.retries)
-        elif state.buffered:
-            self._unbuffer(latest)
-            self.balancer.end_retry(state.retries)
+            balancer.forget(trip.node, state.retries)
         else:
-            self.balancer.end_retry(state.retries)
+            balancer.end_retry(state.retries)
         if trip.tries < self._tries(trip.class_):
             state.settled = True
             self._begin(try_after(latest, trip.index + 1))

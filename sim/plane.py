@@ -82,7 +82,10 @@ class Node:
 
 
 BUFFER = -1
-"""What waits at the router, in place of a node: of a stop, or to be scraped."""
+"""What waits at the router for group 0, in place of a node: of a stop, or to be scraped; for group g: BUFFER - g."""
+
+SPLIT_WHOLE = 2**31
+"""What the parts of a model's versions are parts of."""
 
 NO_ROUTE: Ints = np.zeros(0, np.int64)
 """For requests that no router sends."""
@@ -105,19 +108,39 @@ class Router:
     tells_empty: bool = False  # control is told whenever the last request has come to its end
     silent: tuple[bool, ...] = ()  # by class: whether nodes never learn that a client gave up, and work on
     ejection: Ejection | None = None  # when a node that fails is left alone
+    served_by: tuple[range, ...] = ()  # by class: the groups that serve it, versions of one model; (): group 0
+    split: tuple[int, ...] = ()  # by group: up to where, of SPLIT_WHOLE, a model's draws go to it and those before it
 
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """Nodes behind a router; none if there is but one node, which clients reach themselves."""
+    """Nodes behind a router; none if there is but one node, which clients reach themselves.
+
+    Nodes of a group serve the same requests, one version of one model; a group's nodes have successive numbers. Nodes
+    on one machine slow each other as replicas of one node do.
+    """
 
     nodes: tuple[Node, ...]
     router: Router | None = None
+    groups: tuple[int, ...] = ()  # by node; (): all are of group 0
+    machines: tuple[int, ...] = ()  # by node; (): each has one of its own
 
     @classmethod
     def of(cls, what: Node | Estate) -> Estate:
         """The estate of a single node, or the one that is given."""
         return cls((what,)) if isinstance(what, Node) else what
+
+    @property
+    def group_count(self) -> int:
+        """How many groups there are."""
+        return self.groups[-1] + 1 if self.groups else 1
+
+    def nodes_of(self, group: int) -> range:
+        """The nodes of a group."""
+        if not self.groups:
+            return range(len(self.nodes))
+        first = self.groups.index(group)
+        return range(first, first + self.groups.count(group))
 
     @property
     def rows_max(self) -> int:
@@ -216,8 +239,44 @@ def check_estate(estate: Estate, closed: Closed | None = None) -> None:
         f"a request can have {ATTEMPTS_MAX} attempts": router is not None
         and (router.retries + 1) * (max(router.client_retries, default=0) + 1) > ATTEMPTS_MAX,
     }
-    if found := [text for text, wrong in faults.items() if wrong]:
+    if found := [*(text for text, wrong in faults.items() if wrong), *_check_parts(estate)]:
         raise ValueError("; ".join(found))
+
+
+def _check_parts(estate: Estate) -> list[str]:
+    """What is wrong with an estate's groups and machines."""
+    count, groups, router = len(estate.nodes), estate.groups, estate.router
+    numbers = sorted(set(groups))
+    faults = {
+        f"groups must have one entry for each of {count} nodes, 0, 1, ... in order": bool(groups)
+        and (len(groups) != count or list(groups) != sorted(groups) or numbers != list(range(len(numbers)))),
+        f"machines must have one entry, not negative, for each of {count} nodes": bool(estate.machines)
+        and (len(estate.machines) != count or min(estate.machines) < 0),
+        "nodes of several groups need a router": router is None and len(numbers) > 1,
+    }
+    if router is not None and not any(faults.values()):
+        served = [group for class_ in router.served_by for group in class_]
+        empty = any(len(class_) == 0 for class_ in router.served_by)
+        faults["router.served_by must name groups that there are"] = (
+            empty or max(served, default=0) >= estate.group_count
+        )
+        if router.split:
+            check_split(estate, router.split)
+    return [text for text, wrong in faults.items() if wrong]
+
+
+def check_split(estate: Estate, upto: Sequence[int]) -> None:
+    """Refuse parts of versions that are not one a group, or no parts."""
+    if len(upto) != estate.group_count or min(upto) < 0 or max(upto) > SPLIT_WHOLE:
+        raise ValueError(f"a split has {estate.group_count} parts up to {SPLIT_WHOLE}, got {list(upto)}")
+
+
+def check_rotation(estate: Estate, nodes: Sequence[int], group: int) -> None:
+    """Refuse to send what a group serves to other nodes."""
+    if not 0 <= group < estate.group_count:
+        raise ValueError(f"group must be in [0, {estate.group_count}), got {group}")
+    if foreign := set(nodes).difference(estate.nodes_of(group)):
+        raise ValueError(f"nodes {sorted(foreign)} are not of group {group}")
 
 
 def check_node(node: Node, closed: Closed | None = None) -> None:
@@ -341,8 +400,11 @@ class Plane(Protocol):
         """Control: the node goes, and all that it holds (rule 14); a replica that is ready there is one of a new node.
         Of an estate with a router."""
 
-    def rotate(self, nodes: Sequence[int]) -> None:
-        """Control: from now on the router sends to these nodes only; at first it sends to all."""
+    def rotate(self, nodes: Sequence[int], group: int = 0) -> None:
+        """Control: from now on the router sends to these nodes of a group only; at first it sends to all."""
+
+    def split(self, upto: Sequence[int]) -> None:
+        """Control: from now on requests are given to the versions of their models by these parts (see `Router`)."""
 
     def slow(self, node: int, per_mille: int) -> None:
         """Control: batches that start at the node from now on take so many thousandths of their time (grey failure);

@@ -30,7 +30,9 @@ from sim.plane import (
     StopCode,
     check_bins,
     check_estate,
+    check_rotation,
     check_slow,
+    check_split,
 )
 from sim.station import Answer, Station
 from sim.tally import NO_FINE, Tally
@@ -61,13 +63,21 @@ class Reference:
         self.stations = [self._station(number) for number in range(len(estate.nodes))]
         self._network = None
         if estate.router is not None:
-            self._network = Network(self._clock, self._ledger, estate.router, self.stations, self._arrivals.left)
+            self._network = Network(
+                self._clock, self._ledger, estate, estate.router, self.stations, self._arrivals.left
+            )
         self._reached: list[bool] = []
 
     def _station(self, number: int, first_batch: int = 0) -> Station:
         router, node = self.estate.router, self.estate.nodes[number]
         policy = ROUTE_ROUND_ROBIN if router is None else router.policy
-        return Station(self._clock, self._ledger, node, number, self._left, policy, first_batch)
+        return Station(self._clock, self._ledger, node, number, self._left, policy, first_batch, self._beside(number))
+
+    def _beside(self, number: int) -> Callable[[], int]:
+        """Replicas that run on a node's machine, but on other nodes."""
+        machines = self.estate.machines
+        others = [n for n, machine in enumerate(machines) if machine == machines[number] and n != number]
+        return lambda: sum(self.stations[other].scheduler.running for other in others)
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -122,9 +132,9 @@ class Reference:
         return stop
 
     def _stop(self) -> Stop | None:
-        if self._network is not None and self._network.woken >= 0:
-            which, self._network.woken = self._network.woken, -1
-            return Stop(StopCode.NO_REPLICA, self.now_ns, which, BUFFER)
+        if self._network is not None and self._network.woken is not None:
+            (which, group), self._network.woken = self._network.woken, None
+            return Stop(StopCode.NO_REPLICA, self.now_ns, which, BUFFER - group)
         if self._network is not None and self._network.emptied:
             self._network.emptied = False
             return Stop(StopCode.EMPTY, self.now_ns, node=BUFFER)
@@ -181,11 +191,18 @@ class Reference:
         assert network is not None, "an estate without a router"
         self._control(lambda: network.cut(node, off))
 
-    def rotate(self, nodes: Sequence[int]) -> None:
-        """Control: from now on the router sends to these nodes only."""
+    def rotate(self, nodes: Sequence[int], group: int = 0) -> None:
+        """Control: from now on the router sends to these nodes of a group only."""
+        check_rotation(self.estate, nodes, group)
         network = self._network
         assert network is not None, "an estate without a router"
-        self._control(lambda: network.rotate(nodes))
+        self._control(lambda: network.rotate(nodes, group))
+
+    def split(self, upto: Sequence[int]) -> None:
+        """Control: from now on requests are given to the versions of their models by these parts."""
+        check_split(self.estate, upto)
+        assert self._network is not None, "an estate without a router"
+        self._network.split = tuple(upto)
 
     def _control(self, act: Callable[[], None]) -> None:
         """Control is an event too: what classes 0 and 1 hold at this instant comes before it."""
@@ -201,9 +218,9 @@ class Reference:
 
     def scrape(self, node: int = 0) -> Scrape:
         """What is counted of a node, now (rule 13)."""
-        if node == BUFFER:
+        if node < 0:
             assert self._network is not None, "an estate without a router"
-            return self._network.scrape()
+            return self._network.scrape(BUFFER - node)
         return self.stations[node].scheduler.scrape(self.now_ns)
 
     # -- the record --------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class Station:
     number : its number in the estate.
     policy : of the router that it tells of itself.
     left : is called with each request that leaves, and how.
+    beside : replicas of other nodes that run on its machine now.
     """
 
     def __init__(
@@ -96,10 +97,11 @@ class Station:
         left: Callable[[Request, Answer], None],
         policy: int = ROUTE_ROUND_ROBIN,
         first_batch: int = 0,
+        beside: Callable[[], int] = lambda: 0,
     ) -> None:
         self.node, self.number = node, number
         self.scheduler = Scheduler(node.scheduler, node.replicas, first_batch)
-        self._policy, self._left = policy, left
+        self._policy, self._left, self._beside = policy, left, beside
         self._front = [int(v) for v in node.front]
         self._table = [int(v) for v in node.service.table]
         self._levels = [float(v) for v in node.service.levels]
@@ -382,11 +384,11 @@ class Station:
         return sum(front_leaf.dispatch_ns(self._front, batch.rows, len(batch.requests)) for batch in decision.batches)
 
     def _start(self, batch: Batch, busy: int) -> None:
-        """Rules 5 and 11: the batch starts beside `busy` other running replicas; its end is now known."""
+        """Rules 5 and 11: the batch starts beside `busy` other running replicas of its node; its end is now known."""
         service, first = self.node.service, batch.requests[0]
         level = self._levels[min(self.now_ns // service.level_bin_ns, len(self._levels) - 1)]
         draw = first.payload.draws[min(first.deaths, len(first.payload.draws) - 1)]
-        pressure = min(busy, service.pressure_max)
+        pressure = min(busy + self._beside(), service.pressure_max)
         span_ns = service_ns(self._table, service.bits, service.rows_max, batch.rows, pressure, draw, level)
         span_ns += cold_ns(self._cold, 0, self.now_ns - self._rested_ns[batch.replica])
         if batch.dispatch_ns < self.now_ns:

@@ -52,6 +52,20 @@ def reported(kind, requests, rows, row_ns, replicas):
     return requests
 
 
+def version(draw, upto, first, count):
+    """Which of `count` versions, numbered from `first` on, serves a request (rule 18); it is asked once.
+
+    Parameters
+    ----------
+    draw : of 31 bits, keyed by the request.
+    upto : int64 by version: up to where, of 2**31, draws go to it and those before it; all the others to the last one.
+    """
+    last = first + count - 1
+    while first < last and draw >= upto[first]:
+        first += 1
+    return first
+
+
 def choose(kind, nodes, count, score, turn, bits, key):
     """The node that a request is sent to; NOBODY if there is no candidate.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,20 @@ from serve.policy.service import COLD_KNOTS
 from serve.records import COLUMNS, Rows
 from serve.scheduler import SchedulerSpec
 from sim.dataplane import DataPlane
-from sim.plane import BUFFER, Closed, Estate, Ints, Node, Plane, Requests, Router, Service, Stop, StopCode
+from sim.plane import (
+    BUFFER,
+    SPLIT_WHOLE,
+    Closed,
+    Estate,
+    Ints,
+    Node,
+    Plane,
+    Requests,
+    Router,
+    Service,
+    Stop,
+    StopCode,
+)
 from sim.reference import Reference
 from sim.tally import Tally
 
@@ -248,14 +262,17 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
             back_ns = at_ns + int(rng.integers(0, 15)) * grid_ns
             acts.append((at_ns, "lose", 0, number))
             acts += [(back_ns, "ready", replica, number) for replica in range(nodes[number].replicas)]
+    groups, machines, served_by, split = _parts(rng, len(nodes))
     if on["stops"]:
-        acts += [(int(rng.integers(0, 2 * size)) * grid_ns, "rotate", int(rng.integers(0, 64)), 0) for _ in range(3)]
+        for act in ("rotate", "rotate", "rotate", "split"):
+            at_ns, bits = int(rng.integers(0, 2 * size)) * grid_ns, int(rng.integers(0, 2**20))
+            acts.append((at_ns, act, bits, int(rng.integers(0, max(groups, default=0) + 1))))
     if on["faults"]:
         for _ in range(int(rng.integers(0, 4))):
             at_ns, number = int(rng.integers(0, 2 * size)) * grid_ns, int(rng.integers(0, len(nodes)))
             acts += [(at_ns, "cut", 1, number), (at_ns + int(rng.integers(0, 30)) * grid_ns, "cut", 0, number)]
     return Case(
-        what=Estate(nodes, router),
+        what=Estate(nodes, replace(router, served_by=served_by, split=split), groups, machines),
         chunks=_chunks(rng, arrivals),
         closed=closed,
         closed_chunks=[_with_routes(rng, chunk) for chunk in closed_chunks],
@@ -266,6 +283,25 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         slo_ns=rng.integers(0, 30, 2) * grid_ns,
         fine=(int(rng.integers(0, 5)), int(rng.integers(2, 25)) * grid_ns),
     )
+
+
+def _parts(rng: np.random.Generator, count: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[range, ...], Any]:
+    """Groups and machines of so many nodes, groups by class, parts of versions; often none of them."""
+    groups: tuple[int, ...] = (0,) * count
+    machines: tuple[int, ...] = ()
+    if rng.random() < 0.5:
+        groups = tuple(np.cumsum([0, *rng.integers(0, 2, count - 1)]).tolist())
+    if rng.random() < 0.5:
+        machines = tuple(rng.integers(0, count, count).tolist())
+    if groups[-1] == 0:
+        return (), machines, (), ()
+    firsts = rng.integers(0, groups[-1] + 1, 2).tolist()
+    served_by = tuple(range(first, int(rng.integers(first, groups[-1] + 1)) + 1) for first in firsts)
+    return groups, machines, served_by, _split(rng, groups[-1] + 1) if rng.random() < 0.7 else ()
+
+
+def _split(rng: np.random.Generator, groups: int) -> tuple[int, ...]:
+    return tuple(rng.choice([0, SPLIT_WHOLE // 3, SPLIT_WHOLE // 2, SPLIT_WHOLE], groups).tolist())
 
 
 def _ejection(rng: np.random.Generator, grid_ns: int) -> Ejection | None:
@@ -364,7 +400,7 @@ def run(plane: Plane, case: Case) -> Outcome:
         rows.append(plane.rows())
         scrapes += [plane.scrape(number) for number in nodes]
         if isinstance(case.what, Estate):
-            scrapes.append(plane.scrape(BUFFER))
+            scrapes += [plane.scrape(BUFFER - group) for group in range(case.what.group_count)]
         if act in ("ready", "kill", "drain_replica", "retire", "hang"):
             getattr(plane, act)(replica, node)
         elif act in ("drain", "lose"):
@@ -374,7 +410,10 @@ def run(plane: Plane, case: Case) -> Outcome:
         elif act == "cut":
             plane.cut(node, bool(replica))
         elif act == "rotate":
-            plane.rotate([number for number in nodes if replica >> number & 1])
+            of_group = Estate.of(case.what).nodes_of(node)
+            plane.rotate([number for number in of_group if replica >> number & 1], node)
+        elif act == "split":
+            plane.split(_split(np.random.default_rng(replica), Estate.of(case.what).group_count))
     return Outcome(stops, scrapes, rows, plane.tally(), True)
 
 

@@ -97,6 +97,14 @@ MUTANTS = {
         "if known[ly.K_UNTIL_NS, node] > g[ly.NOW_NS]:\n            g",
         "if known[ly.K_UNTIL_NS, node] >= g[ly.NOW_NS]:\n            g",
     ),
+    "rule 11: replicas of other nodes on the machine do not count": (
+        "s[ly.RUNNING] if s[ly.SHARED] == 0 else q[s[ly.MACHINE_AT]]",
+        "s[ly.RUNNING]",
+    ),
+    "rule 18: the first version serves everything": (
+        "version = inlined(routing.version)",
+        "version = lambda draw, upto, first, count: first",
+    ),
     "triton: a batch passes its preferred size": ("best, blocked = triton_walk(", "_, blocked = triton_walk("),
     "tf_serving: nobody is refused": ("batches_overflow(batches,", "batches_overflow(0 * batches,"),
     "torchserve: a batch waits from its oldest request's enqueue": (
