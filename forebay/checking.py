@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,19 +14,21 @@ from serve.deployment import Deployment
 from serve.errors import ForebayError, SpecError
 from serve.files import parse, read, resolve
 from serve.profile import Profile
-from sim.claims import claims_of
+from sim.claims import claims_of, without_reason
 from sim.counts import load as load_counts
-from sim.expect import Judgement, Outcome, Variants
-from sim.expect import check as check_claims
+from sim.expect import Judgement, Outcome
 from sim.junit import Case, CaseOutcome, Suite
 from sim.law_parts import parts
+from sim.questions import Question, answer
 from sim.result import Result
 from sim.scenario import Scenario
 from sim.setup import core_warnings
-from sim.simulate import simulate_variants
 from sim.traces import load as load_trace
 
 SUFFIXES = (".yaml", ".yml", ".json")
+
+BOUND_WITHIN = 0.25
+"""How far, relative to what is simulated, a bound may lie without a reason under `--strict`."""
 
 FileOutcome = Literal["pass", "fail", "undecided", "error", "valid", "skipped"]
 """valid: a file without expectations that is right by its format; skipped: not a file of ours."""
@@ -43,6 +46,9 @@ class FileCheck:
     judgements: Sequence[Judgement] = ()
     errors: Sequence[str] = field(default=())
     warnings: Sequence[str] = field(default=())
+    lax: Sequence[str] = field(default=())
+    """What `--strict` minds of a scenario that passes."""
+    core_s: float = 0.0
 
     @property
     def replications(self) -> int | None:
@@ -65,26 +71,53 @@ def files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
             yield path, True
 
 
-def check_file(path: Path, named: bool, seed: int | None = None) -> FileCheck:
-    """Validate a file by its format; run it if it is a scenario that expects something.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A scenario that expects something: its claims, and the one that must fail where its point is taken away."""
 
-    A file of no format of ours is an error if it was named, and passed over in a folder.
+    path: Path
+    warnings: Sequence[str]
+    question: Question
+    contrast: Question | None
+
+    @property
+    def questions(self) -> list[Question]:
+        return [self.question] if self.contrast is None else [self.question, self.contrast]
+
+
+def check_files(
+    files: Sequence[tuple[Path, bool]], seed: int | None = None, progress: Callable[[float], None] = lambda share: None
+) -> list[FileCheck]:
+    """Validate files by their formats, and run those that are scenarios which expect something, all variants side by
+    side.
+
+    `files` are paths, each with whether it was named: one of no format of ours is an error then, and else passed over.
     """
+    opened = [_opened(path, named, seed) for path, named in files]
+    answer([each for one in opened if isinstance(one, _Asked) for each in one.questions], progress)
+    return [_checked(one) if isinstance(one, _Asked) else one for one in opened]
+
+
+def check_file(path: Path, named: bool, seed: int | None = None) -> FileCheck:
+    """As `check_files`, of one."""
+    return check_files([(path, named)], seed)[0]
+
+
+def _opened(path: Path, named: bool, seed: int | None) -> FileCheck | _Asked:
+    """A file that needs no simulation, checked; or the questions that it asks."""
     kind = None
     try:
         data = read(path)
         kind = format_of(data)
         if kind is None:
             return _unknown(path, named)
-        if kind != "scenario":
-            checked = parse(data, FORMATS[kind], path)
-            faults = sample_faults(path, checked) if isinstance(checked, Profile) else []
-            warnings = _warnings(path, checked) if isinstance(checked, Deployment) else []
-            outcome: FileOutcome = "error" if faults else "valid"
-            return FileCheck(str(path), kind, outcome, errors=[str(fault) for fault in faults], warnings=warnings)
-        scenario = load_scenario(path, seed)
-        deployment, file = deployment_of(path, scenario)
-        return replace(_check_scenario(path, scenario), warnings=_warnings(file, deployment))
+        if kind == "scenario":
+            return _asked(path, load_scenario(path, seed))
+        checked = parse(data, FORMATS[kind], path)
+        faults = sample_faults(path, checked) if isinstance(checked, Profile) else []
+        warnings = _warnings(path, checked) if isinstance(checked, Deployment) else []
+        outcome: FileOutcome = "error" if faults else "valid"
+        return FileCheck(str(path), kind, outcome, errors=[str(fault) for fault in faults], warnings=warnings)
     except SpecError as error:
         return FileCheck(str(path), kind, "error", errors=[str(fault) for fault in error.faults])
     except ForebayError as error:
@@ -102,22 +135,47 @@ def _unknown(path: Path, named: bool) -> FileCheck:
     return FileCheck(str(path), None, "error", errors=[f"{path}: is none of {', '.join(FORMATS)}"])
 
 
-def _check_scenario(path: Path, scenario: Scenario) -> FileCheck:
+def _asked(path: Path, scenario: Scenario) -> FileCheck | _Asked:
+    deployment, file = deployment_of(path, scenario)
+    warnings = _warnings(file, deployment)
     if not scenario.expect:
         _read_traces(path, scenario)
-        return FileCheck(str(path), "scenario", "valid")
+        return FileCheck(str(path), "scenario", "valid", warnings=warnings)
     claims, _ = claims_of(scenario.expect, list(scenario.workload.classes), path, scenario.variants)
+    contrast, given = None, scenario.contrast
+    if given is not None:
+        named = [claim for claim in claims if claim.text.strip() == without_reason(given.fails)][:1]
+        contrast = Question(scenario, path.parent, named, given.set)
+    return _Asked(path, warnings, Question(scenario, path.parent, claims), contrast)
 
-    def run(count: int, changed: Mapping[str, Any] | None = None) -> Variants:
-        return simulate_variants(scenario, path.parent, count, changed)
 
-    checked = check_claims(claims, run, scenario.replications)
-    if scenario.contrast is not None:
-        named = next(claim for claim in claims if claim.text == scenario.contrast.fails)
-        changes = scenario.contrast.set
-        contrasted = check_claims([named], lambda count: run(count, changes), scenario.replications)
-        checked = replace(checked, judgements=[*checked.judgements, _contrast(contrasted.judgements[0], changes)])
-    return FileCheck(str(path), "scenario", checked.outcome, checked.results, checked.judgements)
+def _checked(asked: _Asked) -> FileCheck:
+    """What came of a scenario whose questions were answered."""
+    one, other = asked.question, asked.contrast
+    errors = [*one.errors, *(other.errors if other else ())]
+    core_s = sum(each.core_s for each in asked.questions)
+    if errors:
+        return FileCheck(str(asked.path), "scenario", "error", errors=errors, warnings=asked.warnings, core_s=core_s)
+    judgements = one.judgements
+    lax = [f"{asked.path}: {line}" for line in lax_lines(judgements, other is not None)]
+    if other is not None:
+        judgements.append(_contrast(other.judgements[0], other.changes or {}))
+    outcomes = {judgement.outcome for judgement in judgements}
+    outcome: FileOutcome = "fail" if "fail" in outcomes else "undecided" if "undecided" in outcomes else "pass"
+    return FileCheck(str(asked.path), "scenario", outcome, one.results, judgements, (), asked.warnings, lax, core_s)
+
+
+def lax_lines(judgements: Sequence[Judgement], contrasted: bool) -> list[str]:
+    """What `--strict` minds: a scenario without contrast, bounds far from what is simulated that do not say why."""
+    lines = [] if contrasted else ["has no contrast: name a change under which one of its claims fails"]
+    for judgement in judgements:
+        claim, value = judgement.expectation, judgement.estimate.value if judgement.estimate else None
+        if value is None or claim.than is not None or claim.because is not None:
+            continue
+        if any(isfinite(bound) and abs(bound - value) > BOUND_WITHIN * abs(value) for bound in (claim.low, claim.high)):
+            what = f"lies more than {BOUND_WITHIN:.0%} from the {value:.4g} that is simulated"
+            lines.append(f"{claim.text}: {what}; move the bound, or add 'because' and the reason")
+    return lines
 
 
 def _contrast(judged: Judgement, changes: Mapping[str, Any]) -> Judgement:
@@ -144,19 +202,21 @@ def _read_traces(path: Path, scenario: Scenario) -> None:
 
 
 def exit_code(checks: Sequence[FileCheck], strict: bool) -> int:
-    """2 if a file is bad input, else 1 if a claim fails (under `strict`: or stays undecided), else 0."""
+    """2 if a file is bad input, else 1 if a claim fails (under `strict`: or is undecided, or `lax`), else 0."""
     outcomes = {check.outcome for check in checks}
     if "error" in outcomes:
         return 2
-    return int("fail" in outcomes or (strict and "undecided" in outcomes))
+    return int("fail" in outcomes or (strict and ("undecided" in outcomes or any(check.lax for check in checks))))
 
 
-def suite_of(check: FileCheck) -> Suite:
-    """A file's outcomes for JUnit."""
+def suite_of(check: FileCheck, strict: bool = False) -> Suite:
+    """A file's outcomes for JUnit; under `strict` what is lax fails too."""
     cases = [Case(j.expectation.text, j.outcome, f"simulated {_simulated(j)}") for j in check.judgements]
     if not cases:
         outcome: CaseOutcome = "error" if check.outcome == "error" else "pass"
         cases = [Case("is valid", outcome, "\n".join(check.errors))]
+    if strict and check.lax:
+        cases.append(Case("is strict", "fail", "\n".join(check.lax)))
     return Suite(check.file, cases)
 
 
@@ -172,6 +232,7 @@ def check_json(check: FileCheck) -> dict[str, Any]:
         "expectations": [claim_json(judgement) for judgement in check.judgements],
         "errors": list(check.errors),
         "warnings": list(check.warnings),
+        "lax": list(check.lax),
     }
 
 
@@ -180,6 +241,7 @@ def claim_json(judgement: Judgement) -> dict[str, Any]:
     estimate = judgement.estimate
     return {
         "expected": judgement.expectation.text,
+        "because": judgement.expectation.because,
         "outcome": judgement.outcome,
         "value": estimate.value if estimate else None,
         "ci": estimate.ci if estimate else None,

@@ -4,6 +4,7 @@
     [class.]metric in [low, high]                               busy in [0.5, 0.7]
     [class.]metric < [class.]metric                             interactive.p99 < batch.p99
     A cheaper_than B                                            spot cheaper_than reserved
+    ... because REASON                                          p99 < 50ms because users leave after that
 
 Where a scenario has variants, every metric names its own first: `p2c.interactive.p99 < random.interactive.p99`.
 Metrics are the words of `serve.vocabulary`; values carry the unit of their metric.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from serve.errors import Fault
@@ -34,6 +35,7 @@ COST = "cost_usd_per_h"
 _NAME = r"([A-Za-z0-9_.-]+)"
 _COMPARE = re.compile(rf"\s*{_NAME}\s*(<=|>=|==|<|>)\s*([^<>=\s].*?)\s*")
 _WITHIN = re.compile(rf"\s*{_NAME}\s+in\s*\[([^,\[\]]+),([^,\[\]]+)\]\s*")
+_BECAUSE = re.compile(r"\s+because\s+")
 _CHEAPER = re.compile(rf"\s*{_NAME}\s+cheaper_than\s+{_NAME}\s*")
 _GRAMMAR = "must read like 'p99 < 50ms', 'interactive.goodput >= 100/s', 'busy in [0.5, 0.7]' or 'a.p99 < b.p99'"
 
@@ -52,18 +54,30 @@ class Expectation:
     """One claim: a metric lies between two bounds, in its inside unit; or what it exceeds another metric by does."""
 
     text: str
+    """Without the reason that it may give."""
     of: Operand
     low: float = -inf
     high: float = inf
     open_: bool = False
     """Whether the bounds themselves are outside (`<` and `>`)."""
     than: Operand | None = None
+    because: str | None = None
+    """Why its bound is where it is, if the claim says so."""
 
     def holds(self, value: float) -> bool:
         """Whether a value is inside the bounds."""
         if self.open_:
             return self.low < value < self.high
         return self.low <= value <= self.high
+
+
+def without_reason(text: str) -> str:
+    """A claim less why its bound is where it is.
+
+    >>> without_reason("p99 < 50ms because users leave after that")
+    'p99 < 50ms'
+    """
+    return _BECAUSE.split(text, maxsplit=1)[0].strip()
 
 
 def parse_expectation(text: str, classes: Collection[str], variants: Collection[str] = ()) -> Expectation:
@@ -73,6 +87,11 @@ def parse_expectation(text: str, classes: Collection[str], variants: Collection[
     ------
     ValueError : says what was found and what would do.
     """
+    claim, *reason = _BECAUSE.split(text, maxsplit=1)
+    return replace(_parse_claim(claim, classes, variants), because=reason[0].strip() if reason else None)
+
+
+def _parse_claim(text: str, classes: Collection[str], variants: Collection[str]) -> Expectation:
     if matched := _CHEAPER.fullmatch(text):
         one, other = (parse_operand(f"{name}.{COST}", classes, variants) for name in matched.groups())
         return Expectation(text, one, high=0.0, open_=True, than=other)

@@ -1,13 +1,14 @@
 """What a scenario expects of its Result: the verdict of each claim of `sim.claims`.
 
 A claim is judged by the estimate's `ci`: wholly inside the bounds it passes, wholly outside it fails, and where the
-interval straddles a bound more replications are run, up to a cap. Two metrics are compared replication by replication,
-since variants meet the same arrivals; a count must be inside the bounds in every replication.
+interval straddles a bound it is undecided: `sim.questions` then runs more replications, up to a cap. Two metrics are
+compared replication by replication, since variants meet the same arrivals; a count must be inside the bounds in every
+replication.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,12 +17,9 @@ import numpy as np
 from serve.vocabulary import METRICS
 from sim.claims import Expectation, Operand
 from sim.intervals import Floats, Shifts, ci
-from sim.result import Estimate, Result, Simulated
+from sim.result import Estimate, Simulated
 
 Outcome = Literal["pass", "fail", "undecided"]
-
-REPLICATIONS_CAP = 160
-"""Replications are doubled at most up to here to decide a claim; what is open then is reported as undecided."""
 
 Variants = Mapping[str | None, Simulated]
 """What was simulated, by variant; None of a scenario that has none."""
@@ -35,20 +33,6 @@ class Judgement:
     estimate: Estimate | None
     """None where the Result has no such metric; of two metrics, of their difference."""
     outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A scenario's Results, by variant, with the judgement of each of its claims."""
-
-    results: Mapping[str | None, Result]
-    judgements: list[Judgement]
-
-    @property
-    def outcome(self) -> Outcome:
-        """`fail` if any claim fails, else `undecided` if any is, else `pass`."""
-        outcomes = {judgement.outcome for judgement in self.judgements}
-        return "fail" if "fail" in outcomes else "undecided" if "undecided" in outcomes else "pass"
 
 
 def estimate_of(claim: Expectation, simulated: Variants) -> Estimate | None:
@@ -98,16 +82,3 @@ def verdict(claim: Expectation, low: float, high: float) -> Outcome:
     if high < claim.low or low > claim.high or (claim.open_ and (high <= claim.low or low >= claim.high)):
         return "fail"
     return "undecided"
-
-
-def check(
-    claims: Sequence[Expectation], run: Callable[[int], Variants], replications: int, cap: int = REPLICATIONS_CAP
-) -> Checked:
-    """Judge `claims` on `run(replications)`, doubling the replications while one is undecided and the cap allows."""
-    while True:
-        simulated = run(replications)
-        judgements = [judge(claim, simulated) for claim in claims]
-        checked = Checked({name: each.result for name, each in simulated.items()}, judgements)
-        if checked.outcome != "undecided" or replications >= cap:
-            return checked
-        replications = min(2 * replications, cap)

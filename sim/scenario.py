@@ -11,6 +11,7 @@ from serve.deployment import Deployment
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.spec import Name, SchemaVersion, Spec
 from serve.units import DurationNs
+from sim.claims import without_reason
 from sim.law_parts import beyond, parts
 from sim.laws import RATE_RPS_MAX as RATE_RPS_MAX
 from sim.laws import RATE_RPS_MIN as RATE_RPS_MIN
@@ -121,7 +122,8 @@ class Scenario(Spec):
 
     @model_validator(mode="after")
     def _contrasted(self) -> Scenario:
-        if self.contrast is not None and self.contrast.fails not in self.expect:
+        claims = [without_reason(claim) for claim in self.expect]
+        if self.contrast is not None and without_reason(self.contrast.fails) not in claims:
             known = "; ".join(self.expect) or "none"
             raise ValueError(f"contrast.fails: must be one of expect ({known}), got {self.contrast.fails!r}")
         return self

@@ -100,11 +100,11 @@ def simulate_in_full(
     return _simulated(whole, base, deployment_base, engine, _Known(), progress)
 
 
-def simulate_variants(
-    scenario: Scenario, base: Path, replications: int, overrides: Mapping[str, Any] | None = None
-) -> dict[str | None, Simulated]:
-    """Every variant of a scenario, under the same arrivals, with the metrics of each replication; without variants the
-    scenario itself, under None. `overrides` are made first.
+def simulate_variant(
+    scenario: Scenario, base: Path, variant: str | None, replications: int, overrides: Mapping[str, Any] | None = None
+) -> Simulated:
+    """A variant of a scenario, with the metrics of each replication; None: the scenario itself, which has none. All
+    variants meet the same arrivals. `overrides` are made first.
 
     Raises
     ------
@@ -114,9 +114,7 @@ def simulate_variants(
     if overrides:
         whole = paths.apply(whole, overrides)
     whole = whole.model_copy(update={"replications": replications})
-    return {
-        name: _simulated(each, base, deployment_base, "fast", _Known(), None) for name, each in variants(whole).items()
-    }
+    return _simulated(variants(whole)[variant], base, deployment_base, "fast", _Known(), None)
 
 
 def variants(scenario: Scenario) -> dict[str | None, Scenario]:

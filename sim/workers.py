@@ -1,4 +1,4 @@
-"""What replications run on: threads of this process, or a Ray cluster by joblib's Ray backend.
+"""What replications and whole simulations run on: threads and processes here, or a Ray cluster by joblib's Ray backend.
 
 The compiled plane leaves the GIL, so threads share the cores; Ray's workers are processes, on whatever machines the
 cluster has, into which a replication's set-up is sent. Numbers are the same everywhere.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +20,7 @@ from serve.errors import SpecError
 Jobs = int | Literal["ray"]
 """So many threads, or Ray."""
 V = TypeVar("V")
+W = TypeVar("W")
 
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 _ray: ContextVar[Any] = ContextVar("ray", default=None)
@@ -93,3 +94,32 @@ def each(task: Callable[[int], V], count: int, *, threads: bool = True) -> Itera
             yield value
     finally:
         pool.shutdown(wait=done == count, cancel_futures=True)
+
+
+TOGETHER = 6
+"""So many simulations, or fewer, are done one after another in this process: starting others takes longer."""
+
+
+def unordered(task: Callable[[W], V], jobs: Sequence[W]) -> Iterator[tuple[int, V]]:
+    """task(job) of each, with its number, in whatever order they end; tasks are simulations of many replications.
+
+    Many are spread over processes, in each of which replications follow one another. The first is done here, and so
+    compiles the simulator if that is still to be done: the others read the machine code from the disk.
+    """
+    from sim.compiled import CACHED
+
+    cores = _threads.get() or len(os.sched_getaffinity(0))
+    if len(jobs) <= TOGETHER or cores == 1 or not CACHED or _ray.get() is not None:
+        yield from ((number, task(job)) for number, job in enumerate(jobs))
+        return
+    import joblib
+
+    yield 0, task(jobs[0])
+    pool = joblib.Parallel(n_jobs=min(cores, len(jobs) - 1), return_as="generator_unordered")
+    yield from pool(joblib.delayed(_alone)(task, number, job) for number, job in enumerate(jobs) if number)
+
+
+def _alone(task: Callable[[W], V], number: int, job: W) -> tuple[int, V]:
+    """In a process that is one of as many as there are cores."""
+    with on(1):
+        return number, task(job)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from forebay.checking import check_file, exit_code, files_of
 from forebay.cli import app
+from forebay.updating import proposal_of
 from serve import files
 from serve.errors import ProfileError
 from sim.scenario import Scenario
@@ -31,10 +32,31 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["check", *(str(argument) for argument in arguments)])
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_every_lesson_holds(path: Path) -> None:
-    checked = check_file(path, named=True)
-    assert checked.outcome == "pass", (checked.errors, checked.judgements)
+CORE_S_MAX = 12.0
+"""Core-seconds that a lesson may take, all replications, variants and its contrast together."""
+
+
+@pytest.mark.slow
+def test_every_lesson_holds_breaks_and_is_strict(tmp_path: Path) -> None:
+    """What CI runs, its JUnit read by a parser of somebody else's."""
+    done = run(SCENARIOS, "--strict", "--junit", tmp_path / "j.xml", "--json")
+    told = {Path(each["file"]).name: each for each in json.loads(done.stdout)["files"]}
+    wrong = {
+        name: [claim["expected"] for claim in each["expectations"] if claim["outcome"] != "pass"] + each["lax"]
+        for name, each in told.items()
+    }
+    assert {name: lines for name, lines in wrong.items() if lines} == {}
+    assert done.exit_code == 0, done.stderr
+    assert {path.name for path in LESSONS} <= told.keys() and len(LESSONS) >= 24
+    suites = ElementTree.parse(tmp_path / "j.xml").getroot().findall("testsuite")
+    cases = [case for suite in suites for case in suite.findall("testcase")]
+    assert len(suites) == len(told) and not [case for case in cases if len(case)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", LESSONS[:: max(len(LESSONS) // 3, 1)], ids=lambda path: path.stem)
+def test_a_lesson_is_cheap_enough_to_run_on_every_commit(path: Path) -> None:
+    assert check_file(path, named=True).core_s < CORE_S_MAX
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -114,8 +136,8 @@ def test_an_undecided_claim_warns_and_fails_only_under_strict(folder: Path, monk
     wide = result.total.metrics["p50"].model_copy(update={"ci": (0.0, 1.0)})
     fake = result.model_copy(update={"total": result.total.model_copy(update={"metrics": {"p50": wide}})})
     monkeypatch.setattr(
-        "forebay.checking.simulate_variants",
-        lambda *asked: {None: replace(simulated, result=fake.model_copy(update={"replications": asked[2]}))},
+        "sim.questions.simulate_variant",
+        lambda *asked: replace(simulated, result=fake.model_copy(update={"replications": asked[3]})),
     )
     path = variant(folder, f"p50 < {p50 * 1e3:.6f}ms")
     done = run(path)
@@ -123,6 +145,50 @@ def test_an_undecided_claim_warns_and_fails_only_under_strict(folder: Path, monk
     assert run(path, "--strict").exit_code == 1
     run(path, "--junit", folder / "j.xml")
     assert ElementTree.parse(folder / "j.xml").getroot().get("skipped") == "1"
+
+
+def test_strict_wants_a_contrast_and_bounds_that_are_near_or_say_why_not(folder: Path) -> None:
+    path = variant(folder, "p50 < 60s")
+    done = run(path, "--strict", "--junit", folder / "j.xml")
+    assert done.exit_code == 1 and run(path).exit_code == 0
+    lax = [line for line in done.stderr.splitlines() if line.startswith("lax: ")]
+    assert len(lax) == 2 and "has no contrast" in lax[0] and "p50 < 60s: lies more than 25% from the" in lax[1]
+    failed = ElementTree.parse(folder / "j.xml").getroot().findall(".//failure")
+    assert len(failed) == 1 and "has no contrast" in str(failed[0].get("message"))
+    variant(folder, "p50 < 60s because nobody minds")
+    with path.open("a") as file:
+        file.write("contrast: {set: {models.digits.replicas.count: 1}, fails: p50 < 60s}\n")
+    done = run(path, "--strict")
+    assert "lax" not in done.stderr and done.exit_code == 1, "its contrast does not break it"
+
+
+def test_an_update_shows_a_diff_and_writes_nothing_without_somebody_to_ask(folder: Path) -> None:
+    path = variant(folder, "p50 > 1s")
+    before = path.read_text()
+    done = run(path, "--update")
+    assert done.exit_code == 1 and path.read_text() == before
+    assert "-  - p50 > 1s" in done.stderr and "+  - p50 > " in done.stderr and "nothing was written" in done.stderr
+    again = run(folder / "a.yaml", "--update")
+    assert "nothing to update" not in done.stderr and again.exit_code == 0
+
+
+def test_a_bound_that_is_moved_holds_and_is_strict(folder: Path) -> None:
+    path = variant(folder, "p50 > 1s\n  - throughput in [1/s, 2/s]\n  - busy < interactive.refused")
+    proposal = proposal_of(check_file(path, named=True))
+    assert proposal is not None
+    assert [line.split(":")[0] for line in proposal.left] == ["busy < interactive.refused"]
+    path.write_text(proposal.text.replace("  - busy < interactive.refused\n", ""))
+    checked = check_file(path, named=True)
+    assert checked.outcome == "pass" and not any("lies more than" in line for line in checked.lax)
+    assert proposal_of(checked) is None
+
+
+def test_many_simulations_go_to_processes_and_say_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        (folder / f"c{number}.yaml").write_text((folder / "a.yaml").read_text().replace("seed: 7", f"seed: {number}"))
+    together = run(folder, "--json", "--jobs", "1").stdout
+    monkeypatch.setattr("sim.workers.TOGETHER", 1)
+    assert run(folder, "--json").stdout == together
 
 
 def test_bad_input_exits_2_after_everything_else_was_checked(folder: Path) -> None:

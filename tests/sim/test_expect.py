@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.vocabulary import METRICS
-from sim import claims, expect
+from sim import claims
 from sim.claims import Expectation, Operand, parse_bound, parse_expectation
 from sim.expect import judge, verdict
+from sim.questions import Done, Question
 from sim.result import ClassResult, Estimate, Result, Simulated
 from tests.examples import example
 
@@ -226,11 +228,17 @@ def test_a_verdict_never_contradicts_the_values_of_its_interval(
         assert not all(inside)
 
 
-def runner(intervals: dict[int, tuple[float, float]], asked: list[int]) -> Simulated:
-    """A simulation whose p99 has a known interval by replications; notes what it was asked."""
-    low, high = intervals[asked[-1]]
-    one = simulated({"p99": estimate((low + high) / 2, low, high)})
-    return replace(one, result=one.result.model_copy(update={"replications": asked[-1]}))
+def decided(question: Question, intervals: dict[int, tuple[float, float]], cap: int = 160) -> list[int]:
+    """Do the jobs of a question on the p99, whose interval by replications is known; how many those were."""
+    asked = []
+    while jobs := question.next_jobs(cap):
+        [job] = jobs
+        asked.append(job.replications)
+        low, high = intervals[job.replications]
+        one = simulated({"p99": estimate((low + high) / 2, low, high)})
+        result = one.result.model_copy(update={"replications": job.replications})
+        question.take(job, Done(replace(one, result=result), (), 0.5))
+    return asked
 
 
 @pytest.mark.parametrize(
@@ -245,24 +253,29 @@ def runner(intervals: dict[int, tuple[float, float]], asked: list[int]) -> Simul
 def test_replications_are_doubled_up_to_the_cap_while_a_claim_is_undecided(
     intervals: dict[int, tuple[float, float]], runs: list[int], outcome: str
 ) -> None:
-    asked: list[int] = []
-
-    def run(replications: int) -> expect.Variants:
-        asked.append(replications)
-        return {None: runner(intervals, asked)}
-
-    checked = expect.check([parse_expectation("p99 < 50ms", ())], run, 20, cap=100)
-    assert (asked, checked.outcome) == (runs, outcome)
-    assert checked.results[None].replications == runs[-1]
+    question = Question(example("scenario"), Path(), [parse_expectation("p99 < 50ms", ())])
+    assert decided(question, intervals, cap=100) == runs
+    assert [judgement.outcome for judgement in question.judgements] == [outcome]
+    assert question.results[None].replications == runs[-1] and question.core_s == 0.5 * len(runs)
 
 
 def test_one_failing_claim_fails_the_scenario_without_more_replications() -> None:
-    asked: list[int] = []
+    claims_ = [parse_expectation(text, ()) for text in ("p99 < 50ms", "p99 < 10ms")]
+    question = Question(example("scenario"), Path(), claims_)
+    assert decided(question, {20: (0.04, 0.06)}) == [20]
+    assert [judgement.outcome for judgement in question.judgements] == ["undecided", "fail"]
 
-    def run(replications: int) -> expect.Variants:
-        asked.append(replications)
-        return {None: runner({20: (0.04, 0.06)}, asked)}
 
-    checked = expect.check([parse_expectation(text, ()) for text in ("p99 < 50ms", "p99 < 10ms")], run, 20)
-    assert [judgement.outcome for judgement in checked.judgements] == ["undecided", "fail"]
-    assert (checked.outcome, asked) == ("fail", [20])
+def test_what_cannot_be_simulated_is_not_tried_again() -> None:
+    question = Question(example("scenario"), Path(), [parse_expectation("p99 < 50ms", ())])
+    question.take(question.next_jobs()[0], Done(None, ("p.yaml: is gone",), 0.0))
+    assert question.next_jobs() == [] and question.judgements == [] and question.errors == ("p.yaml: is gone",)
+
+
+def test_a_claim_may_say_why_its_bound_is_where_it_is() -> None:
+    claim = parse_expectation("p99 < 50ms  because users leave, because they do", CLASSES)
+    assert (claim.text, claim.because) == ("p99 < 50ms", "users leave, because they do")
+    assert replace(claim, because=None) == parse_expectation("p99 < 50ms", CLASSES)
+    assert claims.without_reason(" p99 < 50ms because x ") == "p99 < 50ms"
+    with pytest.raises(ValueError, match="must be a duration"):
+        parse_expectation("p99 < 50msbecause x", CLASSES)
