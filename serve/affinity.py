@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.deployment import Deployment
+from serve.fleet import most
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +46,19 @@ def layout_of(deployment: Deployment, cores: Sequence[int]) -> tuple[dict[str, l
     """(cores of each model's replicas, cores of the front).
 
     Emulated replicas compute nothing and share what is not the front's: waking up, they would only
-    interrupt it. All of them together count as one thread where nothing else does.
+    interrupt it. All of them together count as one thread where nothing else does. Where an autoscaler sets their
+    number, there is a place for the most that it may set.
     """
+    seats = {name: most(deployment, name) for name in deployment.models}
     every = sorted(cores)
     computing = {name: m.replicas for name, m in deployment.models.items() if m.backend != "emulated"}
     if any(m.replicas.affinity == "none" for m in deployment.models.values()):
-        return {name: [every] * m.replicas.count for name, m in deployment.models.items()}, every
-    shares = layout(every, [r.threads for r in computing.values() for _ in range(r.count)] or [1])
+        return {name: [every] * count for name, count in seats.items()}, every
+    shares = layout(every, [r.threads for name, r in computing.items() for _ in range(seats[name])] or [1])
     others = sorted(set(every) - set(shares.front)) or every
     given = iter(shares.replicas)
     return {
-        name: [next(given) if name in computing else others for _ in range(m.replicas.count)]
-        for name, m in deployment.models.items()
+        name: [next(given) if name in computing else others for _ in range(count)] for name, count in seats.items()
     }, shares.front
 
 

@@ -1,30 +1,30 @@
 """The live engine: one event loop that drives a scheduler per model and its replica processes.
 
-Read `serve.node` first (what happens to a request, sans-IO), then this file (the clock, the timer
-and the processes around it), then `serve.replica` (the other end of the channel).
+Read `serve.node` first (what happens to a request, sans-IO), then this file (the clock and the timer
+around it) and `serve.model_engine` (the processes), then `serve.replica` (the other end of the channel).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from serve import affinity
-from serve.backends import Facts, Settings
 from serve.clock import TimerFd, set_timer_slack
-from serve.deployment import Deployment, Model
+from serve.deployment import Deployment
 from serve.errors import EngineError
-from serve.handle import Handle, Started
-from serve.node import Completion, Node
+from serve.handle import Started
+from serve.model_engine import ModelEngine
 from serve.policy.codes import NEVER_NS, OUTCOME_INVALID
 from serve.policy.front import over_budget
-from serve.scheduler import Batch, Scheduler
+from serve.scaling import Scaling
+from serve.scaling_checks import check_scaling
+from serve.scaling_log import ScalingLog
 from serve.served import Answer, Arrays, LiveRequest, Reply, Served, Statistics
 
 if TYPE_CHECKING:
@@ -32,132 +32,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Engine", "LiveRequest", "ModelEngine", "Served", "Statistics"]
 
-_logger = logging.getLogger(__name__)
-
 REPLICAS_PER_CORE_MAX = 32
 """More are a slip of the pen, and would take the machine's memory before anybody could stop them."""
 OWN_IDS = 2**62
 """Ids of requests whose client named none count up from here."""
 
-RESPAWN_FIRST_S = 0.1
-RESPAWN_LAST_S = 10.0
-"""Pause before the successor of a replica that died while it started; doubled each time, up to the last."""
 
+class _Timed(Protocol):
+    """What the timer wakes."""
 
-class ModelEngine:
-    """One model: its node, and a handle for each of its replicas."""
+    @property
+    def wake_ns(self) -> int:
+        """When `wake` must be called if nothing happens before."""
 
-    def __init__(self, engine: Engine, name: str, config: Model, queue: int, cores: list[list[int]]) -> None:
-        self.name = name
-        self.config = config
-        self.handles: list[Handle | None] = [None] * config.replicas.count
-        self.statistics = Statistics()
-        self.scheduler = Scheduler(config.scheduler_spec(), config.replicas.count)
-        self.node = Node(
-            self.scheduler,
-            self.statistics,
-            port=self,
-            clock=engine.now_ns,
-            log=engine.log,
-            queue=queue,
-            threads=config.replicas.threads,
-        )
-        self._engine = engine
-        self._cores = cores
-        self._settings = Settings(
-            backend=config.backend,
-            file=None if config.file is None else str(engine.folder / config.file),
-            profile=str(engine.folder / config.profile),
-            threads=config.replicas.threads,
-            max_batch=config.batching.max_batch,
-            batch_axis=config.batch_axis,
-            profile_sha256=config.profile_sha256,
-        )
-        self._pauses_s = [0.0] * config.replicas.count
-        self.first_start: asyncio.Future[None] = engine.loop.create_future()
-
-    # -- the node's port -------------------------------------------------------------------------------
-
-    def send(self, batch: Batch, busy: int) -> None:
-        """Give the batch to its replica."""
-        handle = self.handles[batch.replica]
-        assert handle is not None
-        handle.send(batch, busy)
-
-    def busy(self) -> int:
-        """Replicas of the machine, of any model, that compute now."""
-        return self._engine.running()
-
-    # -- replicas ----------------------------------------------------------------------------------------
-
-    def spawn(self, replica: int) -> None:
-        """Start a process for this replica; if the system has no room for one, try again later."""
-        engine = self._engine
-        try:
-            self.handles[replica] = Handle(
-                replica,
-                self._settings.model_copy(update={"cores": self._cores[replica]}),
-                self.config.replicas.slots,
-                self,
-                engine.loop,
-                engine.now_ns,
-                engine.slept_at,
-            )
-        except OSError as error:
-            if not self.first_start.done():
-                raise EngineError(f"{self.name}: replica {replica} cannot be started: {error}") from error
-            _logger.error("%s: replica %d cannot be started: %s", self.name, replica, error)
-            engine.later(RESPAWN_LAST_S, self.spawn, replica)
-
-    def replica_ready(self, handle: Handle) -> None:
-        """A replica has loaded and warmed up."""
-        assert handle.facts is not None
-        _logger.info("%s: replica %d is up (pid %d)", self.name, handle.replica, handle.pid)
-        self._pauses_s[handle.replica] = 0.0
-        self.node.up(handle.replica)
-        if not self.first_start.done() and all(r.up for r in self.scheduler.replicas):
-            for note in handle.facts.notes:
-                _logger.info("%s: %s", self.name, note)
-            self.first_start.set_result(None)
-        self._engine.settle()
-
-    def replica_done(self, handle: Handle, done: Completion) -> None:
-        """A replica has ended a batch."""
-        self.node.completed(done)
-        self._engine.settle()
-
-    def replica_gone(self, handle: Handle, error: str) -> None:
-        """A replica's process is dead: rule 8, and a successor with the same id."""
-        replica = handle.replica
-        if not self.first_start.done():
-            text = error or f"replica {replica} (pid {handle.pid}) died while it started"
-            self.first_start.set_exception(EngineError(f"{self.name}: {text}"))
-            return
-        pause_s = self._pauses_s[replica]
-        _logger.warning("%s: replica %d (pid %d) is dead; %s", self.name, replica, handle.pid, error or "starting anew")
-        if self.scheduler.replicas[replica].up:
-            self.node.died(replica)
-        else:
-            self._pauses_s[replica] = min(max(2 * pause_s, RESPAWN_FIRST_S), RESPAWN_LAST_S)
-        self.handles[replica] = None
-        self._engine.later(self._pauses_s[replica], self.spawn, replica)
-        self._engine.settle()
-
-    def served(self, facts: Facts) -> Served:
-        """What fronts see."""
-        return Served(
-            name=self.name,
-            versions=["1"],
-            platform=facts.platform,
-            backend=self.config.backend,
-            inputs=facts.inputs,
-            outputs=facts.outputs,
-            max_batch=facts.max_batch,
-            config=self.config,
-            scheduler=self.scheduler,
-            statistics=self.statistics,
-            device=facts.device,
-        )
+    def wake(self) -> None:
+        """Do what is due."""
 
 
 class Engine:
@@ -168,10 +57,18 @@ class Engine:
     """
 
     def __init__(self, deployment: Deployment, folder: Path, log_dir: Path | None = None) -> None:
-        """`folder` is what the deployment's paths are relative to; `log_dir` gets the request log, if given."""
+        """`folder` is what the deployment's paths are relative to; `log_dir` gets the logs, if given.
+
+        Raises
+        ------
+        SpecError : an autoscaler that this engine cannot run.
+        """
+        check_scaling(deployment)
         self.deployment = deployment
         self.folder = folder
         self.log = None if log_dir is None else _open_log(log_dir)
+        scaled = any(model.replicas.autoscaler is not None for model in deployment.models.values())
+        self.scaling_log = ScalingLog(log_dir) if scaled and log_dir is not None else None
         self.loop = asyncio.get_running_loop()
         self.models: dict[str, Served] = {}
         self.retry_after_ns = deployment.front.retry_after
@@ -191,7 +88,8 @@ class Engine:
         }
         self._nodes = {name: engine.node for name, engine in self._engines.items()}
         self._schedulers = [engine.scheduler for engine in self._engines.values()]
-        self._timed = list(self._nodes.values())
+        self._scalings: list[Scaling] = []
+        self._timed: list[_Timed] = list(self._nodes.values())
         self._timer = TimerFd()
         self._armed_ns = NEVER_NS
 
@@ -301,26 +199,32 @@ class Engine:
     # -- life ----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Spawn, load and warm every replica. Raises EngineError naming the model and what is wrong."""
+        """Spawn, load and warm the replicas that it begins with. Raises EngineError naming the model and the fault."""
         self._check_count()
         set_timer_slack()
         self.loop.add_reader(self._timer.fd, self._timer_fired)
         for engine in self._engines.values():
-            for replica in range(len(engine.handles)):
+            for replica in range(engine.config.replicas.count):
                 engine.spawn(replica)
                 await asyncio.sleep(0)  # a signal to stop is heard between two of many
         await asyncio.gather(*(engine.first_start for engine in self._engines.values()))
         for name, engine in self._engines.items():
             handle = engine.handles[0]
             assert handle is not None and handle.facts is not None
+            if engine.config.replicas.autoscaler is not None:
+                self._scalings.append(engine.begin_scaling())
             self.models[name] = engine.served(handle.facts)
         self._started = True
+        self._timed += self._scalings
+        self._arm()
 
     def _check_count(self) -> None:
         most = REPLICAS_PER_CORE_MAX * len(os.sched_getaffinity(0))
         counts = {name: len(engine.handles) for name, engine in self._engines.items()}
         if sum(counts.values()) > most:
-            asked = ", ".join(f"models.{name}.replicas.count {count}" for name, count in counts.items())
+            scaled = {name for name, model in self.deployment.models.items() if model.replicas.autoscaler is not None}
+            fields = {name: "max" if name in scaled else "count" for name in counts}
+            asked = ", ".join(f"models.{name}.replicas.{fields[name]} {count}" for name, count in counts.items())
             raise EngineError(f"{asked}: this machine runs at most {most} replicas ({REPLICAS_PER_CORE_MAX} a core)")
 
     @property
@@ -332,7 +236,7 @@ class Engine:
         }
 
     def pids(self, model: str) -> list[int]:
-        """Process ids of a model's replicas, in order of their ids; 0 for one that is about to be started anew."""
+        """Process ids of a model's replicas, in order of their ids; 0 where there is none now."""
         return [0 if handle is None else handle.pid for handle in self._engines[model].handles]
 
     def drain(self) -> None:
@@ -341,7 +245,9 @@ class Engine:
             return
         self.draining = True
         self.drain_ns = self.now_ns()
-        for node in self._timed:
+        for scaling in self._scalings:
+            scaling.freeze()
+        for node in self._nodes.values():
             node.drain()
         self.settle()
 
@@ -358,8 +264,9 @@ class Engine:
                     handle.stop()
         self.loop.remove_reader(self._timer.fd)
         self._timer.close()
-        if self.log is not None:
-            self.log.close()
+        for log in (self.log, self.scaling_log):
+            if log is not None:
+                log.close()
 
     # -- what the models' engines call ---------------------------------------------------------------------
 
@@ -374,16 +281,16 @@ class Engine:
     def settle(self) -> None:
         """After any event: set the timer, and notice the end of a drain."""
         self._arm()
-        if self.draining and not self._drained.done() and all(node.idle for node in self._timed):
+        if self.draining and not self._drained.done() and all(node.idle for node in self._nodes.values()):
             self._drained.set_result(None)
 
     def _arm(self) -> None:
-        """Have the timer fire no later than the next window or deadline ends.
+        """Have the timer fire no later than the next window or deadline ends, or a scrape or tick is due.
 
         One that is set for an earlier instant is left alone: it finds nothing due and asks again,
         which costs less than a system call for each batch.
         """
-        wake_ns = min(node.wake_ns for node in self._timed)
+        wake_ns = min(timed.wake_ns for timed in self._timed)
         if wake_ns < self._armed_ns:
             self._armed_ns = wake_ns
             self._timer.arm(wake_ns)
@@ -391,8 +298,8 @@ class Engine:
     def _timer_fired(self) -> None:
         self._timer.clear()
         self._armed_ns = NEVER_NS
-        for node in self._timed:
-            node.wake()
+        for timed in self._timed:
+            timed.wake()
         self.settle()
 
 

@@ -50,6 +50,13 @@ def places(deployment: Deployment, model: str) -> list[Place]:
     return [Place(room.node, room.pool, nodes.count(room.node)) for room in rooms if room.node in nodes]
 
 
+def most(deployment: Deployment, model: str) -> int:
+    """Replicas that a model can have: as many as an autoscaler may set and there is room for, else its count."""
+    if deployment.models[model].replicas.autoscaler is None:
+        return deployment.models[model].replicas.count
+    return sum(place.replicas for place in places(deployment, model))
+
+
 def _check_served(deployment: Deployment) -> None:
     """SpecError for batching policies that the live engine does not run."""
     faults = [
@@ -94,14 +101,16 @@ def _engine(deployment: Deployment, pool: str, counts: dict[str, int]) -> Deploy
     """One engine on a node of a pool, with so many replicas of each of its models."""
     models = {}
     for name, count in counts.items():
-        replicas = deployment.models[name].replicas.model_copy(update={"count": count, "on": None})
+        fixed = {"count": count, "on": None, "autoscaler": None}
+        replicas = deployment.models[name].replicas.model_copy(update=fixed)
         models[name] = deployment.models[name].model_copy(update={"replicas": replicas})
     one = deployment.pools[pool].model_copy(update={"nodes": 1})
     return deployment.model_copy(update={"models": models, "pools": {pool: one}, "router": None})
 
 
 def node_of(deployment: Deployment, pool: str | None) -> Deployment:
-    """The deployment of one node, which `forebay serve` runs: the first of a pool that holds replicas.
+    """The deployment of one node, which `forebay serve` runs: the first of a pool that holds replicas. It has the most
+    replicas that it may hold: an autoscaler sets those of all nodes together.
 
     Raises
     ------
@@ -120,6 +129,8 @@ def node_of(deployment: Deployment, pool: str | None) -> Deployment:
         raise SpecError([Fault("deployment", "pools", what)])
     if pool not in deployment.pools:
         raise SpecError.of("--pool", "", f"must be one of {', '.join(deployment.pools)}, got {pool!r}")
+    if deployment.node_count == 1:
+        return deployment
     counts = {}
     for name in deployment.models:
         place = next((place for place in places(deployment, name) if place.pool == pool), None)

@@ -97,15 +97,24 @@ class Handle:
 
     def stop(self) -> None:
         """End the process without notice; the owner is not told. Does nothing if it has ended already."""
+        if self._close():
+            self._process.wait()  # a killed process is gone within the time that its memory takes to be freed
+
+    def dismiss(self) -> None:
+        """As `stop`, but the loop goes on while the process's memory is freed, which takes long for a large model."""
+        if self._close():
+            self._loop.run_in_executor(None, self._process.wait)
+
+    def _close(self) -> bool:
         if not self._open:
-            return
+            return False
         self._open = False
         self._loop.remove_reader(self._end)
         self._end.close()
         self._process.kill()
-        self._process.wait()  # a killed process is gone within the time that its memory takes to be freed
         if self._memory is not None:
             self._memory.close()
+        return True
 
     def send(self, batch: Batch, busy: int) -> None:
         """Put the batch's inputs into shared memory and tell the replica to run it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -19,7 +19,11 @@ from prometheus_client.registry import Collector
 
 from serve.policy.codes import OUTCOME_PENDING, REASON_NONE
 from serve.records import Outcome, Reason
+from serve.scheduler import Replica
 from serve.served import Served
+
+if TYPE_CHECKING:
+    from serve.scaling import Scaling
 
 LOG2_FIRST = 14
 LOG2_LAST = 36
@@ -110,6 +114,11 @@ def _counters(models: Iterable[Served]) -> Iterator[Metric]:
     rows = CounterMetricFamily("forebay_rows", "rows answered ok", labels=["model"])
     busy = CounterMetricFamily("forebay_busy_seconds", "time that replicas computed", labels=["model"])
     deaths = CounterMetricFamily("forebay_replica_deaths", "replicas that died", labels=["model"])
+    ups = CounterMetricFamily("forebay_scale_ups", "times that more replicas were set", labels=["model"])
+    downs = CounterMetricFamily("forebay_scale_downs", "times that fewer replicas were set", labels=["model"])
+    missed = CounterMetricFamily(
+        "forebay_scale_ticks_missed", "ticks that came too late for the next", labels=["model"]
+    )
     for served in models:
         counts = served.statistics
         for outcome in Outcome:
@@ -122,7 +131,10 @@ def _counters(models: Iterable[Served]) -> Iterator[Metric]:
         rows.add_metric([served.name], counts.rows)
         busy.add_metric([served.name], counts.busy_ns / 1e9)
         deaths.add_metric([served.name], counts.deaths)
-    yield from (requests, refused, batches, rows, busy, deaths)
+        scaled = (0, 0, 0) if served.scaling is None else served.scaling.moves
+        for family, count in zip((ups, downs, missed), scaled, strict=True):
+            family.add_metric([served.name], count)
+    yield from (requests, refused, batches, rows, busy, deaths, ups, downs, missed)
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[Served], int]], ...] = (
@@ -130,9 +142,24 @@ _GAUGES: tuple[tuple[str, str, Callable[[Served], int]], ...] = (
     ("queue_requests", "requests that wait", lambda s: s.scheduler.waiting_requests),
     ("batches_in_flight", "batches dispatched and not yet finished", lambda s: s.scheduler.in_flight),
     ("replicas_running", "replicas that compute now", lambda s: s.scheduler.running),
-    ("replicas_up", "replicas that can take a batch", lambda s: sum(r.up for r in s.scheduler.replicas)),
-    ("replicas", "replicas that the deployment wants", lambda s: s.config.replicas.count),
+    (
+        "replicas_up",
+        "replicas that can take a batch",
+        lambda s: sum(_takes(r) for r in s.scheduler.replicas),
+    ),
+    ("replicas_draining", "replicas that end what they have", lambda s: sum(r.draining for r in s.scheduler.replicas)),
+    ("replicas_counted", "replicas that are set: up or starting", lambda s: _set(s, lambda scaling: scaling.counted)),
+    ("replicas", "replicas that are wanted", lambda s: _set(s, lambda scaling: scaling.wanted)),
 )
+
+
+def _takes(replica: Replica) -> bool:
+    return replica.up and not replica.draining
+
+
+def _set(served: Served, read: Callable[[Scaling], int]) -> int:
+    """Of what sets the number of replicas, if anything does, else the deployment's own number."""
+    return served.config.replicas.count if served.scaling is None else read(served.scaling)
 
 
 def _gauges(models: Sequence[Served]) -> Iterator[Metric]:

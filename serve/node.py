@@ -175,6 +175,11 @@ class Node:
             self._drop(drop)
         self.run(now_ns)
 
+    def retire(self, replica: int) -> None:
+        """A replica that drains and has nothing left goes for good."""
+        self.scheduler.died(replica, self._clock())
+        self.scheduler.retire(replica)
+
     def drain(self) -> None:
         """Rule 12."""
         self.scheduler.drain()

@@ -62,8 +62,9 @@ def run(
     deployment = node_of(whole, pool) if engine is None else engines_of(whole)[engine]
     log_to_stderr()
     for name, model in deployment.models.items():
-        if model.replicas.autoscaler is not None:
-            _logger.warning("models.%s.replicas.autoscaler: not run by the engine yet; count stays", name)
+        if whole.models[name].replicas.autoscaler is not None and model.replicas.autoscaler is None:
+            what = "sets the replicas of a whole fleet, of which this is one node; here"
+            _logger.warning("models.%s.replicas.autoscaler: %s %d stay", name, what, model.replicas.count)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(deployment, path.parent, host, http_port, log_dir, while_stdin))
 
@@ -219,7 +220,7 @@ def main() -> None:
     parser.add_argument("deployment", type=Path, help="the deployment file")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--http-port", type=int, default=0, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument("--log-dir", type=Path, help="write requests.parquet and batches.parquet there")
+    parser.add_argument("--log-dir", type=Path, help="write the logs there, as parquet and jsonl")
     parser.add_argument(
         "--while-stdin", action="store_true", help="stop at once when stdin closes, as it does when who holds it dies"
     )

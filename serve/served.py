@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from serve.deployment import Model
 from serve.policy.codes import NEVER_NS, OUTCOME_COUNT, REASON_COUNT, REASON_NONE
 from serve.profile import Tensor
 from serve.scheduler import Request, Scheduler
+
+if TYPE_CHECKING:
+    from serve.scaling import Scaling
 
 __all__ = [
     "NUMPY_OF_DATATYPE",
@@ -114,6 +118,7 @@ class Served:
     config: Model
     scheduler: Scheduler
     statistics: Statistics
+    scaling: Scaling | None = None  # what sets the number of its replicas
     device: str = "cpu"
 
     @property

@@ -18,13 +18,18 @@ from serve.policy.scaling import hpa_rates
 from serve.spec import Spec
 from serve.units import format_duration
 
+_REFUSED = {
+    "scheduled": "kind scheduled goes by the time of the week, which no time scale shortens",
+    "manifest": "is another project's file: read it first (serve.manifests.deployed)",
+}
+
 
 def faster(deployment: Deployment, time_scale: float) -> Deployment:
     """The deployment with its control's time constants divided by `time_scale` (above 0), to the nearest ns.
 
     Raises
     ------
-    SpecError : a schedule, which goes by the time of the week.
+    SpecError : a schedule, which goes by the time of the week; a manifest that has not been read.
     """
     models = {
         name: model.model_copy(update={"replicas": _replicas(name, model.replicas, time_scale)})
@@ -37,9 +42,8 @@ def faster(deployment: Deployment, time_scale: float) -> Deployment:
 
 def _replicas(model: str, replicas: Replicas, time_scale: float) -> Replicas:
     scaler = replicas.autoscaler
-    if scaler is not None and scaler.kind == "scheduled":
-        what = "kind scheduled goes by the time of the week, which no time scale shortens"
-        raise SpecError.of("deployment", f"models.{model}.replicas.autoscaler", what)
+    if scaler is not None and scaler.kind in _REFUSED:
+        raise SpecError.of("deployment", f"models.{model}.replicas.autoscaler", _REFUSED[scaler.kind])
     found: Replicas = _only(replicas, time_scale, "start_up", "drain_limit")
     said = _said(scaler) if isinstance(scaler, HpaScaling) else scaler
     return found.model_copy(update={"autoscaler": said and _divided(said, time_scale)})

@@ -14,7 +14,7 @@ def serve(
     deployment: Annotated[Path, typer.Argument(metavar="DEPLOYMENT", help="Deployment file.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
-    log_dir: Annotated[Path | None, typer.Option(help="Folder to write requests and batches into, as parquet.")] = None,
+    log_dir: Annotated[Path | None, typer.Option(help="Folder to write logs into: requests, batches, scaling.")] = None,
     pool: Annotated[str | None, typer.Option(help="Serve one node of this pool, of a deployment of several.")] = None,
     fleet: Annotated[
         bool, typer.Option("--fleet", help="Serve all nodes on this machine: an engine each, behind the router.")

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from serve import children
-from serve.engine import RESPAWN_FIRST_S, RESPAWN_LAST_S
 from serve.errors import EngineError
+from serve.model_engine import RESPAWN_FIRST_S, RESPAWN_LAST_S
 
 log = logging.getLogger(__name__)
 

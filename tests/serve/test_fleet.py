@@ -7,7 +7,7 @@ import pytest
 from serve.deployment import Deployment
 from serve.errors import SpecError
 from serve.files import parse
-from serve.fleet import Place, engines_of, node_of, places
+from serve.fleet import Place, engines_of, most, node_of, places
 
 
 def fleet(count: int, threads: int = 1, on: list[str] | None = None, **pools: dict[str, Any]) -> Deployment:
@@ -118,3 +118,18 @@ def test_an_autoscalers_replicas_begin_at_their_count() -> None:
     engines = engines_of(parse(data, Deployment, "d.yaml"))
     assert [engine.models["digits"].replicas.count for engine in engines] == [2]
     assert engines[0].models["digits"].replicas.autoscaler is None
+
+
+def test_an_autoscaler_sets_the_replicas_of_a_whole_fleet_not_of_one_of_its_nodes() -> None:
+    def scaled(**pool: Any) -> Deployment:
+        replicas = {"max": 5, "autoscaler": {"kind": "kpa"}}
+        model = {"backend": "emulated", "profile": "p.yaml", "replicas": replicas}
+        pools = {"small": {"price": "1 USD/h", **pool}}
+        return parse({"models": {"digits": model}, "pools": pools, "router": {}}, Deployment, "d.yaml")
+
+    several = scaled(**SMALL)
+    one = node_of(several, "small").models["digits"].replicas
+    assert (one.autoscaler, one.count) == (None, 2)
+    alone = scaled(nodes=1, cores=2)
+    assert node_of(alone, "small") == node_of(alone, None) == alone
+    assert (most(alone, "digits"), most(several, "digits")) == (2, 5)

@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ray_serve": {"downscale_to_zero_delay": "20s"},
     "skyserve": {"target": "5/s"},
     "target_tracking": {"scale_in_cooldown": "100s"},
+    "idle": {"after": "40s"},
     "predictive": {"capacity": {1: "100/s"}, "season": "20min"},
 }
 
@@ -60,7 +61,7 @@ def test_every_span_that_a_policy_is_built_with_is_divided(kind: str) -> None:
     one, other = (d.models["m"].replicas.autoscaler for d in (before, after))
     known = spans(one.settings(BOUNDS))  # type: ignore[union-attr]
     assert known and spans(other.settings(BOUNDS)) == {k: v // 20 for k, v in known.items()}  # type: ignore[union-attr]
-    if kind != "skyserve":
+    if kind not in ("skyserve", "idle"):
         slow, fast = (Scaler(a, BOUNDS, 1) for a in (one, other))  # type: ignore[arg-type]
         assert (20 * fast.scrape_ns, 20 * fast.tick_ns) == (slow.scrape_ns, slow.tick_ns)
 
@@ -93,6 +94,8 @@ def test_what_it_makes_can_be_written_and_read() -> None:
     assert parse(plain(made), Deployment, "d.yaml") == made
 
 
-def test_a_schedule_is_refused() -> None:
+def test_a_schedule_and_a_file_that_was_not_read_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"read it first"):
+        faster(deployment({"from": "hpa.yaml"}), 20)
     with pytest.raises(SpecError, match=r"models.m.replicas.autoscaler: kind scheduled goes by the time of the week"):
         faster(deployment({"kind": "scheduled", "entries": {"Mon 08:00": 2}}), 20)
