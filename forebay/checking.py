@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from forebay.formats import FORMATS, format_of
-from forebay.inputs import deployment_of, load_scenario, sample_faults
+from forebay.inputs import deployment_of, load_scenario, price_faults, sample_faults
 from serve.deployment import Deployment
 from serve.errors import ForebayError, SpecError
 from serve.files import parse, read, resolve
@@ -115,6 +115,7 @@ def _opened(path: Path, named: bool, seed: int | None) -> FileCheck | _Asked:
             return _asked(path, load_scenario(path, seed))
         checked = parse(data, FORMATS[kind], path)
         faults = sample_faults(path, checked) if isinstance(checked, Profile) else []
+        faults += price_faults(path, checked) if isinstance(checked, Deployment) else []
         warnings = _warnings(path, checked) if isinstance(checked, Deployment) else []
         outcome: FileOutcome = "error" if faults else "valid"
         return FileCheck(str(path), kind, outcome, errors=[str(fault) for fault in faults], warnings=warnings)

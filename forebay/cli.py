@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from forebay.verbs.calibrate import calibrate
 from forebay.verbs.check import check
+from forebay.verbs.cost import cost
 from forebay.verbs.load import load
 from forebay.verbs.new import new
 from forebay.verbs.plan import plan
@@ -96,7 +97,7 @@ app = typer.Typer(
     help="What do I deploy so that the SLO holds and the bill stays small? Measure, simulate, plan, serve, verify.",
     epilog="Exit codes: 0 ok, 1 an expectation or SLO is not met, 2 bad input.",
 )
-for _verb in (tour, calibrate, new, simulate, plan, serve, route, load, verify, check, schema):
+for _verb in (tour, calibrate, new, simulate, cost, plan, serve, route, load, verify, check, schema):
     app.command()(_verb)
 app.add_typer(workload, name="workload")
 

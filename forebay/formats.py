@@ -11,7 +11,7 @@ from planner.report import Report
 from serve.deployment import Deployment
 from serve.faults import near_miss
 from serve.profile import Profile
-from serve.units import Bytes, DurationNs, PriceUsdPerH, RateRps, Share
+from serve.units import Bytes, DurationNs, KgPerKwh, PriceUsdPerGib, PriceUsdPerH, RateRps, Share, Watts
 from sim.result import Result
 from sim.scenario import Scenario
 
@@ -55,7 +55,7 @@ def _text_by_pattern(*units: Any) -> dict[str, Callable[[Any], str]]:
     return {schema.json_schema["pattern"]: serializer.func for _, serializer, schema in parts}
 
 
-_TEXT_OF = _text_by_pattern(DurationNs, RateRps, Bytes, PriceUsdPerH, Share)
+_TEXT_OF = _text_by_pattern(DurationNs, RateRps, Bytes, PriceUsdPerH, PriceUsdPerGib, Watts, KgPerKwh, Share)
 """How a value is written, by the pattern that the schema gives its unit."""
 
 

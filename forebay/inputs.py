@@ -21,6 +21,7 @@ from sim.claims import OF_THE_SLO, bounds_of, claims_of
 from sim.law_moments import expected_requests
 from sim.law_parts import files as files_named
 from sim.paths import SOURCE, apply
+from sim.pricing import priced
 from sim.samples import read_columns
 from sim.scenario import RequestClass, Scenario, Workload
 from sim.slo import bounds, objective_of_all, objectives
@@ -50,6 +51,7 @@ def load_scenario(path: Path, seed: int | None = None) -> Scenario:
         if not any(choice.endswith(".max_batch") for choice in scenario.choices):
             faults += row_faults(path, scenario.workload, deployment)
         faults += profile_faults(folder, deployment, prefix) + manifest_faults(folder, deployment, prefix)
+        faults += price_faults(folder, deployment, prefix)
         faults += variant_faults(path, scenario.model_copy(update={"deployment": deployment}))
     if faults:
         raise SpecError(faults)
@@ -127,6 +129,7 @@ def load_deployment(path: Path) -> Deployment:
     """The deployment at `path`; the profiles and model files that it names must be there."""
     deployment = load(path, Deployment)
     faults = profile_faults(path, deployment) + manifest_faults(path, deployment) + file_faults(path, deployment)
+    faults += price_faults(path, deployment)
     if faults:
         raise SpecError(faults)
     return deployment
@@ -210,6 +213,21 @@ def size_faults(path: Path, scenario: Scenario) -> list[Fault]:
 def profile_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:
     """Profiles that are not there; `path` is the file that holds the deployment, under `prefix`."""
     return _missing(path, ((f"{prefix}models.{name}.profile", m.profile) for name, m in deployment.models.items()))
+
+
+def price_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:
+    """Types and prices that are not known, and a price file that is not there or cannot be used."""
+    if deployment.prices is not None and (missing := _missing(path, [(f"{prefix}prices", deployment.prices)])):
+        return missing
+    try:
+        priced(deployment, path.parent)
+    except SpecError as error:
+        own = [fault.file == "deployment" for fault in error.faults]
+        return [
+            Fault(str(path), f"{prefix}{fault.field}", fault.message) if mine else fault
+            for fault, mine in zip(error.faults, own, strict=True)
+        ]
+    return []
 
 
 def manifest_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:

@@ -43,6 +43,13 @@ def only_pool(deployment: Deployment) -> Pool:
     return next(iter(deployment.pools.values()))
 
 
+def cores_of(deployment: Deployment) -> int:
+    """Cores of its one node; they were looked up when the scenario was read."""
+    cores = only_pool(deployment).cores
+    assert cores is not None, "a pool without cores has a type"
+    return cores
+
+
 def replica_cores(deployment: Deployment) -> int:
     """Cores that the replicas hold: replicas x threads, whatever the backend."""
     replicas = only_model(deployment)[1].replicas
@@ -52,7 +59,8 @@ def replica_cores(deployment: Deployment) -> int:
 def usd_per_h(deployment: Deployment, front_cores: float) -> float:
     """The planner's price of a deployment whose front is busy on `front_cores` cores."""
     pool = only_pool(deployment)
-    return pool.price * pool.most * (replica_cores(deployment) + front_cores) / pool.cores
+    assert pool.price is not None, "a pool without a price has a type"
+    return pool.price * pool.most * (replica_cores(deployment) + front_cores) / cores_of(deployment)
 
 
 def cost_step(deployment: Deployment, front_cores: float) -> int:

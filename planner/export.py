@@ -25,7 +25,8 @@ def rebased(deployment: Deployment, old: Path, new: Path) -> Deployment:
         )
         for name, model in deployment.models.items()
     }
-    return deployment.model_copy(update={"models": models})
+    prices = None if deployment.prices is None else _moved(deployment.prices, old, new)
+    return deployment.model_copy(update={"models": models, "prices": prices})
 
 
 def _rebased_workload(workload: Workload, old: Path, new: Path) -> Workload:

@@ -99,7 +99,7 @@ def _rows_outside(candidate: Candidate, workload: Workload) -> Outside | None:
 
 def cores_outside(candidate: Candidate, front_cores: float) -> Outside | None:
     """Replicas and front together against the pool's cores."""
-    cores = cost.only_pool(candidate.deployment).cores
+    cores = cost.cores_of(candidate.deployment)
     needed = candidate.replica_cores + front_cores
     if needed <= cores:
         return None

@@ -22,6 +22,7 @@ from serve.deployment import Deployment
 from serve.files import load
 from serve.manifests import with_manifests
 from serve.profile import Profile
+from sim.pricing import priced
 from sim.scenario import Scenario
 
 REPLICATIONS_MIN = 20
@@ -75,7 +76,7 @@ def inputs(scenario: Scenario, base: Path) -> tuple[Deployment, Profile]:
     deployment = with_manifests(deployment, base / "scenario.yaml")
     _, model = cost.only_model(deployment)
     deployment = deployment.model_copy(update={"planned_for": None, "prediction": None})
-    return deployment, load(base / model.profile, Profile)
+    return priced(deployment, base).deployment, load(base / model.profile, Profile)
 
 
 def _whole(candidate: space.Candidate, scenario: Scenario, base: Path) -> space.Candidate:

@@ -28,6 +28,9 @@ WINDOWS_NS = (0, 1_000_000, 2_000_000, 5_000_000, 10_000_000)
 REPLICAS_MAX = 64
 Settings = tuple[tuple[str, Any], ...]
 
+BOUGHT = (".type", ".provider", ".region", ".buy")
+"""Settings of a pool that its cores and price follow from, which are looked up before candidates are made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -73,6 +76,8 @@ def choices_of(
     for path, given in scenario.choices.items():
         path = path.removeprefix("deployment.")
         try:
+            if path.startswith("pools.") and path.endswith(BOUGHT):
+                raise ValueError("what a pool buys is not searched; write its price, or plan each by itself")
             _find(plain, path)
             choices[path] = _values(given)
             _check_measured(path, choices[path], profile)
@@ -90,7 +95,7 @@ def default_choices(deployment: Deployment, profile: Profile, bounds: list[Bound
     limit_s = latency_limit_s(bounds)
     windows = [w for w in WINDOWS_NS if limit_s is None or w == 0 or w / 1e9 < limit_s / 2]
     threads = sorted({cell.threads for cell in profile.service})
-    cores = cost.only_pool(deployment).cores
+    cores = cost.cores_of(deployment)
     return {
         f"models.{name}.batching.window": [format_duration(w) for w in windows],
         f"models.{name}.batching.max_batch": powers_to(profile.model.max_batch),

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from serve.autoscaler import Autoscaler, Manifest
 from serve.batching import POLICIES, SLOTS_UNBOUNDED, Batching
+from serve.costs import Buy, Commitment, Costs, MachineType, Region
 from serve.policy.codes import NEVER_NS
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.scheduler import SchedulerSpec
@@ -89,6 +90,7 @@ class Replicas(Spec):
 class Model(Spec):
     """One model of a deployment."""
 
+    tags: dict[str, str] = Field({}, description="free words by name, such as team, for the bill")
     file: str | None = Field(
         None, description="model file that `serve` loads, relative to this file; not needed by an emulated model"
     )
@@ -201,6 +203,7 @@ class Router(Spec):
     network: DurationNs = Field(
         0, ge=0, description="from the router to a node, and the same back", validate_default=False
     )
+    zone: Region | None = Field(None, description="where it stands; needed where traffic between zones costs")
     state_age: DurationNs | None = Field(
         None,
         description="0s: queues and work of the nodes are known as they are; none: as their last answers told them",
@@ -254,9 +257,31 @@ class Pool(Spec):
     empty_after: DurationNs = Field(
         60_000_000_000, ge=0, description="how long a node may hold no replica before it goes", validate_default=False
     )
-    cores: int = Field(ge=1, description="cores of one node")
-    price: PriceUsdPerH = Field(ge=0, description="price of one node")
-    price_origin: Origin = Field("assumed", description="where the price comes from")
+    type: MachineType | None = Field(
+        None, description="machine type by its provider's name, of which the price list knows cores and prices"
+    )
+    provider: Name | None = Field(None, description="none: the one that has the type")
+    region: Region | None = Field(None, description="none: the one that the price list has the type in")
+    zone: Region | None = Field(None, description="none: not known")
+    buy: Buy = Field("on_demand", description="how its nodes are bought; spot: its provider may take them back")
+    refund_first_hour: bool | None = Field(
+        None, description="whether spot that is taken back within its first hour is free; none: as the provider does"
+    )
+    cores: int | None = Field(None, ge=1, description="cores of one node; may be left out where its type is known")
+    price: PriceUsdPerH | None = Field(
+        None, ge=0, description="price of one node as it is bought; may be left out where its type is known"
+    )
+    price_origin: Origin | None = Field(
+        None, description="where the price comes from; none: assumed, or as the price list says"
+    )
+    tags: dict[str, str] = Field({}, description="free words by name, such as team, for the bill")
+
+    @model_validator(mode="after")
+    def _known(self) -> Pool:
+        missing = [name for name in ("cores", "price") if getattr(self, name) is None]
+        if missing and self.type is None:
+            raise ValueError(f"{', '.join(missing)}: is missing; or name a type that has it, such as c7i.xlarge")
+        return self
 
     @property
     def most(self) -> int:
@@ -277,6 +302,11 @@ class Deployment(Spec):
     pools: dict[Name, Pool] = Field(min_length=1)
     front: Front = Front()
     router: Router | None = Field(None, description="needed where there are several nodes")
+    prices: str | None = Field(
+        None, description="price file that is laid over the shipped price list, relative to this file"
+    )
+    commitments: dict[Name, Commitment] = Field({}, description="paid over on-demand nodes, used or not")
+    costs: Costs = Field(Costs(), description="what is paid beside nodes, and what they draw")
     planned_for: dict[str, Any] | None = Field(None, description="workload, SLO and seed that this was planned for")
     prediction: dict[str, Any] | None = Field(None, description="what the simulator says of it")
 
@@ -290,6 +320,10 @@ class Deployment(Spec):
         faults = []
         if self.node_count > 1 and self.router is None:
             faults.append(f"router: is missing: {self.node_count} nodes need one, such as {{policy: p2c}}")
+        if self.costs.cross_zone and (self.router is None or self.router.zone is None):
+            faults.append("router.zone: is missing: costs.cross_zone is of traffic between it and nodes elsewhere")
+        zoneless = [name for name, pool in self.pools.items() if pool.zone is None] if self.costs.cross_zone else []
+        faults += [f"pools.{name}.zone: is missing: costs.cross_zone asks for it" for name in zoneless]
         for name, model in self.models.items():
             unknown = [pool for pool in model.replicas.on or () if pool not in self.pools]
             if unknown:

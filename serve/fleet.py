@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serve.batching import NOT_SERVED
-from serve.deployment import Deployment
+from serve.deployment import Deployment, Pool
 from serve.errors import Fault, SpecError
 from serve.policy.scaling.placement import Room, Size, place_all
 
@@ -31,7 +31,7 @@ def places(deployment: Deployment, model: str) -> list[Place]:
     """
     replicas = deployment.models[model].replicas
     rooms = [
-        Room(number, name, Size(deployment.pools[name].cores))
+        Room(number, name, Size(_cores(name, deployment.pools[name])))
         for number, name in enumerate(name for name, pool in deployment.pools.items() for _ in range(pool.most))
     ]
     if replicas.autoscaler is None and len(rooms) == 1:
@@ -106,6 +106,13 @@ def _engine(deployment: Deployment, pool: str, counts: dict[str, int]) -> Deploy
         models[name] = deployment.models[name].model_copy(update={"replicas": replicas})
     one = deployment.pools[pool].model_copy(update={"nodes": 1})
     return deployment.model_copy(update={"models": models, "pools": {pool: one}, "router": None})
+
+
+def _cores(name: str, pool: Pool) -> int:
+    if pool.cores is None:
+        what = f"is missing: what a {pool.type} has is known where there is a price list, to simulate and to plan"
+        raise SpecError([Fault("deployment", f"pools.{name}.cores", what)])
+    return pool.cores
 
 
 def node_of(deployment: Deployment, pool: str | None) -> Deployment:

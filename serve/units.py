@@ -122,6 +122,36 @@ def format_price(value_usd_per_h: float) -> str:
     return f"{_plain(value_usd_per_h)} USD/h"
 
 
+def parse_price_usd_per_gib(text: Any) -> float:
+    """`0.01 USD/GiB` -> 0.01."""
+    return _number(_match(text, _NUMBER + r"\s*USD\s*/\s*GiB", "a price of traffic, such as 0.01 USD/GiB"))
+
+
+def format_price_per_gib(value_usd: float) -> str:
+    """`0.01` -> `0.01 USD/GiB`."""
+    return f"{_plain(value_usd)} USD/GiB"
+
+
+def parse_watts(text: Any) -> float:
+    """`3.5W` -> 3.5."""
+    return _number(_match(text, _NUMBER + r"\s*W", "a power, such as 3.5W"))
+
+
+def format_watts(value: float) -> str:
+    """`3.5` -> `3.5W`."""
+    return f"{_plain(value)}W"
+
+
+def parse_kg_per_kwh(text: Any) -> float:
+    """`0.35 kg/kWh` -> 0.35."""
+    return _number(_match(text, _NUMBER + r"\s*kg\s*/\s*kWh", "what energy emits, such as 0.35 kg/kWh"))
+
+
+def format_kg_per_kwh(value: float) -> str:
+    """`0.35` -> `0.35 kg/kWh`."""
+    return f"{_plain(value)} kg/kWh"
+
+
 def parse_share(text: Any) -> float:
     """`1%` -> 0.01; a bare number in [0, 1] is a share already."""
     if isinstance(text, (int, float)) and not isinstance(text, bool) and 0 <= text <= 1:
@@ -164,5 +194,10 @@ DurationNs = Annotated[int, *_unit(parse_duration_ns, format_duration, _N + "(ns
 RateRps = Annotated[float, *_unit(parse_rate_rps, format_rate, _N + "/ ?(s|min|h|d)", "400/s")]
 Bytes = Annotated[int, *_unit(parse_bytes, format_bytes, _N + "(B|KiB|MiB|GiB|kB|KB|MB|GB)", "600MiB")]
 PriceUsdPerH = Annotated[float, *_unit(parse_price_usd_per_h, format_price, _N + "USD ?/ ?h", "0.35 USD/h")]
+PriceUsdPerGib = Annotated[
+    float, *_unit(parse_price_usd_per_gib, format_price_per_gib, _N + "USD ?/ ?GiB", "0.01 USD/GiB")
+]
+Watts = Annotated[float, *_unit(parse_watts, format_watts, _N + "W", "3.5W")]
+KgPerKwh = Annotated[float, *_unit(parse_kg_per_kwh, format_kg_per_kwh, _N + "kg ?/ ?kWh", "0.35 kg/kWh")]
 Share = Annotated[float, *_unit(parse_share, format_share, _N + "%", "1%")]
 Factor = Annotated[float, *_unit(parse_factor, format_factor, "x ?[0-9.eE+-]+", "x1.5")]

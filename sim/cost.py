@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sim.billing.attribution import Attribution, attribute, check
 from sim.billing.bill import Bill, bill
@@ -18,9 +18,6 @@ from sim.replication import Replication
 from sim.setup import Setup
 from sim.tally import SUM_ROWS
 from sim.usage import usage_of
-
-STARTS = datetime(2024, 1, 1)
-"""A Monday, 0:00."""
 
 MONTH_H = 730.0
 """Hours of a month: a twelfth of 8,760."""
@@ -51,7 +48,7 @@ class Cost:
 def cost_of(setup: Setup, replication: Replication, window: Window) -> Cost:
     """Bill a replication, split the bill, and check that the parts add up to it."""
     usage = usage_of(setup, replication, window)
-    billed = bill(usage, setup.book, STARTS + timedelta(microseconds=window.first * window.bin_ns // 1000))
+    billed = bill(usage, setup.book, setup.starts + timedelta(microseconds=window.first * window.bin_ns // 1000))
     attribution = attribute(billed, usage)
     check(attribution, billed)
     used = None if setup.book.energy is None else energy(usage, setup.book.energy)
@@ -113,8 +110,8 @@ def _bound_usd(setup: Setup, replication: Replication, window: Window) -> float:
     span_ns = (window.last - window.first) * window.bin_ns
     choices = [
         Choice(
-            cheapest_usd_per_h(name, setup.book, 0, span_ns),
-            pool.cores,
+            cheapest_usd_per_h(setup.prices.types[name], setup.book, 0, span_ns),
+            pool.cores or 1,
             setup.model.replicas.threads,
             service_ns,
         )

@@ -35,6 +35,36 @@ class ClassResult(Spec):
     metrics: dict[str, Estimate]
 
 
+class Charge(Spec):
+    """What one owner pays of one kind of charge, USD; columns of FOCUS 1.2 by its names, ours as it asks (`x_`)."""
+
+    billed_usd: float = Field(alias="BilledCost", description="invoiced")
+    effective_usd: float = Field(alias="EffectiveCost", description="with commitments spread over what they cover")
+    list_usd: float = Field(alias="ListCost", description="the same use at on-demand list price")
+    charge_category: str = Field(alias="ChargeCategory")
+    pricing_category: str = Field(alias="PricingCategory")
+    commitment: str | None = Field(None, alias="CommitmentDiscountId")
+    commitment_category: str | None = Field(None, alias="CommitmentDiscountCategory")
+    commitment_status: str | None = Field(None, alias="CommitmentDiscountStatus")
+    tags: dict[str, str] = Field({}, alias="Tags")
+    kind: str = Field(alias="x_Kind", description="on_demand, committed, spot, unused, purchase, disk, ...")
+    pool: str | None = Field(None, alias="x_Pool")
+    model: str | None = Field(None, alias="x_Model", description="none: no model's")
+    request_class: str | None = Field(None, alias="x_Class", description="none: no request's, such as idle time")
+    useful_usd: float = Field(0.0, alias="x_UsefulCost")
+    cold_usd: float = Field(0.0, alias="x_ColdCost")
+    wasted_usd: float = Field(0.0, alias="x_WastedCost")
+    idle_usd: float = Field(0.0, alias="x_IdleCost")
+
+
+class Showback(Spec):
+    """Who pays what of the bill of the run after its warm-up, on average over replications."""
+
+    charge_period_start: str = Field(description="instant, UTC")
+    hours: float = Field(description="length of the charge period")
+    charges: list[Charge]
+
+
 class Result(Spec):
     """What one scenario's simulation found."""
 
@@ -60,6 +90,7 @@ class Result(Spec):
     latency_cdf_s: list[float] = Field(
         description="latency quantiles at 0, 0.5, ..., 100 %, of all replications together"
     )
+    showback: Showback | None = Field(None, description="the bill by who pays it; none: not billed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,9 @@ from sim.control import Machine, Slot, Timing
 from sim.drawing import closed_clients
 from sim.level import Level
 from sim.plane import Closed, Estate, Ints, Node, Router, Service
-from sim.pricing import book_of
+from sim.pricing import Priced, priced
 from sim.rng import stream
-from sim.scenario import Slo, Workload
+from sim.scenario import Slo, Workload, World
 from sim.service import Drawn, Law, Measured, client_draw, front_at, front_vector
 from sim.slo import bounds, limits_ns, objective_of_all, objectives
 from sim.workload import Given, Load, build
@@ -38,6 +39,8 @@ class Setup:
 
     deployment: Deployment
     workload: Workload
+    prices: Priced
+    starts: datetime
     model_name: str
     model: Model
     measured: Measured
@@ -102,7 +105,7 @@ class Setup:
     @property
     def book(self) -> PriceBook:
         """The prices that it is billed by."""
-        return book_of(self.deployment)
+        return self.prices.book
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -120,7 +123,9 @@ class Setup:
         """What sets the number of replicas."""
         replicas = self.model.replicas
         assert replicas.autoscaler is not None, "no autoscaler"
-        return Scaler(replicas.autoscaler, Bounds(least=replicas.min, most=self.replicas), replicas.threads)  # type: ignore[arg-type]
+        bounds = Bounds(least=replicas.min, most=self.replicas)
+        starts_ns = round(self.starts.replace(tzinfo=UTC).timestamp()) * 10**9
+        return Scaler(replicas.autoscaler, bounds, replicas.threads, starts_ns)  # type: ignore[arg-type]
 
     @property
     def timing(self) -> Timing:
@@ -187,15 +192,19 @@ def prepare(
     deployment_base: Path,
     given: Mapping[str, Given] | None = None,
     level: Level | None = None,
+    world: World = World(),  # noqa: B008 - frozen
 ) -> Setup:
     """Load and check all that a simulation needs.
 
-    `base` is the folder that traces are relative to, `deployment_base` the one of profiles; `level`: see `Law`.
+    `base` is the folder that traces are relative to, `deployment_base` the one of profiles and price files; `level`:
+    see `Law`; `world`: what the deployment cannot choose.
 
     Raises
     ------
     SpecError, ProfileError : a file or setting that cannot be used.
     """
+    prices = priced(deployment, deployment_base)
+    deployment = prices.deployment
     name = model_name(deployment, workload)
     model = deployment.models[name]
     path = resolve(deployment_base / "deployment.yaml", model.profile)
@@ -217,6 +226,8 @@ def prepare(
     return Setup(
         deployment=deployment,
         workload=workload,
+        prices=prices,
+        starts=world.starts,
         model_name=name,
         model=model,
         measured=measured,
@@ -235,6 +246,7 @@ def prepare(
             *_apart(model, found),
             *core_warnings(deployment),
             *_unchecked(deployment, name),
+            *prices.warnings,
         ),
     )
 
@@ -353,7 +365,7 @@ def core_warnings(deployment: Deployment) -> list[str]:
         f"{where}: {asked} (count x threads) need {needed} cores, but a node of pools.{name} has {pool.cores}: fewer "
         "replicas or threads, or more cores"
         for name, pool in deployment.pools.items()
-        if needed > pool.cores
+        if pool.cores is not None and needed > pool.cores
     ]
 
 

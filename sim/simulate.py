@@ -25,7 +25,7 @@ from serve.profile import FrontCosts
 from serve.vocabulary import METRICS
 from sim import paths, workers
 from sim.capacity import capacity_rps
-from sim.cost import cost_metrics, cost_of
+from sim.cost import Cost, cost_metrics, cost_of
 from sim.intervals import Shifts, ci, pi
 from sim.level import Level
 from sim.measures import (
@@ -45,6 +45,7 @@ from sim.result import ClassResult, Estimate, Result, Simulated
 from sim.scenario import Engine, Scenario, Slo, Workload
 from sim.service import origin
 from sim.setup import Setup, model_name, prepare
+from sim.showback import showback
 from sim.slo_capacity import computed, with_table
 from sim.tally import Ints
 from sim.verdict import Judged, judge, stationary
@@ -183,7 +184,15 @@ def _simulated(
     whole = completed(scenario, base, deployment_base)
     assert isinstance(whole.deployment, Deployment)
     setup = prepare(
-        whole.deployment, whole.workload, whole.slo, whole.seed, base, deployment_base, known.given, known.level
+        whole.deployment,
+        whole.workload,
+        whole.slo,
+        whole.seed,
+        base,
+        deployment_base,
+        known.given,
+        known.level,
+        scenario.world,
     )
     setup = replace(setup, warnings=(*setup.warnings, *computed(scenario, whole)))
     capacity = None if setup.load.closed else capacity_rps(setup, engine)
@@ -241,7 +250,8 @@ def _result(
     if unstable:
         window = replace(window, first=0)  # there is no steady state to warm up to
     runs = [_run(setup, replication, window, unstable) for replication in done]
-    values = [_metrics(setup, each, one, window) for one, each in zip(runs, done, strict=True)]
+    costs = [cost_of(setup, replication, window) for replication in done]
+    values = [_metrics(setup, one, cost) for one, cost in zip(runs, costs, strict=True)]
     names = list(scenario.workload.classes)
     pooled = together([one.total for one in runs])
     batch_rows = np.sum([one.node.batch_rows for one in runs], axis=0)
@@ -266,6 +276,7 @@ def _result(
         reasons=reason_shares(reasons, int(reasons.sum())),
         refusals=reason_shares(pooled.drop_reasons, int(pooled.outcomes.sum())),
         latency_cdf_s=[] if unstable else latency_cdf_s(pooled),
+        showback=showback(setup, costs, window),
     )
     by_class: dict[str | None, list[dict[str, float]]] = {None: totals, **dict(zip(names, parts, strict=True))}
     samples = {
@@ -317,12 +328,10 @@ def _run(setup: Setup, replication: Replication, window: Window, unstable: bool)
     return replace(one, node=node, budgets=budgets)
 
 
-def _metrics(
-    setup: Setup, replication: Replication, one: Run, window: Window
-) -> tuple[dict[str, float], list[dict[str, float]]]:
+def _metrics(setup: Setup, one: Run, cost: Cost) -> tuple[dict[str, float], list[dict[str, float]]]:
     """All metrics of a replication, and those of each class."""
     total, classes = metrics(one)
-    return total | cost_metrics(cost_of(setup, replication, window), setup.book, total["throughput"]), classes
+    return total | cost_metrics(cost, setup.book, total["throughput"]), classes
 
 
 def _unstamped_s(costs: FrontCosts, one: Run) -> float:

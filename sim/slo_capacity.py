@@ -108,7 +108,8 @@ def _computed(scenario: Scenario, name: str, prepare: Prepare, evaluate: Evaluat
     deployment = scenario.deployment
     assert isinstance(deployment, Deployment)
     replicas = deployment.models[name].replicas
-    room = sum(pool.most * (pool.cores // replicas.threads) for pool in deployment.pools.values())
+    pools = prepare(without_scaling(scenario, name, 1)).deployment.pools.values()
+    room = sum(pool.most * ((pool.cores or 0) // replicas.threads) for pool in pools)
     counts = _counts(max(1, min(COUNTS_MAX, replicas.max or room, room)))
     rates: list[float] = []
     for count in counts:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serve.deployment import Pool
 from serve.fleet import places
 from serve.policy.codes import OUTCOME_OK
-from sim.billing.usage import FleetUsage, NodeUsage, Owner, ReplicaUsage, Work, up_of_replicas
+from sim.billing.usage import CrossZone, FleetUsage, NodeUsage, Owner, ReplicaUsage, Work, up_of_replicas
 from sim.control import Lease
 from sim.measures import Window
 from sim.replication import Replication
@@ -36,12 +35,13 @@ def usage_of(setup: Setup, replication: Replication, window: Window) -> FleetUsa
     """What the replication used within the window."""
     span_ns = window.first * window.bin_ns, window.last * window.bin_ns
     held = [each for each in _held(setup, replication) if each.lease.there_ns < span_ns[1]]
-    nodes = [_node(number, each, setup.deployment.pools[each.pool], span_ns) for number, each in enumerate(held)]
+    nodes = [_node(number, each, setup, span_ns) for number, each in enumerate(held)]
     return FleetUsage(
         end_ns=span_ns[1] - span_ns[0],
         nodes=tuple(nodes),
         work=tuple(_work(setup, replication.tally, window, held, nodes)),
         up=up_of_replicas(_within(_replicas(setup, replication, held), span_ns), window.bin_ns),
+        cross_zone=tuple(_cross_zone(setup, replication.tally, window)) if setup.deployment.costs.cross_zone else (),
         bin_ns=window.bin_ns,
     )
 
@@ -64,23 +64,24 @@ def _held(setup: Setup, replication: Replication) -> Iterator[_Held]:
             yield _Held(name, None, Lease(-1, 0, ready_ns=0))
 
 
-def _node(number: int, held: _Held, pool: Pool, span_ns: tuple[int, int]) -> NodeUsage:
+def _node(number: int, held: _Held, setup: Setup, span_ns: tuple[int, int]) -> NodeUsage:
     """The machine as it is billed; what lies behind the window is not known yet."""
     start_ns, end_ns = span_ns
-    lease = held.lease
+    lease, pool = held.lease, setup.deployment.pools[held.pool]
+    assert pool.cores is not None
     ready_ns = None if lease.ready_ns is None or lease.ready_ns > end_ns else lease.ready_ns - start_ns
     gone_ns = None if lease.gone_ns is None or lease.gone_ns > end_ns else lease.gone_ns - start_ns
     return NodeUsage(
         node_id=number,
         pool=held.pool,
-        type=held.pool,
-        zone="",
-        buy="on_demand",
+        type=setup.prices.types[held.pool],
+        zone=pool.zone or "",
+        buy=pool.buy,
         cores=pool.cores,
         handed_over_ns=lease.there_ns - start_ns,
         first_ready_ns=ready_ns,
         released_ns=gone_ns,
-        reclaimed=lease.reclaimed and gone_ns is not None,
+        reclaimed=lease.reclaimed and gone_ns is not None and pool.buy == "spot",
     )
 
 
@@ -138,10 +139,7 @@ def _work(
     setup: Setup, tally: Tally, window: Window, held: Sequence[_Held], nodes: Sequence[NodeUsage]
 ) -> Iterator[Work]:
     """Core-ns by machine, time bin and class; a row costs what rows cost on average."""
-    machine_of = {slot.node: slot.machine for slot in setup.slots}
-    core_ns = np.zeros((len(setup.places), window.last - window.first))
-    for node, spans_s in enumerate(tally.node_busy_s):
-        core_ns[machine_of[node]] += spans_s[window.first : window.last] * 1e9 * setup.model.replicas.threads
+    core_ns = _core_ns(setup, tally, window)
     leases = _by_machine(held)
     split = list(zip(_owners(setup), *used_and_wasted(setup, tally, window), strict=True))
     for machine, bin_ in np.argwhere(core_ns > 0).tolist():
@@ -150,6 +148,15 @@ def _work(
             for owner, used, wasted in split:
                 if used + wasted > 0:
                     yield Work(number, bin_, owner, worked * used, worked * wasted)
+
+
+def _core_ns(setup: Setup, tally: Tally, window: Window) -> Floats:
+    """(machines, time bins of the window): what their replicas worked."""
+    machine_of = {slot.node: slot.machine for slot in setup.slots}
+    core_ns = np.zeros((len(setup.places), window.last - window.first))
+    for node, spans_s in enumerate(tally.node_busy_s):
+        core_ns[machine_of[node]] += spans_s[window.first : window.last] * 1e9 * setup.model.replicas.threads
+    return core_ns
 
 
 def _shares(nodes: Sequence[NodeUsage], numbers: Sequence[int], bin_: int, window: Window) -> dict[int, float]:
@@ -186,6 +193,20 @@ def _normed(weights: Floats, otherwise: Floats) -> Floats:
     chosen = weights if weights.sum() > 0 else otherwise
     shares: Floats = chosen / chosen.sum() if chosen.sum() > 0 else np.full(len(chosen), 1 / len(chosen))
     return shares
+
+
+def _cross_zone(setup: Setup, tally: Tally, window: Window) -> Iterator[CrossZone]:
+    """Bytes of answered requests between the router and nodes of other zones, by the share of the work done there."""
+    router, pools, front = setup.deployment.router, setup.deployment.pools, setup.measured.profile.front
+    assert router is not None
+    core_ns = _core_ns(setup, tally, window)
+    elsewhere = np.array([pools[place.pool].zone != router.zone for place in setup.places])
+    share = core_ns[elsewhere].sum(axis=0) / np.maximum(core_ns.sum(axis=0), 1.0)
+    row_bytes = front.bytes_in_per_row + front.bytes_out_per_row
+    for class_, owner in enumerate(_owners(setup)):
+        crossing = tally.sums[class_, window.first : window.last, SUM_ROWS] * row_bytes * share
+        for bin_ in np.flatnonzero(crossing).tolist():
+            yield CrossZone(bin_, owner, round(float(crossing[bin_])))
 
 
 def _owners(setup: Setup) -> list[Owner]:

@@ -45,7 +45,7 @@ def simulate(
     overrides = overrides_of(set_ or [])
     question = load_scenario(scenario, seed)
     if question.variants or variant is not None:
-        overrides = {**_variant(scenario, question, variant), **overrides}
+        overrides = {**variant_changes(scenario, question, variant), **overrides}
         question = question.model_copy(update={"variants": {}, "expect": [], "contrast": None})
     judged = as_set(scenario, question, overrides) if overrides else question
     with workers.on(jobs_of(jobs)), bar("simulating") as progress:
@@ -62,7 +62,7 @@ def simulate(
         raise typer.Exit(1)
 
 
-def _variant(path: Path, scenario: Scenario, name: str | None) -> dict[str, Any]:
+def variant_changes(path: Path, scenario: Scenario, name: str | None) -> dict[str, Any]:
     """The changes of a scenario's variant; SpecError if it has none of that name."""
     from serve.errors import SpecError
 

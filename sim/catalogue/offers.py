@@ -92,6 +92,28 @@ class Catalogue:
             raise LookupError(self._unknown(provider, machine_type, region))
         return found
 
+    def only_offer(self, machine_type: str, provider: str | None = None, region: str | None = None) -> Offer:
+        """The one offer of a machine type, by a provider and in a region if they are named.
+
+        Raises
+        ------
+        LookupError : there is none, or there are several; its text says what is near, or what to name.
+        """
+        offers = [offer for offer in self.offers.values() if offer.machine_type == machine_type]
+        if not offers:
+            names = list(dict.fromkeys(key[1] for key in self.offers))
+            raise LookupError(f"has no known price, got {machine_type!r}; {_nearest(machine_type, names)}")
+        for field, wanted in (("provider", provider), ("region", region)):
+            known = list(dict.fromkeys(str(getattr(offer, field)) for offer in offers))
+            if wanted is not None and wanted not in known:
+                what = f"has no known price of {field} {wanted!r}, got {machine_type!r}"
+                raise LookupError(f"{what}; {near_miss(wanted, known)}")
+            offers = [offer for offer in offers if wanted in (None, getattr(offer, field))]
+        if len(offers) > 1:
+            places = ", ".join(f"{offer.provider} {offer.region}" for offer in offers)
+            raise LookupError(f"is sold in several places ({places}), got {machine_type!r}; name one of them")
+        return offers[0]
+
     def _unknown(self, provider: str, machine_type: str, region: str) -> str:
         providers = list(dict.fromkeys(key[0] for key in self.offers))
         if provider not in providers:

@@ -64,7 +64,8 @@ def scenario(
 
 def costed(question: Scenario, folder: Path, engine: Engine = "fast") -> Cost:
     """The cost of the first replication, all of it."""
-    setup = prepare(question.deployment, question.workload, {}, question.seed, folder, folder)  # type: ignore[arg-type]
+    asked = question.deployment, question.workload, {}, question.seed, folder, folder
+    setup = prepare(*asked, world=question.world)  # type: ignore[arg-type]
     done = run(setup, 0, engine)
     return cost_of(setup, done, Window(0, TIME_BINS, done.tally.bin_ns))
 
