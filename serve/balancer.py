@@ -10,14 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from serve.ejection import Ejection, Ejector
+from serve.hedging import Hedge, Hedging
 from serve.policy import retries, routing
+from serve.policy.codes import NEVER_NS
 
 _OUTSTANDING = (routing.ROUTE_LEAST_OUTSTANDING, routing.ROUTE_P2C)
 _TOLD = (routing.ROUTE_SHORTEST_QUEUE, routing.ROUTE_LEAST_WORK)
 
 
 class Balancer:
-    """Of nodes numbered from 0, all of them in rotation until `rotate`; `ejection`: when nodes are left alone."""
+    """Of nodes numbered from 0, all of them in rotation until `rotate`.
+
+    A router sends an attempt by `send`, hears of it by `forget`, `hear`, `judge` and `answered`, and then may `retry`
+    it; `hedge_after_ns` after it was sent it may `hedge` it. Both are *extra*: they keep within one budget.
+    """
 
     def __init__(
         self,
@@ -26,14 +32,16 @@ class Balancer:
         retries_max: int = 0,
         budget_percent: int = 20,
         ejection: Ejection | None = None,
+        hedge: Hedge | None = None,
     ) -> None:
         self.policy = policy
         self.outstanding = [0] * nodes
-        self.retrying = 0  # retries under way, those that wait for their turn included
+        self.extra = 0  # retries and hedges under way, retries that wait for their turn included
         self._retries_max, self._budget_percent = retries_max, budget_percent
         self._told = [0] * nodes
         self._rotation = list(range(nodes))
         self._ejector = None if ejection is None else Ejector(nodes, ejection)
+        self._hedging = None if hedge is None else Hedging(hedge)
         self._turn = 0
 
     def rotate(self, nodes: Sequence[int]) -> None:
@@ -47,37 +55,55 @@ class Balancer:
         """Nodes in rotation that are not ejected, in the order of their ids."""
         return self._rotation if self._ejector is None else self._ejector.left(self._rotation, now_ns)
 
-    def send(self, route: int, now_ns: int) -> int:
-        """The node of an attempt that is sent now; NOBODY if there is no candidate.
+    def send(self, route: int, now_ns: int, besides: int = routing.NOBODY) -> int:
+        """The node of an attempt that is sent now, another one than `besides`; NOBODY if there is no candidate.
 
         `route` is its draw, or, for affinity, what is kept together (`serve.policy.routing.choose`).
         """
         score = self.outstanding if self.policy in _OUTSTANDING else self._told
-        nodes = self.candidates(now_ns)
+        nodes = [node for node in self.candidates(now_ns) if node != besides]
         node = routing.choose(self.policy, nodes, len(nodes), score, self._turn, route, route)
         self._turn += 1
         if node != routing.NOBODY:
             self.outstanding[node] += 1
         return int(node)
 
-    def forget(self, node: int, retries: int) -> None:
-        """An attempt there is outstanding no longer: it was answered, or its client gave up."""
+    def forget(self, node: int, extra: bool) -> None:
+        """An attempt there is outstanding no longer: it was answered, or nobody waits for it."""
         self.outstanding[node] -= 1
-        self.end_retry(retries)
+        self.end(extra)
 
-    def end_retry(self, retries: int) -> None:
-        """An attempt, of the router's retries the so manieth, has come to its end, or will not be made."""
-        if retries > 0:
-            self.retrying -= 1
+    def end(self, extra: bool) -> None:
+        """An attempt has come to its end, or will not be made; whether it was a retry or hedge."""
+        self.extra -= extra
 
     def retry(self, outcome: int, made: int) -> bool:
         """Whether to retry after an attempt that ended so, beyond the retries `made`; one is then under way."""
-        if made >= self._retries_max or not retries.retryable(outcome):
+        if made >= self._retries_max or not retries.retryable(outcome) or not self._within_budget():
             return False
-        if not retries.within_budget(self.retrying, sum(self.outstanding), self._budget_percent):
-            return False
-        self.retrying += 1
+        self.extra += 1
         return True
+
+    @property
+    def hedge_after_ns(self) -> int:
+        """How long after an attempt that is sent now its hedge is due; NEVER_NS: there will be none."""
+        return NEVER_NS if self._hedging is None else self._hedging.after_ns
+
+    def hedge(self, route: int, now_ns: int, besides: int) -> int:
+        """The node of a hedge, not that of its attempt; it is then under way. NOBODY if there must be none."""
+        if not self._within_budget():
+            return routing.NOBODY
+        node = self.send(route, now_ns, besides)
+        self.extra += node != routing.NOBODY
+        return node
+
+    def _within_budget(self) -> bool:
+        return bool(retries.within_budget(self.extra, sum(self.outstanding), self._budget_percent))
+
+    def answered(self, took_ns: int) -> None:
+        """An attempt that was waited for was answered ok, so long after it was sent."""
+        if self._hedging is not None:
+            self._hedging.answered(took_ns)
 
     def hear(self, node: int, told: int) -> None:
         """What a node says of itself (`serve.policy.routing.reported`)."""

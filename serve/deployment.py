@@ -191,6 +191,21 @@ class Eject(Spec):
     most: Share = Field(0.1, ge=0, le=1, description="of the nodes in rotation, at a time; one always may")
 
 
+class Hedge(Spec):
+    """Rule 17: when what is not answered yet is sent to a second node as well."""
+
+    after: DurationNs | Literal["p95"] = Field(
+        description="how long after the first attempt; p95: as long as 19 of 20 of the last 1,000 answers took"
+    )
+
+    @field_validator("after")
+    @classmethod
+    def _not_negative(cls, after: int | str) -> int | str:
+        if isinstance(after, int) and after < 0:
+            raise ValueError("must be a duration of at least 0s, or p95")
+        return after
+
+
 class Router(Spec):
     """Rule 17: what sends requests to the nodes."""
 
@@ -223,6 +238,7 @@ class Router(Spec):
     )
     retry: Retry | None = Field(None, description="none: a request is sent once")
     eject: Eject | None = Field(None, description="none: nodes that fail go on being used")
+    hedge: Hedge | None = Field(None, description="none: no request is at two nodes at a time")
 
     @field_validator("state_age")
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from serve.balancer import Balancer
 from serve.deployment import Deployment, Eject
 from serve.ejection import Ejection
+from serve.errors import Fault, SpecError
 from serve.policy import routing
 from serve.policy.codes import (
     NEVER_NS,
@@ -65,6 +66,8 @@ def settings_of(deployment: Deployment, model: str, row_ns: int = 1) -> Settings
     rows = UNBOUNDED_ROWS if max_queue == "unbounded" else int(max_queue)
     if router is None:
         return Settings(routing.ROUTE_ROUND_ROBIN, buffer_rows=rows, row_ns=row_ns)
+    if router.hedge is not None:
+        raise SpecError([Fault("deployment", "router.hedge", "is simulated only: leave it out to serve")])
     retry = router.retry
     return Settings(
         ROUTES[router.policy],
@@ -175,7 +178,7 @@ class Router:
         if node == NOBODY:
             if not self._buffer(request):
                 self.refused += 1
-                self.balancer.end_retry(request.retries)
+                self.balancer.end(request.retries > 0)
                 self._settle(request, Ended(OUTCOME_FULL, REASON_NO_NODE))
             return
         counts = self.counts[node]
@@ -189,7 +192,7 @@ class Router:
             return
         balancer = self.balancer
         self.counts[request.node].outcomes[outcome] += 1
-        balancer.forget(request.node, request.retries)
+        balancer.forget(request.node, request.retries > 0)
         if load is not None and outcome != OUTCOME_LOST:
             kind, row_ns = self._settings.policy, self._settings.row_ns
             told = reported(kind, load.ongoing_requests, load.ongoing_rows, row_ns, load.replicas_up)
@@ -220,14 +223,14 @@ class Router:
         request.settled = True
         if request.waits is not None:
             self._unbuffer(request)
-            self.balancer.end_retry(request.retries)
+            self.balancer.end(request.retries > 0)
         elif request.timer is not None:
             request.timer.cancel()
             request.timer = None
             self._backing_off -= 1
-            self.balancer.end_retry(request.retries)
+            self.balancer.end(request.retries > 0)
         else:
-            self.balancer.forget(request.node, request.retries)
+            self.balancer.forget(request.node, request.retries > 0)
             self._port.cancel(request)
 
     def _settle(self, request: Routed, ended: Ended) -> None:
@@ -244,7 +247,7 @@ class Router:
             request = min(self.buffered, key=_priority)
             needs = self._unbuffer(request)
             if self._clock() - request.since_ns > needs.timeout_ns:
-                self.balancer.end_retry(request.retries)
+                self.balancer.end(request.retries > 0)
                 self._settle(request, Ended(OUTCOME_EXPIRED, REASON_DEADLINE))
             else:
                 self.arrive(request)
@@ -255,7 +258,7 @@ class Router:
         while self.buffered:
             request = self.buffered[0]
             self._unbuffer(request)
-            self.balancer.end_retry(request.retries)
+            self.balancer.end(request.retries > 0)
             self._settle(request, Ended(OUTCOME_DRAINING, REASON_DRAINING))
 
     def _buffer(self, request: Routed) -> bool:

@@ -46,6 +46,8 @@ METRICS = {
         Metric("busy", "share", "share of time that replicas compute", per_class=False),
         Metric("front_busy", "share", "share of time that the fronts work", per_class=False),
         Metric("in_system", "1", "mean number of requests present", per_class=False),
+        Metric("hedged", "share", "attempts beside another that was late, per request"),
+        Metric("wasted", "share", "share of the rows computed that nobody waited for in the end", per_class=False),
         Metric("front_delay", "s", "mean time from arrival to enqueue"),
         Metric("queue_delay", "s", "mean time from enqueue to dispatch"),
         Metric("slot_delay", "s", "mean time from dispatch to start"),

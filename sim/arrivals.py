@@ -11,6 +11,7 @@ from serve.policy.codes import (
     ATTEMPT_BITS,
     CAUSE_CLIENT_RETRY,
     CAUSE_FIRST,
+    CAUSE_HEDGE,
     CAUSE_ROUTER_RETRY,
     EVENT_ARRIVAL,
     NEVER_NS,
@@ -19,6 +20,7 @@ from serve.policy.codes import (
     OUTCOME_FULL,
     OUTCOME_OK,
 )
+from serve.policy.retries import hedge_draw
 from serve.policy.routing import another_draw
 from serve.scheduler import Request
 from sim.clock import Clock
@@ -29,11 +31,17 @@ from sim.plane import Closed, Node, Requests, check_first_closed, check_open, ch
 class State:
     """What becomes of a request since its client asked last, whichever attempt brings it about."""
 
+    made: int = 1  # numbers given to attempts at the request, earlier tries of its client included
     settled: bool = False  # its client has its answer, or gave up
-    in_flight: bool = False  # an attempt was sent to a node, and not heard of
+    flights: list[Request] = field(default_factory=list)  # attempts sent to a node, and not heard of
     buffered: bool = False  # an attempt waits at the router for a node
-    latest: Request | None = None  # the attempt that was sent, or began to wait, last
+    latest: Request | None = None  # the attempt, no hedge, that was sent, or began to wait, last
     retries: int = 0  # of the router, the one that is under way included
+
+    def number(self) -> int:
+        """The next attempt's."""
+        self.made += 1
+        return self.made - 1
 
 
 @dataclass(slots=True)
@@ -55,9 +63,14 @@ class Trip:
     group: int = 0  # of nodes that serve it
     node: int = 0
     cause: int = CAUSE_FIRST
-    retries: int = 0  # of the router, since the client asked last
+    cancel_ns: int = NEVER_NS  # when its node learns, as far as is known, that nobody waits for it
     tries: int = 0  # how often the client has asked before
     state: State = field(default_factory=State)
+
+    @property
+    def extra(self) -> bool:
+        """Whether the router made the attempt beyond what its client asked for."""
+        return self.cause in (CAUSE_ROUTER_RETRY, CAUSE_HEDGE)
 
     @property
     def attempt(self) -> int:
@@ -78,22 +91,28 @@ def first_attempt(request: Request) -> Request:
     return Request(request.id, request.rows, request.priority, request.timeout_ns, sent)
 
 
-def retry_of(attempt: Request) -> Request:
+def retry_of(attempt: Request, number: int) -> Request:
     """The router's next attempt after one, with draws of its own."""
-    trip: Trip = attempt.payload
-    return _after(attempt, trip.index + 1, cause=CAUSE_ROUTER_RETRY, retries=trip.retries + 1)
+    return _after(attempt, number, another_draw, cause=CAUSE_ROUTER_RETRY)
 
 
-def try_after(attempt: Request, index: int) -> Request:
+def hedge_of(attempt: Request, number: int) -> Request:
+    """An attempt beside another, with draws of its own."""
+    return _after(attempt, number, lambda draw: another_draw(hedge_draw(draw)), cause=CAUSE_HEDGE)
+
+
+def try_after(attempt: Request) -> Request:
     """The client's next try after one whose last attempt is given, with draws of its own."""
     trip: Trip = attempt.payload
-    return _after(attempt, index, cause=CAUSE_CLIENT_RETRY, retries=0, tries=trip.tries + 1, state=State())
+    state = State(made=trip.state.made)
+    return _after(attempt, state.number(), another_draw, cause=CAUSE_CLIENT_RETRY, tries=trip.tries + 1, state=state)
 
 
-def _after(attempt: Request, index: int, **changes: Any) -> Request:
+def _after(attempt: Request, number: int, redraw: Callable[[int], int], **changes: Any) -> Request:
     trip: Trip = attempt.payload
-    draws = tuple(another_draw(draw) for draw in trip.draws)
-    sent = replace(trip, index=index, draws=draws, route=another_draw(trip.route), **changes)
+    draws = tuple(redraw(draw) for draw in trip.draws)
+    index = (attempt.id << ATTEMPT_BITS) + number
+    sent = replace(trip, index=index, draws=draws, route=redraw(trip.route), cancel_ns=NEVER_NS, **changes)
     return Request(attempt.id, attempt.rows, attempt.priority, trip.timeout_ns, sent)
 
 

@@ -23,7 +23,7 @@ class Buffer:
         if self._rows + attempt.rows > self._rows_max:
             return False
         self._pass(now_ns)
-        attempt.payload.state.latest, attempt.payload.state.buffered = attempt, True
+        attempt.payload.state.buffered = True
         attempt.payload.arrival_ns = now_ns
         self._waiting.append(attempt)
         self._rows += attempt.rows

@@ -7,7 +7,7 @@ from typing import Any
 
 import simpy
 
-PRIORITY_STRIDE = 2**50
+PRIORITY_STRIDE = 2**80
 """SimPy priority of an event: (class + 1) * stride + index, index < stride; a plain timeout has priority 1."""
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from serve.policy.codes import NEVER_NS, OUTCOME_COUNT, REASON_COUNT
+from serve.policy.recent import length
 from serve.policy.scaling.metering import Counters, Gauges, Scrape
 from serve.records import ANSWERED_NS, ATTEMPT, REQUEST, ROW_WIDTH, Rows
 from sim import layout as ly
@@ -247,7 +248,7 @@ class DataPlane:
             held = (memory.pool, memory.q, self._t, self._x, self._out, self._table, self._levels)
             fed = (*self._open, self._draw, self._closed_rows, until_ns, op)
             if memory.routed:
-                known = (self._order, self._known, self._asks)
+                known = (self._order, self._known, self._recent, self._asks)
                 code = advance_estate(memory.rows, *held, *known, *fed, node, replica)
             else:
                 code = advance(self._s, *held, *fed, replica)
@@ -296,6 +297,8 @@ class DataPlane:
             (tally.drop_reasons, s[ly.T_DROPS]),
             (tally.batch_rows, s[ly.T_BATCH_ROWS]),
             (tally.batch_reasons, s[ly.T_BATCH_REASONS]),
+            (tally.wasted_rows, s[ly.T_WASTED]),
+            (tally.hedges, s[ly.T_HEDGES]),
             (tally.fine, s[ly.T_FINE]),
         ):
             array[...] = self._t[at : at + array.size].reshape(array.shape)
@@ -320,6 +323,7 @@ class DataPlane:
             self._order[2 * leaves + pair] = self._order[2 * (leaves + pair)]
         self._asks = np.zeros((self._classes, ly.A_WIDTH), np.int64)
         self._asks[:, ly.A_GROUPS] = 1
+        self._recent = np.zeros((1, 1), np.int64)
         if router is None:
             return
         self._asks[: len(router.client_retries), ly.A_TRIES] = router.client_retries
@@ -337,6 +341,10 @@ class DataPlane:
         groups[:, ly.CANDIDATES] = groups[:, ly.ROTATION] = groups[:, ly.NODE_COUNT]
         if router.ejection is not None:
             groups[:, [ly.EJECT_FAILURES, ly.EJECT_BASE_NS, ly.EJECT_PERCENT]] = router.ejection
+        s[ly.HEDGE_AFTER_NS] = NEVER_NS
+        if router.hedge is not None:
+            s[[ly.HEDGE_AFTER_NS, ly.HEDGE_ANSWERS]] = router.hedge
+            self._recent = np.zeros((len(groups), length(router.hedge.answers)), np.int64)
         groups[:, ly.BUFFER_MAX], groups[:, ly.LEVELS] = router.buffer_rows, self._memory.levels
         groups[:, ly.RETRIES_MAX], groups[:, ly.BUDGET_PERCENT] = router.retries, router.budget_percent
         if router.split:
@@ -357,6 +365,8 @@ class DataPlane:
             (ly.T_DROPS, cells * REASON_COUNT),
             (ly.T_BATCH_ROWS, bins * columns),
             (ly.T_BATCH_REASONS, bins * REASON_COUNT),
+            (ly.T_WASTED, cells),
+            (ly.T_HEDGES, cells),
             (ly.T_FINE, self._classes * self._fine[0] * 2),
             (ly.T_SLO, self._classes),
         ):

@@ -77,14 +77,14 @@ def control_node(g, s, pool, q, t, x, out, op, replica):
 
 
 @inlined
-def at_router(g, rows, pool, q, t, x, out, known, asks, event):
+def at_router(g, rows, pool, q, t, x, out, order, known, recent, asks, event):
     """An event of the router's own comes about, if this is one: 1, else 0."""
     if event == EVENT_ANSWERED:
-        hear(g, rows, pool, q, t, x, out, known)
+        hear(g, rows, pool, q, t, x, out, order, known, recent)
     elif event == EVENT_RETRY:
-        retry(g, rows, pool, q, t, x, known)
+        retry(g, rows, pool, q, t, x, known, recent)
     elif event == EVENT_GIVEN_UP:
-        give_up(g, rows, pool, q, t, x, known, asks)
+        give_up(g, rows, pool, q, t, x, known, recent, asks)
     else:
         return 0
     return 1
@@ -92,7 +92,7 @@ def at_router(g, rows, pool, q, t, x, out, known, asks, event):
 
 @entry
 def advance_estate(
-    rows, pool, q, t, x, out, table, levels, order, known, asks,
+    rows, pool, q, t, x, out, table, levels, order, known, recent, asks,
     arrival_ns, request_rows, class_, priority, timeout_ns, patience_ns, client_ns, route_bits, draw, closed,
     until_ns, op, node, replica,
 ):  # fmt: skip
@@ -122,7 +122,7 @@ def advance_estate(
         if at_ns > until_ns or (at_ns == until_ns and event >= EVENT_CONTROL):
             at_ns, event = until_ns, EVENT_CONTROL
         g[ly.NOW_NS] = at_ns
-        if at_router(g, rows, pool, q, t, x, out, known, asks, event) != 0:
+        if at_router(g, rows, pool, q, t, x, out, order, known, recent, asks, event) != 0:
             continue
         if event == EVENT_ARRIVAL:
             i = g[ly.OPEN_AT]
@@ -134,7 +134,7 @@ def advance_estate(
                 slot = take_closed(g, pool, q, closed)
                 if slot == ly.NOWHERE:
                     return ly.STOP_STARVED
-            route(g, rows, pool, q, t, x, known, asks, slot)
+            route(g, rows, pool, q, t, x, known, recent, asks, slot)
             continue
         if event == EVENT_DELIVERED:
             n = pool[(top_slot(g, q, ly.DELIVERIES) << ly.POOL_SHIFT) + ly.SENT_TO]
@@ -148,7 +148,7 @@ def advance_estate(
             if op == ly.OP_NONE:
                 return ly.STOP_UNTIL
             if op == ly.OP_ROTATE:
-                empty_buffer(g, rows[len(rows) - g[ly.GROUPS] + node], rows, pool, q, t, x, known)
+                empty_buffer(g, rows[len(rows) - g[ly.GROUPS] + node], rows, pool, q, t, x, known, recent)
                 return ly.STOP_UNTIL
             if op == ly.OP_CUT:
                 rows[node, ly.CUT] = replica

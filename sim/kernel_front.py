@@ -87,7 +87,7 @@ def begin(s, pool, q):
     at = row_of(of)
     late = over_budget(pool[at + ly.ARRIVAL_NS], s[ly.NOW_NS], costs[FRONT_BUDGET_NS])
     if kind == ly.JOB_PARSE and late != 0:
-        pool[at + ly.VERDICT] = OUTCOME_FULL * 16 + REASON_FRONT
+        pool[at + ly.LEFT_BY] = OUTCOME_FULL * 16 + REASON_FRONT
         kind = ly.JOB_REFUSE
     s[ly.JOB_KIND], s[ly.JOB_OF] = kind, of
     if kind == ly.JOB_PARSE:
@@ -105,7 +105,7 @@ def end_job(s, pool, q, t, x, out, kind):
     elif kind == ly.JOB_FINISH:
         finished(s, q, s[ly.JOB_OF])
     elif kind == ly.JOB_REFUSE:
-        verdict = pool[row_of(s[ly.JOB_OF]) + ly.VERDICT]
+        verdict = pool[row_of(s[ly.JOB_OF]) + ly.LEFT_BY]
         leave_unserved(s, pool, q, t, x, out, s[ly.JOB_OF], verdict >> 4, verdict & 15)
 
 

@@ -95,5 +95,5 @@ def job_push(s, q, kind, of):
 @inlined
 def refuse(s, pool, q, slot, outcome, reason):
     """A request is dropped with an answer: a refuse job."""
-    pool[row_of(slot) + ly.VERDICT] = outcome * 16 + reason
+    pool[row_of(slot) + ly.LEFT_BY] = outcome * 16 + reason
     job_push(s, q, ly.JOB_REFUSE, slot)

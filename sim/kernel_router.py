@@ -23,20 +23,14 @@ from serve.policy.codes import (
     REASON_CLIENT,
     REASON_NO_NODE,
 )
-from serve.policy.routing import (
-    DRAW_MASK,
-    NOBODY,
-    ROUTE_LEAST_OUTSTANDING,
-    ROUTE_LEAST_WORK,
-    ROUTE_P2C,
-    ROUTE_SHORTEST_QUEUE,
-)
+from serve.policy.routing import DRAW_MASK, NOBODY
 from sim import layout as ly
 from sim.compiled import helper, inlined
 from sim.kernel_buffer import buffer_pop, buffer_push, leave_buffer
-from sim.kernel_eject import find_candidates, judge
+from sim.kernel_eject import judge
 from sim.kernel_fault import drop
-from sim.kernel_leave import report_of, think
+from sim.kernel_hedge import hedge, is_due, leave_pair, note, part, plan_hedge, within_budget
+from sim.kernel_leave import think
 from sim.kernel_queue import (
     free_slot,
     heap_field,
@@ -49,11 +43,10 @@ from sim.kernel_queue import (
     take_slot,
     top_slot,
 )
-from sim.kernel_tally import keep_attempt, tally_drop, tally_request
+from sim.kernel_send import carry, end_extra, forget, group_at, is_told, pick
+from sim.kernel_tally import keep_attempt, tally_attempt, tally_drop, tally_request
 
-choose = inlined(routing.choose)
 retryable = inlined(retries.retryable)
-within_budget = inlined(retries.within_budget)
 backoff_ns = inlined(retries.backoff_ns)
 another_draw = inlined(routing.another_draw)
 version = inlined(routing.version)
@@ -88,15 +81,16 @@ def router_event(g, pool, q, arrival_ns, at_ns, event):
 
 
 @helper
-def route(g, rows, pool, q, t, x, known, asks, slot):
+def route(g, rows, pool, q, t, x, known, recent, asks, slot):
     """A request arrives at the router."""
     at, now_ns = row_of(slot), g[ly.NOW_NS]
     g[ly.PRESENT] += 1
     pool[at + ly.ID] <<= ATTEMPT_BITS
     pool[at + ly.FIRST_NS], pool[at + ly.SETTLED] = now_ns, 0
+    pool[at + ly.HEDGE], pool[at + ly.MADE] = ly.NOWHERE, 1
     pool[at + ly.TIMEOUT_NS] = pool[at + ly.DEADLINE_NS]
     pool[at + ly.STORY] = CAUSE_FIRST + (group_for(g, rows, pool, asks, slot) << ly.GROUP_AT)
-    begin(g, rows, pool, q, t, x, known, asks, slot)
+    begin(g, rows, pool, q, t, x, known, recent, asks, slot)
 
 
 @inlined
@@ -110,14 +104,8 @@ def group_for(g, rows, pool, asks, slot):
     return version(another_draw(pool[row_of(slot) + ly.ROUTE]) & DRAW_MASK, upto, first, count)
 
 
-@inlined
-def group_at(g, rows, pool, slot):
-    """Which of the rows is that of the group that a request was given to."""
-    return len(rows) - g[ly.GROUPS] + (pool[row_of(slot) + ly.STORY] >> ly.GROUP_AT)
-
-
 @helper
-def begin(g, rows, pool, q, t, x, known, asks, slot):
+def begin(g, rows, pool, q, t, x, known, recent, asks, slot):
     """A client asks, for the first time or again; that it gave up its node learns a network delay later, or never."""
     at = row_of(slot)
     pool[at + ly.PLACE] = ly.WITH_ROUTER
@@ -125,37 +113,28 @@ def begin(g, rows, pool, q, t, x, known, asks, slot):
         give_up_push(g, pool, q, slot)
         silent = asks[pool[at + ly.CLASS], ly.A_SILENT]
         pool[at + ly.CANCEL_NS] = NEVER_NS if silent != 0 else pool[at + ly.CANCEL_NS] + g[ly.NETWORK_NS]
-    send(g, rows, pool, q, t, x, known, slot)
+    send(g, rows, pool, q, t, x, known, recent, slot)
 
 
 @helper
-def send(g, rows, pool, q, t, x, known, slot):
+def send(g, rows, pool, q, t, x, known, recent, slot):
     """An attempt is sent to a node; or there is none, which is the request's end."""
-    at, h = row_of(slot), rows[group_at(g, rows, pool, slot)]
-    if h[ly.TRUE_STATE] != 0:
-        look(h, rows, known)
-    bits = pool[at + ly.ROUTE]
-    if h[ly.CHANGE_NS] <= g[ly.NOW_NS]:
-        find_candidates(g, h, known)
-    nodes = known[ly.K_NODES, h[ly.FIRST_NODE] :]
-    node = choose(h[ly.ROUTING], nodes, h[ly.CANDIDATES], known[ly.K_SCORE], h[ly.TURN], bits, bits)
-    h[ly.TURN] += 1
+    h = rows[group_at(g, rows, pool, slot)]
+    node = pick(g, h, rows, known, pool[row_of(slot) + ly.ROUTE])
     if node == NOBODY:
         if buffer_push(g, h, pool, q, slot) != 0:
             return
-        end_retry(h, pool, slot)
+        end_extra(h, pool, slot)
         settle_request(g, pool, q, t, x, slot, OUTCOME_FULL, REASON_NO_NODE)
         free_slot(g, q, slot)
         return
-    pool[at + ly.SENT_TO] = node
-    h[ly.OUTSTANDING] += 1
-    if counts_outstanding(h) != 0:
-        known[ly.K_SCORE, node] += 1
-    heap_push(g, q, ly.DELIVERIES, g[ly.NOW_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
+    carry(g, h, pool, q, known, slot, node)
+    if g[ly.HEDGE_AFTER_NS] < NEVER_NS:
+        plan_hedge(g, h, pool, q, recent, slot)
 
 
 @helper
-def empty_buffer(g, h, rows, pool, q, t, x, known):
+def empty_buffer(g, h, rows, pool, q, t, x, known, recent):
     """There are nodes again: what waited for one is sent, in its order."""
     while h[ly.CANDIDATES] > 0:
         slot = buffer_pop(g, h, pool, q)
@@ -164,27 +143,7 @@ def empty_buffer(g, h, rows, pool, q, t, x, known):
         if pool[row_of(slot) + ly.SETTLED] != 0:
             free_slot(g, q, slot)
         else:
-            send(g, rows, pool, q, t, x, known, slot)
-
-
-@inlined
-def counts_outstanding(h):
-    """Whether the scores are what was sent and not answered."""
-    return 1 if h[ly.ROUTING] in (ROUTE_LEAST_OUTSTANDING, ROUTE_P2C) else 0
-
-
-@inlined
-def is_told(h):
-    """Whether the scores are what nodes tell."""
-    return 1 if h[ly.ROUTING] in (ROUTE_SHORTEST_QUEUE, ROUTE_LEAST_WORK) else 0
-
-
-@helper
-def look(h, rows, known):
-    """The scores are what nodes would tell now."""
-    if is_told(h) != 0:
-        for node in range(h[ly.FIRST_NODE], h[ly.FIRST_NODE] + h[ly.NODE_COUNT]):
-            known[ly.K_SCORE, node] = report_of(rows[node])
+            send(g, rows, pool, q, t, x, known, recent, slot)
 
 
 # -- hearing ---------------------------------------------------------------------------------------
@@ -201,7 +160,7 @@ def collect(g, s, pool, q):
 
 
 @helper
-def hear(g, rows, pool, q, t, x, out, known):
+def hear(g, rows, pool, q, t, x, out, order, known, recent):
     """The next answer reaches the router; one that nobody waits for any more only frees its place."""
     top = g[heap_field(ly.ANSWERS, ly.HEAP_BASE)]
     at_ns, id_, slot = q[top], q[top + 1], q[top + 2]
@@ -214,18 +173,38 @@ def hear(g, rows, pool, q, t, x, out, known):
         return
     pool[at + ly.PLACE] = ly.WITH_ROUTER
     keep_attempt(rows[pool[at + ly.SENT_TO]], pool, x, out, slot)
+    tally_attempt(g, pool, t, slot)
     if pool[at + ly.SETTLED] == 0:
+        outcome, reason = pool[at + ly.LEFT_BY] >> 4, pool[at + ly.LEFT_BY] & 15
         h = rows[group_at(g, rows, pool, slot)]
-        forget(h, pool, known, slot)
-        if is_told(h) != 0 and pool[at + ly.LEFT_BY] >> 4 != OUTCOME_LOST:
-            known[ly.K_SCORE, pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]
-        if h[ly.EJECT_FAILURES] != 0:
-            judge(g, h, known, pool[at + ly.SENT_TO], pool[at + ly.LEFT_BY] >> 4)
-        if may_retry(h, pool, slot) != 0:
-            wait(g, h, pool, q, slot)
-            return
-        settle_request(g, pool, q, t, x, slot, pool[at + ly.LEFT_BY] >> 4, pool[at + ly.LEFT_BY] & 15)
+        learn(g, h, pool, known, recent, slot, outcome)
+        if outcome != OUTCOME_OK:
+            home = leave_pair(g, pool, q, slot)
+            if home == ly.NOWHERE:
+                return
+            if may_retry(h, pool, home, outcome) != 0:
+                if home != slot:
+                    pool[row_of(home) + ly.HEDGE] = ly.NOWHERE
+                    free_slot(g, q, slot)
+                wait(g, h, pool, q, home)
+                return
+        settle_request(g, pool, q, t, x, slot, outcome, reason)
+        part(g, rows, pool, q, order, known, slot)
     free_slot(g, q, slot)
+
+
+@inlined
+def learn(g, h, pool, known, recent, slot, outcome):
+    """What an answer that was waited for tells of its node."""
+    at = row_of(slot)
+    forget(h, pool, known, slot)
+    if is_told(h) != 0 and outcome != OUTCOME_LOST:
+        known[ly.K_SCORE, pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]
+    if h[ly.EJECT_FAILURES] != 0:
+        judge(g, h, known, pool[at + ly.SENT_TO], outcome)
+    if g[ly.HEDGE_AFTER_NS] < 0 and outcome == OUTCOME_OK:
+        took_ns = g[ly.NOW_NS] - pool[at + ly.ARRIVAL_NS] + g[ly.NETWORK_NS]
+        note(recent[h[ly.GROUP]], g[ly.HEDGE_ANSWERS], took_ns)
 
 
 @inlined
@@ -235,15 +214,6 @@ def expected_ns(g, pool, slot):
     if pool[at + ly.PLACE] == ly.LEFT:
         return pool[at + ly.LEFT_NS] + g[ly.NETWORK_NS]
     return pool[at + ly.HEARD_NS] if pool[at + ly.PLACE] == ly.DROPPED else NEVER_NS
-
-
-@inlined
-def forget(h, pool, known, slot):
-    """An attempt is outstanding no longer."""
-    h[ly.OUTSTANDING] -= 1
-    end_retry(h, pool, slot)
-    if counts_outstanding(h) != 0:
-        known[ly.K_SCORE, pool[row_of(slot) + ly.SENT_TO]] -= 1
 
 
 @inlined
@@ -273,18 +243,11 @@ def retries_of(pool, slot):
 
 
 @inlined
-def end_retry(h, pool, slot):
-    """An attempt has come to its end, or will not be made."""
-    if retries_of(pool, slot) > 0:
-        h[ly.RETRYING] -= 1
-
-
-@inlined
-def may_retry(h, pool, slot):
+def may_retry(h, pool, slot, outcome):
     """Whether to retry after an attempt that has come back."""
-    if retries_of(pool, slot) >= h[ly.RETRIES_MAX] or retryable(pool[row_of(slot) + ly.LEFT_BY] >> 4) == 0:
+    if retries_of(pool, slot) >= h[ly.RETRIES_MAX] or retryable(outcome) == 0:
         return 0
-    return within_budget(h[ly.RETRYING], h[ly.OUTSTANDING], h[ly.BUDGET_PERCENT])
+    return within_budget(h[ly.EXTRA], h[ly.OUTSTANDING], h[ly.BUDGET_PERCENT])
 
 
 @helper
@@ -292,24 +255,36 @@ def wait(g, h, pool, q, slot):
     """The next attempt is under way: it is sent after a while."""
     at, retries = row_of(slot), retries_of(pool, slot)
     wait_ns = backoff_ns(g[ly.BACKOFF_NS], g[ly.BACKOFF_MOST_NS], retries, pool[at + ly.ROUTE] & DRAW_MASK)
-    h[ly.RETRYING] += 1
-    pool[at + ly.ID] += 1
+    h[ly.EXTRA] += 1
+    number(pool, slot)
     pool[at + ly.STORY] = (pool[at + ly.STORY] & ~3) + CAUSE_ROUTER_RETRY + (1 << ly.RETRIES_AT)
     pool[at + ly.SENT_TO] = NOBODY
-    heap_push(g, q, ly.RETRIES, g[ly.NOW_NS] + wait_ns, pool[at + ly.ID], slot)
+    heap_push(g, q, ly.RETRIES, g[ly.NOW_NS] + wait_ns, pool[at + ly.ID], 2 * slot)
+
+
+@inlined
+def number(pool, slot):
+    """What is in a slot is now the next attempt at its request."""
+    at = row_of(slot)
+    pool[at + ly.ID] = ((pool[at + ly.ID] >> ATTEMPT_BITS) << ATTEMPT_BITS) + pool[at + ly.MADE]
+    pool[at + ly.MADE] += 1
 
 
 @helper
-def retry(g, rows, pool, q, t, x, known):
-    """The next retry's wait is over; if its client gave up meanwhile, its place is free."""
-    slot = top_slot(g, q, ly.RETRIES)
+def retry(g, rows, pool, q, t, x, known, recent):
+    """The next retry's wait is over; if its client gave up meanwhile, its place is free. Or a hedge is due."""
+    top = g[heap_field(ly.RETRIES, ly.HEAP_BASE)]
+    id_, slot, is_hedge = q[top + 1], q[top + 2] >> 1, q[top + 2] & 1
     heap_pop(g, q, ly.RETRIES)
-    at = row_of(slot)
-    if pool[at + ly.SETTLED] != 0:
+    if is_hedge != 0:
+        if is_due(pool, id_, slot):
+            hedge(g, rows, pool, q, known, slot)
+        return
+    if pool[row_of(slot) + ly.SETTLED] != 0:
         free_slot(g, q, slot)
         return
     draw_again(g, pool, q, slot, slot)
-    send(g, rows, pool, q, t, x, known, slot)
+    send(g, rows, pool, q, t, x, known, recent, slot)
 
 
 @inlined
@@ -327,22 +302,38 @@ def draw_again(g, pool, q, slot, new):
 
 
 @helper
-def give_up(g, rows, pool, q, t, x, known, asks):
-    """A client's patience ends before its answer has come; the attempt's node learns of it by itself (rule 7)."""
+def give_up(g, rows, pool, q, t, x, known, recent, asks):
+    """A client's patience ends before its answer has come; the nodes of its attempts learn of it by themselves
+    (rule 7)."""
     slot = top_slot(g, q, ly.GIVE_UPS)
     heap_pop(g, q, ly.GIVE_UPS)
-    h = rows[group_at(g, rows, pool, slot)]
-    if pool[row_of(slot) + ly.PLACE] == ly.IN_BUFFER:
-        leave_buffer(g, h, pool, slot)
-        end_retry(h, pool, slot)
-    elif pool[row_of(slot) + ly.SENT_TO] == NOBODY:
-        end_retry(h, pool, slot)
-    else:
-        forget(h, pool, known, slot)
+    ended = abandon(g, rows[group_at(g, rows, pool, slot)], pool, known, slot)
     if tries_of(pool, slot) < asks[pool[row_of(slot) + ly.CLASS], ly.A_TRIES]:
-        begin(g, rows, pool, q, t, x, known, asks, ask_again(g, pool, q, slot))
+        begin(g, rows, pool, q, t, x, known, recent, asks, ask_again(g, pool, q, slot))
     else:
         settle_request(g, pool, q, t, x, slot, OUTCOME_CANCELLED, REASON_CLIENT)
+    if ended != 0:
+        free_slot(g, q, slot)
+
+
+@inlined
+def abandon(g, h, pool, known, slot):
+    """Nobody waits any more for what is under way of a request; whether its first attempt had ended."""
+    at = row_of(slot)
+    beside = pool[at + ly.HEDGE]
+    if beside != ly.NOWHERE:
+        pool[row_of(beside) + ly.SETTLED] = 1
+        forget(h, pool, known, beside)
+    if pool[at + ly.PLACE] == ly.IN_BUFFER:
+        leave_buffer(g, h, pool, slot)
+        end_extra(h, pool, slot)
+    elif pool[at + ly.SENT_TO] != NOBODY:
+        forget(h, pool, known, slot)
+    elif beside == ly.NOWHERE:
+        end_extra(h, pool, slot)
+    else:
+        return 1
+    return 0
 
 
 @inlined
@@ -358,9 +349,8 @@ def ask_again(g, pool, q, slot):
     at, old = row_of(new), row_of(slot)
     for column in range(1 << ly.POOL_SHIFT):
         pool[at + column] = pool[old + column]
-    pool[old + ly.SETTLED] = 1
-    if pool[old + ly.SENT_TO] != NOBODY or pool[old + ly.PLACE] == ly.IN_BUFFER:
-        pool[at + ly.ID] += 1
+    pool[old + ly.SETTLED], pool[at + ly.HEDGE] = 1, ly.NOWHERE
+    number(pool, new)
     group = pool[old + ly.STORY] >> ly.GROUP_AT
     pool[at + ly.STORY] = CAUSE_CLIENT_RETRY + ((tries_of(pool, slot) + 1) << ly.TRIES_AT) + (group << ly.GROUP_AT)
     pool[at + ly.CANCEL_NS] = g[ly.NOW_NS] + pool[at + ly.PATIENCE_NS]

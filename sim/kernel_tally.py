@@ -3,7 +3,15 @@
 import numpy as np
 
 from serve import records
-from serve.policy.codes import ATTEMPT_BITS, CAUSE_FIRST, OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
+from serve.policy.codes import (
+    ATTEMPT_BITS,
+    CAUSE_FIRST,
+    CAUSE_HEDGE,
+    OUTCOME_CANCELLED,
+    OUTCOME_COUNT,
+    OUTCOME_OK,
+    REASON_COUNT,
+)
 from sim.compiled import helper, inlined
 from sim.kernel_queue import row_of
 from sim.layout import (
@@ -40,6 +48,7 @@ from sim.layout import (
     PRIORITY,
     ROWS,
     SENT_TO,
+    SETTLED,
     STARTED_NS,
     STORY,
     T_BATCH_REASONS,
@@ -47,8 +56,10 @@ from sim.layout import (
     T_DROPS,
     T_FINE,
     T_GOOD,
+    T_HEDGES,
     T_OUTCOMES,
     T_SLO,
+    T_WASTED,
     TIME_BINS,
     X_IN_SYSTEM,
 )
@@ -181,6 +192,19 @@ def keep_attempt(s, pool, x, out, slot):
 
 
 @helper
+def tally_attempt(s, pool, t, slot):
+    """The router has heard of an attempt: whether it was a hedge, and whether batches computed it for nobody."""
+    at = row_of(slot)
+    if s[KEEP_TALLY] == 0 or (pool[at + SETTLED] == 0 and pool[at + STORY] & 3 != CAUSE_HEDGE):
+        return
+    cell = pool[at + CLASS] * s[TIME_BINS] + bin_of(s, pool[at + FIRST_NS])
+    if pool[at + STORY] & 3 == CAUSE_HEDGE:
+        t[s[T_HEDGES] + cell] += 1
+    if pool[at + SETTLED] != 0 and pool[at + BY_BATCH] >= 0:
+        t[s[T_WASTED] + cell] += pool[at + ROWS]
+
+
+@helper
 def tally_request(s, pool, t, x, slot, at_ns):
     """An ok answer has reached the router at `at_ns`: the request's latency, goodput."""
     at = row_of(slot)
@@ -212,6 +236,9 @@ def keep(s, pool, q, t, x, out, slot, batch, outcome, reason, at_ns):
             tally_answer(s, pool, q, t, x, slot, batch, at_ns)
         else:
             tally_drop(s, pool, t, slot, pool[row_of(slot) + ARRIVAL_NS], outcome, reason)
+            if outcome == OUTCOME_CANCELLED and batch != NOWHERE:
+                cell = pool[row_of(slot) + CLASS] * s[TIME_BINS] + bin_of(s, pool[row_of(slot) + ARRIVAL_NS])
+                t[s[T_WASTED] + cell] += pool[row_of(slot) + ROWS]
         spread(s, x, s[X_IN_SYSTEM], pool[row_of(slot) + ARRIVAL_NS], at_ns)
     if s[KEEP_ROWS] != 0:
         write_row(pool, q, out, slot, batch, outcome, reason, at_ns)

@@ -139,7 +139,7 @@ RETRIES_MAX = 120
 BUDGET_PERCENT = 121
 BACKOFF_NS = 122
 BACKOFF_MOST_NS = 123
-RETRYING = 124  # under way, those that wait for their turn included
+EXTRA = 124  # retries and hedges under way, retries that wait for their turn included
 OUTSTANDING = 125
 
 LOST = 126  # 1: a node is gone until one of its replicas is ready again
@@ -195,28 +195,35 @@ SHARED = 159  # 1: this node is not alone on its machine
 MACHINE_AT = 160  # in q: replicas that run on it
 AT_MACHINES = 161
 
-HEAPS = 162  # HEAP_WIDTH numbers a heap
+# s: of the router, hedges.
+HEDGE_AFTER_NS = 162  # NEVER_NS: none; negative: after the p95 of the last answers
+HEDGE_ANSWERS = 163  # how many of them
+
+T_WASTED = 164  # offsets in t
+T_HEDGES = 165
+
+HEAPS = 166  # HEAP_WIDTH numbers a heap
 DEADLINES, CANCELS, CLIENTS, ANSWERS, DELIVERIES, GIVE_UPS, RETRIES, HEAP_COUNT = range(8)
 HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
 # s: another engine's batching policy.
-POLICY = 204
-WAKE_NS = 205  # when it asked to be asked again
-TURNS = 206
-BATCHING_STATE = 207
-BATCHING = 208  # its parameters, BATCHING_WIDTH at most
+POLICY = 208
+WAKE_NS = 209  # when it asked to be asked again
+TURNS = 210
+BATCHING_STATE = 211
+BATCHING = 212  # its parameters, BATCHING_WIDTH at most
 BATCHING_WIDTH = 12
 
 # s: of the error budget's bins, which are finer and count only requests; none: FINE_BINS is 0.
-FINE_BINS = 220
-FINE_NS = 221
-FINE = 222  # the bin of the last look-up, and where it starts
-FINE_LOW_NS = 223
-T_FINE = 224  # offset in t
+FINE_BINS = 224
+FINE_NS = 225
+FINE = 226  # the bin of the last look-up, and where it starts
+FINE_LOW_NS = 227
+T_FINE = 228  # offset in t
 
-LEVEL = 225  # LEVEL_WIDTH numbers a level
+LEVEL = 229  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64
@@ -238,7 +245,8 @@ ROWS = 2
 PRIORITY = 3
 ARRIVAL_NS = 4
 ENQUEUE_NS = 5
-NUMBER = 6
+NUMBER = 6  # and, when it has left its node, what that told
+REPORT = 6
 HEARD_NS = 6  # of an attempt that was dropped: when the router gives it up
 DEADLINE_NS = 7  # its timeout until it is enqueued; of heap h, the instant is in column DEADLINE_NS + h
 CANCEL_NS = 8
@@ -247,14 +255,14 @@ DEATHS = 10
 NEXT = 11  # next request of the same batch
 POSITION = 12  # in its level's ring while it waits, else NOWHERE
 CLIENT = 13
-VERDICT = 14  # outcome * 16 + reason of a refuse job
+HEDGE = 14  # slot of the attempt beside it; of a hedge, of the one that it is beside
 HEAPED = 15  # bit h: heap h or its buffer holds an entry for it
 FIRST_NS = 16  # arrival at the router
 SENT_TO = 17
 LEFT_NS = 18  # when, and how, it left its node, and what that then told
-LEFT_BY = 19  # outcome * 16 + reason
+LEFT_BY = 19  # outcome * 16 + reason, and before it has left those of its refuse job
 PATIENCE_NS = 20  # of its client, from each time that it asks
-REPORT = 21
+MADE = 21  # numbers given to attempts at its request
 SETTLED = 22  # 1: the client has its answer, or gave up
 ROUTE = 23  # its draw or key, as routing takes it
 TIMEOUT_NS = 24  # of each of its attempts
@@ -265,7 +273,7 @@ DISPATCHED_NS = 27
 STARTED_NS = 28
 ENDED_NS = 29
 PLACE = 30  # where an attempt is
-STORY = 31  # its cause, with retries of the router (RETRIES_AT) and of the client (TRIES_AT), and its group (GROUP_AT)
+STORY = 31  # its cause; retries of the router (RETRIES_AT) and of the client (TRIES_AT) before it; its group (GROUP_AT)
 RETRIES_AT, TRIES_AT, GROUP_AT = 2, 8, 14
 
 # q: one row of 16 a batch.

@@ -22,6 +22,7 @@ class Ledger:
         self._rows: list[tuple[int, ...]] = []
         self._client_ns: list[int] = []
         self._first_ns: list[int] = []
+        self._wanted: list[bool] = []
         self._batches: dict[tuple[int, int], list[int]] = {}
         self._front_ns: list[tuple[int, int]] = []
         self._arrived = self._left = self._present = self._area_ns = self._area_at_ns = self._stayed_ns = 0
@@ -37,8 +38,9 @@ class Ledger:
         self._left += 1
         self._stayed_ns += now_ns - request.payload.arrival_ns
 
-    def row(self, request: Request, node: int, outcome: int, reason: int, left_ns: int) -> None:
-        """What is known of a request that left its node, or of an attempt that the router has heard of."""
+    def row(self, request: Request, node: int, outcome: int, reason: int, left_ns: int, wanted: bool = True) -> None:
+        """What is known of a request that left its node, or of an attempt that the router has heard of: `wanted`, if
+        its client still waited."""
         trip, batch = request.payload, request.batch
         replica, number, dispatch_ns, start_ns, done_ns = -1, -1, -1, -1, -1
         if batch is not None:
@@ -51,6 +53,7 @@ class Ledger:
         self._rows.append(asked + met + instants)
         self._client_ns.append(trip.client_ns)
         self._first_ns.append(trip.first_ns)
+        self._wanted.append(wanted)
 
     def settled(self, attempt: Request, outcome: int, reason: int, stay_ns: int, now_ns: int) -> None:
         """A request that a router sent has come to its end for its client, by an attempt that stayed so long."""
@@ -115,7 +118,7 @@ class Ledger:
 
     def _as_settled(self) -> Routed:
         requests = np.array(self._requests, np.int64).reshape(-1, len(REQUEST_COLUMNS))
-        return Routed(requests, np.array(self._first_ns, np.int64))
+        return Routed(requests, np.array(self._first_ns, np.int64), np.array(self._wanted, bool))
 
     def check(self, present: int) -> None:
         """Conservation, and, exactly, Little's law whenever none of the requests is `present`."""

@@ -12,10 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serve.policy.codes import OUTCOME_COUNT, OUTCOME_FULL, OUTCOME_LOST, OUTCOME_OK, REASON_COUNT, REASON_FRONT
+from serve.policy.codes import (
+    OUTCOME_CANCELLED,
+    OUTCOME_COUNT,
+    OUTCOME_FULL,
+    OUTCOME_LOST,
+    OUTCOME_OK,
+    REASON_COUNT,
+    REASON_FRONT,
+)
 from serve.records import (
     ANSWERED_NS,
     ARRIVAL_NS,
+    BATCH,
     CLASS,
     CLIENT_COLUMNS,
     DISPATCH_NS,
@@ -154,6 +163,7 @@ def _totals(mine: Rows, sent: Ints, limit_ns: int) -> Totals:
         good=int((latency_ns <= limit_ns).sum()),
         outcomes=np.bincount(mine[:, OUTCOME], minlength=OUTCOME_COUNT).astype(np.int64),
         drop_reasons=np.bincount(mine[~ok, REASON], minlength=REASON_COUNT).astype(np.int64),
+        wasted_rows=int(mine[(mine[:, OUTCOME] == OUTCOME_CANCELLED) & (mine[:, BATCH] >= 0), ROWS].sum()),
     )
 
 

@@ -82,6 +82,8 @@ class Totals:
     good: int
     outcomes: Ints  # (OUTCOME_COUNT,)
     drop_reasons: Ints  # (REASON_COUNT,)
+    wasted_rows: int = 0  # of batches, of requests for which nobody waited in the end
+    hedges: int = 0  # attempts beside another
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,8 @@ def _class_totals(tally: Tally, class_: int, cut: slice, latency_first: int) -> 
         good=int(tally.good[class_, cut].sum()),
         outcomes=tally.outcomes[class_, cut].sum(axis=0),
         drop_reasons=tally.drop_reasons[class_, cut].sum(axis=0),
+        wasted_rows=int(tally.wasted_rows[class_, cut].sum()),
+        hedges=int(tally.hedges[class_, cut].sum()),
     )
 
 
@@ -193,6 +197,8 @@ def together(parts: Sequence[Totals]) -> Totals:
         good=sum(p.good for p in parts),
         outcomes=np.sum([p.outcomes for p in parts], axis=0),
         drop_reasons=np.sum([p.drop_reasons for p in parts], axis=0),
+        wasted_rows=sum(p.wasted_rows for p in parts),
+        hedges=sum(p.hedges for p in parts),
     )
 
 
@@ -244,6 +250,7 @@ def metrics(run: Run) -> tuple[dict[str, float], list[dict[str, float]]]:
         if budget is not None:
             found |= {"slo_met": _ratio(totals.good, int(totals.outcomes.sum()))} | error_budget.metrics(budget)
     total |= node_metrics(run.node)
+    total["wasted"] = _ratio(run.total.wasted_rows, _rows(run.node))
     return total, classes
 
 
@@ -258,6 +265,7 @@ def _request_metrics(totals: Totals, span_s: float, answered: int) -> dict[str, 
     for name, outcomes in SHARES.items():
         out[name] = _ratio(totals.outcomes[list(outcomes)].sum(), arrived)
     out["lost"] = float(totals.outcomes[[OUTCOME_LOST, OUTCOME_FAILED]].sum())
+    out["hedged"] = _ratio(totals.hedges, arrived)
     for name, column in DELAYS.items():
         out[name] = _ratio(totals.sums[column], ok)
     return out
@@ -266,9 +274,8 @@ def _request_metrics(totals: Totals, span_s: float, answered: int) -> dict[str, 
 def node_metrics(node: NodeTotals) -> dict[str, float]:
     """Metrics of the node alone."""
     batches = int(node.batch_rows.sum())
-    rows = float((node.batch_rows * np.arange(len(node.batch_rows))).sum())
     return {
-        "batch_mean": _ratio(rows, batches),
+        "batch_mean": _ratio(_rows(node), batches),
         "busy": _ratio(node.busy_s, node.span_s * node.replicas),
         "front_busy": _ratio(node.front_busy_s, node.span_s * node.nodes),
         "in_system": _ratio(node.in_system_s, node.span_s),
@@ -278,6 +285,11 @@ def node_metrics(node: NodeTotals) -> dict[str, float]:
         "flaps": float(node.flaps),
         "under_target": node.under_target,
     }
+
+
+def _rows(node: NodeTotals) -> float:
+    """Rows of all batches."""
+    return float((node.batch_rows * np.arange(len(node.batch_rows))).sum())
 
 
 def _ratio(value: float, of: float) -> float:

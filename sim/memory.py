@@ -145,7 +145,7 @@ class Memory:
                 bases[ly.ANSWERS]: ly.HEAP_ENTRY * (2 * attempts + 1),
                 bases[ly.DELIVERIES]: ly.HEAP_ENTRY * (attempts + 1),
                 ly.AT_MACHINES: self.machines,
-                bases[ly.RETRIES]: ly.HEAP_ENTRY * (attempts + 1),
+                bases[ly.RETRIES]: ly.HEAP_ENTRY * (4 * attempts + 66),
                 bases[ly.GIVE_UPS]: ly.HEAP_ENTRY * (3 * attempts + 66),
             },
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from serve.balancer import Balancer
 from serve.policy.codes import (
     EVENT_ANSWERED,
+    EVENT_CANCEL,
     EVENT_DELIVERED,
     EVENT_GIVEN_UP,
     EVENT_RETRY,
@@ -15,6 +16,7 @@ from serve.policy.codes import (
     OUTCOME_CANCELLED,
     OUTCOME_FULL,
     OUTCOME_LOST,
+    OUTCOME_OK,
     REASON_CLIENT,
     REASON_NO_NODE,
     REASON_PARTITION,
@@ -23,7 +25,7 @@ from serve.policy.retries import backoff_ns
 from serve.policy.routing import DRAW_MASK, NOBODY, another_draw, version
 from serve.policy.scaling.metering import Scrape
 from serve.scheduler import Request
-from sim.arrivals import Trip, first_attempt, retry_of, try_after
+from sim.arrivals import State, Trip, first_attempt, hedge_of, retry_of, try_after
 from sim.buffer import Buffer
 from sim.clock import Clock
 from sim.ledger import Ledger
@@ -64,7 +66,8 @@ class Network:
     def _balancer(self, nodes: Sequence[int]) -> Balancer:
         """Of the nodes of one group."""
         router = self._router
-        balancer = Balancer(router.policy, len(self._stations), router.retries, router.budget_percent, router.ejection)
+        limits = (router.retries, router.budget_percent, router.ejection, router.hedge)
+        balancer = Balancer(router.policy, len(self._stations), *limits)
         balancer.rotate(nodes)
         return balancer
 
@@ -91,17 +94,25 @@ class Network:
         """An attempt is sent to a node; or there is none, which is the request's end."""
         trip: Trip = attempt.payload
         balancer = self.balancers[trip.group]
+        self._look(balancer)
+        trip.state.latest = attempt
+        trip.node = balancer.send(trip.route, self._clock.now_ns)
+        if trip.node != NOBODY:
+            self._carry(attempt)
+            self._plan_hedge(attempt)
+        elif not self._wait(attempt):
+            balancer.end(trip.extra)
+            self._settle(attempt, OUTCOME_FULL, REASON_NO_NODE)
+
+    def _look(self, balancer: Balancer) -> None:
         if self._router.true_state:
             for number, station in enumerate(self._stations):
                 balancer.hear(number, station.told)
-        trip.node = balancer.send(trip.route, self._clock.now_ns)
-        if trip.node == NOBODY:
-            if self._wait(attempt):
-                return
-            balancer.end_retry(trip.retries)
-            self._settle(attempt, OUTCOME_FULL, REASON_NO_NODE)
-            return
-        trip.state.in_flight, trip.state.latest = True, attempt
+
+    def _carry(self, attempt: Request) -> None:
+        """An attempt is on its way to its node."""
+        trip: Trip = attempt.payload
+        trip.state.flights.append(attempt)
         at_ns = self._clock.now_ns + self._router.network_ns
         self._clock.at(at_ns, EVENT_DELIVERED, trip.index, self._deliver, attempt)
 
@@ -114,6 +125,43 @@ class Network:
         if was_empty:
             self.woken = attempt.id, group
         return True
+
+    # -- hedges ------------------------------------------------------------------------------------------
+
+    def _plan_hedge(self, attempt: Request) -> None:
+        """What the client asked for, no retry, is hedged if it is not heard of in time."""
+        trip: Trip = attempt.payload
+        after_ns = self.balancers[trip.group].hedge_after_ns
+        if after_ns < NEVER_NS and not trip.extra:
+            self._clock.at(self._clock.now_ns + after_ns, EVENT_RETRY, trip.index, self._hedge, attempt)
+
+    def _hedge(self, attempt: Request) -> None:
+        trip: Trip = attempt.payload
+        state, balancer = trip.state, self.balancers[trip.group]
+        if state.settled or attempt not in state.flights:
+            return
+        beside = hedge_of(attempt, state.made)
+        self._look(balancer)
+        node = balancer.hedge(beside.payload.route, self._clock.now_ns, trip.node)
+        if node != NOBODY:
+            state.made += 1
+            beside.payload.node = node
+            self._carry(beside)
+
+    def _withdraw(self, attempt: Request) -> None:
+        """Nobody waits for an attempt any more, of which its node learns when the network has carried it,
+        unless it is cut off."""
+        trip: Trip = attempt.payload
+        self.balancers[trip.group].forget(trip.node, trip.extra)
+        if trip.node in self._cut:
+            return
+        at_ns = self._clock.now_ns + self._router.network_ns
+        trip.cancel_ns = min(trip.cancel_ns, at_ns)
+        index = self._stations[trip.node].timer_index(attempt)
+        self._clock.at(at_ns, EVENT_CANCEL, index, self._cancel, attempt)
+
+    def _cancel(self, attempt: Request) -> None:
+        self._stations[attempt.payload.node].cancel(attempt)
 
     # -- the buffers (rule 16) ---------------------------------------------------------------------------
 
@@ -169,45 +217,59 @@ class Network:
             self._end(attempt, answer, left_ns)
 
     def _end(self, attempt: Request, answer: Answer, left_ns: int) -> None:
-        """The router knows what became of an attempt."""
+        """The router knows what became of an attempt. The first ok answer is the client's; without one the last
+        attempt's end is the request's, unless it is retried."""
         trip: Trip = attempt.payload
-        self._ledger.row(attempt, trip.node, answer.outcome, answer.reason, left_ns)
-        if trip.state.settled:
+        state, now_ns, balancer = trip.state, self._clock.now_ns, self.balancers[trip.group]
+        self._ledger.row(attempt, trip.node, answer.outcome, answer.reason, left_ns, wanted=not state.settled)
+        if state.settled:
             return
-        balancer = self.balancers[trip.group]
-        balancer.forget(trip.node, trip.retries)
+        state.flights.remove(attempt)
+        balancer.forget(trip.node, trip.extra)
         if answer.outcome != OUTCOME_LOST:
             balancer.hear(trip.node, answer.told)
-        balancer.judge(trip.node, answer.outcome, self._clock.now_ns)
-        trip.state.in_flight = False
-        if balancer.retry(answer.outcome, trip.retries):
-            router, trip.state.retries = self._router, trip.retries + 1
-            wait_ns = backoff_ns(router.backoff_ns, router.backoff_most_ns, trip.retries, trip.route & DRAW_MASK)
-            self._clock.at(self._clock.now_ns + wait_ns, EVENT_RETRY, trip.index + 1, self._retry, attempt)
+        balancer.judge(trip.node, answer.outcome, now_ns)
+        if answer.outcome == OUTCOME_OK:
+            balancer.answered(now_ns - trip.arrival_ns + self._router.network_ns)
+        elif state.flights:
             return
+        elif balancer.retry(answer.outcome, state.retries):
+            self._plan_retry(state)
+            return
+        for other in state.flights:
+            self._withdraw(other)
         self._settle(attempt, answer.outcome, answer.reason, left_ns - trip.arrival_ns)
+
+    def _plan_retry(self, state: State) -> None:
+        assert state.latest is not None, "nothing was sent"
+        router, route = self._router, state.latest.payload.route
+        wait_ns = backoff_ns(router.backoff_ns, router.backoff_most_ns, state.retries, route & DRAW_MASK)
+        state.retries += 1
+        retry = retry_of(state.latest, state.number())
+        self._clock.at(self._clock.now_ns + wait_ns, EVENT_RETRY, retry.payload.index, self._retry, retry)
 
     def _retry(self, attempt: Request) -> None:
         if not attempt.payload.state.settled:
-            self._send(retry_of(attempt))
+            self._send(attempt)
 
     def _give_up(self, first: Request) -> None:
-        """A client's patience ends; the node that has its request learns of it by itself (rule 7)."""
-        state = first.payload.state
+        """A client's patience ends; the nodes that have its request learn of it by themselves (rule 7)."""
+        state: State = first.payload.state
         if state.settled:
             return
-        latest: Request = state.latest
+        latest = state.latest
+        assert latest is not None, "nothing was sent"
         trip: Trip = latest.payload
         balancer = self.balancers[trip.group]
+        for attempt in state.flights:
+            balancer.forget(attempt.payload.node, attempt.payload.extra)
         if state.buffered:
             self._buffers[trip.group].remove(latest, self._clock.now_ns)
-        if state.in_flight:
-            balancer.forget(trip.node, state.retries)
-        else:
-            balancer.end_retry(state.retries)
+        if not state.flights:
+            balancer.end(state.retries > 0)
         if trip.tries < self._tries(trip.class_):
             state.settled = True
-            self._begin(try_after(latest, trip.index + 1))
+            self._begin(try_after(latest))
         else:
             self._settle(first, OUTCOME_CANCELLED, REASON_CLIENT)
 

@@ -30,6 +30,7 @@ from typing import Protocol
 import numpy as np
 
 from serve.ejection import Ejection
+from serve.hedging import P95, Hedge
 from serve.policy.codes import NEVER_NS, POLICY_RAY_SERVE
 from serve.policy.front import FRONT_BUDGET_NS, FRONT_PARAM_COUNT
 from serve.policy.retries import ATTEMPTS_MAX
@@ -108,8 +109,14 @@ class Router:
     tells_empty: bool = False  # control is told whenever the last request has come to its end
     silent: tuple[bool, ...] = ()  # by class: whether nodes never learn that a client gave up, and work on
     ejection: Ejection | None = None  # when a node that fails is left alone
+    hedge: Hedge | None = None  # when what is not answered yet is sent to another node as well
     served_by: tuple[range, ...] = ()  # by class: the groups that serve it, versions of one model; (): group 0
     split: tuple[int, ...] = ()  # by group: up to where, of SPLIT_WHOLE, a model's draws go to it and those before it
+
+    @property
+    def attempts(self) -> int:
+        """Attempts that one request may have."""
+        return (1 + self.retries + (self.hedge is not None)) * (max(self.client_retries, default=0) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +243,10 @@ def check_estate(estate: Estate, closed: Closed | None = None) -> None:
         and (router.ejection.failures < 1 or router.ejection.base_ns < 0),
         "answer_timeout_ns must not be negative": router is not None and router.answer_timeout_ns < 0,
         "retries must not be negative": router is not None and min((router.retries, *router.client_retries)) < 0,
-        f"a request can have {ATTEMPTS_MAX} attempts": router is not None
-        and (router.retries + 1) * (max(router.client_retries, default=0) + 1) > ATTEMPTS_MAX,
+        f"a request can have {ATTEMPTS_MAX} attempts": router is not None and router.attempts > ATTEMPTS_MAX,
+        "a hedge is sent after a time, or by the p95 of some answers": router is not None
+        and router.hedge is not None
+        and (router.hedge.after_ns < P95 or router.hedge.answers < 1),
     }
     if found := [*(text for text, wrong in faults.items() if wrong), *_check_parts(estate)]:
         raise ValueError("; ".join(found))

@@ -13,9 +13,11 @@ import numpy as np
 from serve.autoscaler import Bounds, Idle
 from serve.batching import UNCHECKED
 from serve.deployment import Deployment, Model
+from serve.deployment import Hedge as HedgeSpec
 from serve.errors import Fault, ProfileError, SpecError
 from serve.files import resolve, sha256
 from serve.fleet import Place, places
+from serve.hedging import P95, Hedge
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.router import ROUTES, UNBOUNDED_ROWS, ejection_of
 from serve.scaler import Scaler
@@ -154,6 +156,7 @@ class Setup:
             client_retries=tuple(0 if client is None else client.retries for client in clients),
             silent=tuple(client is not None and not client.cancels for client in clients),
             ejection=ejection_of(router.eject),
+            hedge=_hedge(router.hedge),
         )
         if router.retry is None:
             return taken
@@ -280,7 +283,8 @@ def check_clients(deployment: Deployment, workload: Workload) -> None:
         if class_.client is not None and router is None:
             faults.append((where, "needs a router, such as {policy: round_robin}, also before a single node"))
         elif class_.client is not None and router is not None:
-            attempts = (class_.client.retries + 1) * (1 + (router.retry.max if router.retry else 0))
+            at_router = 1 + (router.retry.max if router.retry else 0) + (router.hedge is not None)
+            attempts = (class_.client.retries + 1) * at_router
             if attempts > ATTEMPTS_MAX:
                 faults.append(
                     (f"{where}.retries", f"make {attempts} attempts with the router's; at most {ATTEMPTS_MAX}")
@@ -318,6 +322,11 @@ def _idle_faults(model: Model, where: str) -> list[tuple[str, str]]:
     if model.queue.per == "replica":
         faults.append((f"{where}.queue.per", "must be node: kind idle drains a replica, not an engine"))
     return faults
+
+
+def _hedge(hedge: HedgeSpec | None) -> Hedge | None:
+    """When requests are hedged, as planes take it."""
+    return None if hedge is None else Hedge(P95 if isinstance(hedge.after, str) else hedge.after)
 
 
 def row_ns(service: Service, spec: SchedulerSpec) -> int:

@@ -40,6 +40,8 @@ from sim.plane import Node, Stop, StopCode
 
 PARSE, FINISH, REFUSE, DISPATCH = range(4)
 
+ATTEMPTS = 2**50
+"""Attempts' indices at one node, for the index of their timers."""
 REPLICAS_MAX = 2**20
 """Replicas of one node, for the index of their events."""
 
@@ -64,6 +66,7 @@ class _Job:
     outcome: int = OUTCOME_PENDING
     reason: int = REASON_NONE
     told: int = 0
+    cancels_ns: deque[int] = field(default_factory=deque)  # of a finish that began: what was then known of each request
 
 
 @dataclass(slots=True)
@@ -124,6 +127,10 @@ class Station:
     def _at(self, at_ns: int, class_: int, index: int, call: Callable[..., None], *args: Any) -> None:
         """Schedule an event of this node, of which nothing comes if the node is lost before."""
         self._clock.at(at_ns, class_, index, self._unless_lost, call, *args)
+
+    def timer_index(self, request: Request) -> int:
+        """Index of a request's events at this node: nodes come one after another."""
+        return self.number * ATTEMPTS + int(request.payload.index)
 
     def _unless_lost(self, call: Callable[..., None], *args: Any) -> None:
         if not self.lost:
@@ -257,7 +264,7 @@ class Station:
             self._lose(request)
 
     def _lose(self, request: Request) -> None:
-        request.batch = None
+        request.batch, request.waiting = None, False
         self._ledger.left(request, self.now_ns)
         self._left(request, Answer(OUTCOME_LOST, REASON_NODE, 0))
 
@@ -276,7 +283,8 @@ class Station:
             self._lose(request)
             return
         if trip.patience_ns < NEVER_NS:
-            self._at(trip.arrival_ns + trip.patience_ns, EVENT_CANCEL, trip.index, self._cancel, request)
+            trip.cancel_ns = min(trip.cancel_ns, trip.arrival_ns + trip.patience_ns)
+            self._at(trip.arrival_ns + trip.patience_ns, EVENT_CANCEL, self.timer_index(request), self.cancel, request)
         if self.scheduler.draining:
             self._drop(self.scheduler.refuse_draining(request))
         else:
@@ -351,13 +359,15 @@ class Station:
         assert job.batch is not None
         self.scheduler.finished(job.batch, self.now_ns)
         job.told = self.told
+        job.cancels_ns.extend(request.payload.cancel_ns for request in job.requests)
         if self.scheduler.replicas[job.batch.replica].incarnation == job.batch.incarnation:
             self._note_drained(job.batch.replica)
         self._hold(job, self._run(), self._answer)
 
     def _answer(self, job: _Job) -> None:
         """Second part of a finish job: answers leave one by one; a cancelled one costs nothing."""
-        while job.requests and job.requests[0].cancelled_ns < self.now_ns:
+        while job.requests and job.cancels_ns[0] < self.now_ns:
+            job.cancels_ns.popleft()
             self._leave(job.requests.popleft(), OUTCOME_CANCELLED, REASON_CLIENT, job.told)
         if job.requests:
             self._hold(job, front_leaf.answer_ns(self._front, job.requests[0].rows), self._answered)
@@ -366,6 +376,7 @@ class Station:
 
     def _answered(self, job: _Job) -> None:
         assert job.batch is not None
+        job.cancels_ns.popleft()
         self._leave(job.requests.popleft(), OUTCOME_OK, job.batch.reason, job.told)
         self._answer(job)
 
@@ -413,7 +424,8 @@ class Station:
         self._jobs.append(_Job(FINISH, deque(batch.requests), batch=batch))
         self._settle()
 
-    def _cancel(self, request: Request) -> None:
+    def cancel(self, request: Request) -> None:
+        """The node learns that nobody waits for a request any more."""
         drop = self.scheduler.cancel(request, self.now_ns)
         if drop is not None:
             self._drop(drop)
@@ -436,7 +448,7 @@ class Station:
     def _arm_deadline(self, request: Request) -> None:
         if request.deadline_ns < NEVER_NS:
             at_ns = request.deadline_ns + self._front[FRONT_TIMER_LATE_NS]
-            self._at(at_ns, EVENT_DEADLINE, request.payload.index, self._deadline, request)
+            self._at(at_ns, EVENT_DEADLINE, self.timer_index(request), self._deadline, request)
 
     def _deadline(self, request: Request) -> None:
         if self._job is not None:

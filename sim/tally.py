@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from serve.policy.codes import OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
+from serve.policy.codes import CAUSE_HEDGE, OUTCOME_CANCELLED, OUTCOME_COUNT, OUTCOME_OK, REASON_COUNT
 from serve.records import (
     ANSWERED_NS,
     ARRIVAL_NS,
     BATCH,
+    CAUSE,
     CLASS,
     DISPATCH_NS,
     DONE_NS,
@@ -72,6 +73,8 @@ class Tally:
     good: Ints  # (classes, time bins): ok within the class's SLO latency bound
     outcomes: Ints  # (classes, time bins, OUTCOME_COUNT)
     drop_reasons: Ints  # (classes, time bins, REASON_COUNT), of what was not ok
+    wasted_rows: Ints  # (classes, time bins): rows of batches, of requests for which nobody waited in the end
+    hedges: Ints  # (classes, time bins): attempts beside another, as far as they were heard of
     batch_rows: Ints  # (time bins, rows_max + 1)
     batch_reasons: Ints  # (time bins, REASON_COUNT)
     node_busy_s: Floats  # (nodes, time bins), summed over the replicas of each
@@ -102,6 +105,8 @@ def empty_tally(
         good=np.zeros((classes, time_bins), np.int64),
         outcomes=np.zeros((classes, time_bins, OUTCOME_COUNT), np.int64),
         drop_reasons=np.zeros((classes, time_bins, REASON_COUNT), np.int64),
+        wasted_rows=np.zeros((classes, time_bins), np.int64),
+        hedges=np.zeros((classes, time_bins), np.int64),
         batch_rows=np.zeros((time_bins, rows_max + 1), np.int64),
         batch_reasons=np.zeros((time_bins, REASON_COUNT), np.int64),
         node_busy_s=np.zeros((nodes, time_bins)),
@@ -165,6 +170,7 @@ class Routed:
 
     requests: Ints  # (n, len(REQUEST_COLUMNS)): requests that have come to their end for their clients
     first_ns: Ints  # by row: arrival of its request at the router
+    wanted: npt.NDArray[np.bool_]  # by row: its client still waited when the router heard of it
 
 
 def tally_from_rows(
@@ -200,7 +206,9 @@ def tally_from_rows(
         rows_max = int(batches[:, BATCH_ROWS].max(initial=1))
     tally = empty_tally(classes, time_bins, bin_ns, rows_max, nodes, fine)
     first_ns = rows[:, ARRIVAL_NS] if routed is None else routed.first_ns
-    _tally_parts(tally, rows, np.minimum(first_ns // bin_ns, time_bins - 1))
+    bin_ = np.minimum(first_ns // bin_ns, time_bins - 1)
+    _tally_parts(tally, rows, bin_)
+    _tally_attempts(tally, rows, bin_, rows[:, OUTCOME] != OUTCOME_CANCELLED if routed is None else routed.wanted)
     if routed is None:
         columns = (CLASS, OUTCOME, REASON, ARRIVAL_NS, ANSWERED_NS)
         stay_ns = rows[:, ANSWERED_NS] - rows[:, ARRIVAL_NS]
@@ -217,6 +225,13 @@ def _tally_parts(tally: Tally, rows: Rows, bin_: Ints) -> None:
     instants = rows[np.ix_(ok, [ARRIVAL_NS, ENQUEUE_NS, DISPATCH_NS, START_NS, DONE_NS, ANSWERED_NS])]
     parts = tally.sums[:, :, SUM_FRONT_S : SUM_ANSWER_S + 1]
     np.add.at(parts, (rows[ok, CLASS], bin_[ok]), np.diff(instants, axis=1) * 1e-9)
+
+
+def _tally_attempts(tally: Tally, rows: Rows, bin_: Ints, wanted: npt.NDArray[np.bool_]) -> None:
+    """What batches computed for nobody, and hedges."""
+    wasted, hedges = ~wanted & (rows[:, BATCH] >= 0), rows[:, CAUSE] == CAUSE_HEDGE
+    np.add.at(tally.wasted_rows, (rows[wasted, CLASS], bin_[wasted]), rows[wasted, ROWS_COLUMN])
+    np.add.at(tally.hedges, (rows[hedges, CLASS], bin_[hedges]), 1)
 
 
 def _tally_requests(tally: Tally, requests: Ints, slo_ns: Ints | None) -> None:

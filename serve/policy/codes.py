@@ -48,9 +48,9 @@ EVENT_RETRY = 4  # the router's timer of a retry or hedge (attempt)
 EVENT_ARRIVAL = 5  # at the router, or at the only node (request id)
 EVENT_DELIVERED = 6  # an attempt reaches its node (attempt)
 EVENT_GIVEN_UP = 7  # a client tells the router that it gave up (request id)
-EVENT_CANCEL = 8  # its node learns of it (attempt)
+EVENT_CANCEL = 8  # its node learns of it (node, attempt)
 EVENT_WINDOW = 9  # window timer (node, queue)
-EVENT_DEADLINE = 10  # (attempt)
+EVENT_DEADLINE = 10  # (node, attempt)
 
 # An attempt's index is its request's id and its number: request x 64 + attempt.
 ATTEMPT_BITS = 6

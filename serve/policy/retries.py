@@ -19,6 +19,8 @@ BUDGET_MIN = 3
 """Retries in flight that are always allowed."""
 SHIFT_MAX = 62
 """Bits that an int64 can be shifted by."""
+LARGEST = 2**63 - 1
+"""Of an int64."""
 ATTEMPTS_MAX = 63
 """Attempts of one request, for the index of its events."""
 
@@ -75,3 +77,8 @@ def hedge_ns(fixed_ns, p95_ns):
     if fixed_ns >= 0:
         return fixed_ns
     return p95_ns
+
+
+def hedge_draw(draw):
+    """What a hedge's draw is made of, so that it is another one than that of a retry of the same attempt."""
+    return LARGEST - draw

@@ -69,6 +69,6 @@ class RouterCollector(Collector):
         )
         for model, link in self._gateway.links.items():
             buffered.add_metric([model], len(link.router.buffered))
-            retrying.add_metric([model], link.router.balancer.retrying)
+            retrying.add_metric([model], link.router.balancer.extra)
             refused.add_metric([model], link.router.refused)
         yield from (buffered, retrying, refused)

@@ -11,6 +11,7 @@ import pytest
 
 from serve.deployment import Deployment
 from serve.ejection import Ejection
+from serve.errors import SpecError
 from serve.files import parse
 from serve.policy.codes import (
     NEVER_NS,
@@ -100,7 +101,7 @@ def test_what_a_node_did_not_take_is_sent_again_after_a_backoff(outcome: int) ->
     assert it.sent == [("a", 0), ("a", 1)] and 0 < it.now_ns < 2**20
     it.ends("a")
     assert it.answers["a"] == Ended(OUTCOME_OK, REASON_NONE, "answer to a")
-    assert it.router.balancer.retrying == 0 == it.router.present
+    assert it.router.balancer.extra == 0 == it.router.present
     assert [counts.retries for counts in it.router.counts] == [0, 1]
 
 
@@ -168,7 +169,7 @@ def test_a_client_that_leaves_is_forgotten_wherever_its_request_is() -> None:
     it.router.give_up(it.requests["in the buffer"])
     it.router.rotate((0, 1))
     assert it.cancelled == ["sent"] and it.answers == {} and len(it.sent) == 2
-    assert it.router.balancer.retrying == 0 == it.router.present
+    assert it.router.balancer.extra == 0 == it.router.present
 
 
 def test_a_drain_refuses_what_waits_and_lets_nothing_wait_any_more() -> None:
@@ -206,3 +207,13 @@ def test_a_files_router_is_what_it_goes_by() -> None:
     data["router"] = {"policy": "shortest_queue", "buffer": 4, "eject": {"failures": 2, "base": "1s", "most": "50%"}}
     made = settings_of(parse(data, Deployment, "d.yaml"), "m")
     assert made == Settings(ROUTE_SHORTEST_QUEUE, 0, 0, 0, 0, 4, 1, Ejection(2, 1_000_000_000, 50))
+
+
+def test_hedges_are_refused_live() -> None:
+    data = {
+        "models": {"m": {"profile": "p.yaml", "backend": "emulated"}},
+        "pools": {"here": {"nodes": 2, "cores": 1, "price": "0 USD/h"}},
+        "router": {"hedge": {"after": "p95"}},
+    }
+    with pytest.raises(SpecError, match=r"router\.hedge: is simulated only"):
+        settings_of(parse(data, Deployment, "d.yaml"), "m")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serve.ejection import Ejection
+from serve.hedging import Hedge
 from serve.policy.codes import NEVER_NS
 from serve.policy.routing import ROUTE_LEAST_OUTSTANDING, ROUTE_P2C, ROUTE_ROUND_ROBIN
 from serve.records import ANSWERED_NS, ATTEMPT, CAUSE, DISPATCH_NS, NODE, OUTCOME, REASON, REQUEST, Outcome, Reason
@@ -190,3 +191,34 @@ def test_a_node_that_fails_in_a_row_is_left_alone_for_a_while(engine: str) -> No
     feed(plane, range(0, 300, 15))
     refused = [int(line.split(".")[0]) * 15 for line in to_end(plane) if "n0 full" in line]
     assert refused == [0, 30, 90, 120, 240, 270]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_hedge_wins_and_the_slower_attempt_is_called_back(engine: str) -> None:
+    """The first node's replica is down: the second is asked after 4 ms, heard at 16, the first told at 17."""
+    plane = plane_of(engine, nodes_of(2), Router(ROUTE_ROUND_ROBIN, network_ns=1 * MS, hedge=Hedge(4 * MS)))
+    plane.kill(0, 0)
+    feed(plane, [0])
+    assert to_end(plane) == ["0.0 n0 cancelled client 17", "0.1 n1 ok full 15"]
+    assert plane.tally().wasted_rows[0, 0] == 0, "it had only waited"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_when_one_of_two_attempts_fails_the_other_one_is_waited_for(engine: str) -> None:
+    plane = plane_of(engine, nodes_of(2), Router(ROUTE_ROUND_ROBIN, hedge=Hedge(4 * MS), retries=1))
+    feed(plane, [0])
+    plane.advance(6 * MS)
+    plane.lose(0)
+    assert to_end(plane) == ["0.0 n0 lost node 6", "0.1 n1 ok full 14"]
+    tally = plane.tally()
+    assert tally.outcomes[0, 0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert tally.hedges[0, 0] == 1
+    assert latency_ms(tally) == pytest.approx(14)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_was_computed_for_nobody_is_counted(engine: str) -> None:
+    plane = plane_of(engine, nodes_of(2), Router(ROUTE_ROUND_ROBIN, hedge=Hedge(4 * MS)))
+    feed(plane, [0])
+    assert to_end(plane) == ["0.0 n0 ok full 10", "0.1 n1 cancelled client 14"]
+    assert plane.tally().wasted_rows[0, 0] == 1

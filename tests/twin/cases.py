@@ -15,6 +15,7 @@ import numpy as np
 
 from serve.batching import SLOTS_UNBOUNDED, triton_settings
 from serve.ejection import Ejection
+from serve.hedging import P95, Hedge
 from serve.policy.codes import (
     NEVER_NS,
     POLICY_LITSERVE,
@@ -252,6 +253,7 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         client_retries=(int(rng.integers(0, 4)), 0) if on["patience"] else (),
         silent=(False, bool(rng.integers(0, 2))) if on["patience"] else (),
         ejection=_ejection(rng, grid_ns),
+        hedge=_hedge(rng, grid_ns),
     )
     arrivals = _with_routes(rng, _arrivals(rng, on, grid_ns, size))
     closed, closed_chunks = _closed(rng, on, grid_ns, size) if on["closed"] else (None, [])
@@ -308,6 +310,12 @@ def _ejection(rng: np.random.Generator, grid_ns: int) -> Ejection | None:
     if rng.random() < 0.5:
         return None
     return Ejection(int(rng.integers(1, 4)), int(rng.integers(0, 20)) * grid_ns, int(rng.choice([10, 40, 100])))
+
+
+def _hedge(rng: np.random.Generator, grid_ns: int) -> Hedge | None:
+    if rng.random() < 0.4:
+        return None
+    return Hedge(P95 if rng.random() < 0.5 else int(rng.integers(0, 12)) * grid_ns, int(rng.integers(1, 8)))
 
 
 def _with_routes(rng: np.random.Generator, requests: Requests) -> Requests:

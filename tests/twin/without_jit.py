@@ -17,7 +17,7 @@ from tests.twin.cases import FEATURES, Case, both, difference, draw_case, draw_e
 
 CASES = 300
 OF_NODES = ("queue", "tally", "leave", "batch", "engines", "rule_3", "fault", "front", "next", "")
-OF_ESTATES = ("buffer", "eject", "router", "loss", "estate")
+OF_ESTATES = ("buffer", "eject", "send", "hedge", "router", "loss", "estate")
 KERNEL = tuple(f"sim.kernel_{part}".rstrip("_") for part in (*OF_NODES, *OF_ESTATES))
 SOURCES = {name: Path(str(importlib.import_module(name).__file__)) for name in KERNEL}
 HANGS_AFTER_S = 5.0  # a mutant may loop for ever; a case takes some milliseconds
@@ -87,7 +87,7 @@ MUTANTS = {
         "pool[at + ly.ROUTE] = another_draw(pool[at + ly.ROUTE])",
         "pass",
     ),
-    "rule 17: the budget counts no retries": ("within_budget(g[ly.RETRYING],", "within_budget(0 * g[ly.RETRYING],"),
+    "rule 17: the budget counts no retries": ("within_budget(g[ly.EXTRA],", "within_budget(0 * g[ly.EXTRA],"),
     "rule 17: failures need not be in a row": (
         "known[ly.K_FAILURES, node] + 1 if verdict > 0 else 0",
         "known[ly.K_FAILURES, node] + (1 if verdict > 0 else 0)",
@@ -117,6 +117,24 @@ MUTANTS = {
         "pass\n    running",
     ),
     "ray: batches wait in no order": ("= behind(s, q, second)\n        start", "= ly.NOWHERE\n        start"),
+    "rule 17: a hedge goes to the node that is late": (
+        "node = pick_besides(g, rows, known, bits, pool[at + ly.SENT_TO])",
+        "node = pick_besides(g, rows, known, bits, -5)",
+    ),
+    "rule 17: hedges count for no budget": ("g[ly.EXTRA] += 1\n    carry(", "carry("),
+    "rule 17: the slower attempt is told at once": (
+        "due_ns = row_of(slot), g[ly.NOW_NS] + g[ly.NETWORK_NS]",
+        "due_ns = row_of(slot), g[ly.NOW_NS]",
+    ),
+    "rule 17: the slower attempt is not told in its queue": (
+        "timer_push(s, pool, q, ly.CANCELS, slot)\n        node_ns",
+        "node_ns",
+    ),
+    "rule 17: a failed attempt settles its request though another is under way": (
+        "home = leave_pair(g, pool, q, slot)",
+        "home = slot",
+    ),
+    "the p95 is of other answers": ("note(recent, g[ly.HEDGE_ANSWERS], g", "note(recent, g[ly.HEDGE_ANSWERS], 1 + g"),
     "the tally's parts are mixed up": ("x[sums + 3]", "x[sums + 4]"),
 }
 """What is changed in the kernel's source: each must change a decision that some case shows."""
