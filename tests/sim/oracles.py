@@ -751,3 +751,53 @@ def stationary(chain: Floats) -> Floats:
     law: Floats = np.linalg.solve(equations, np.eye(size)[-1])
     law = np.maximum(law, 0.0)
     return law / float(law.sum())
+
+
+# -- arrivals that change over time ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MMPPM1:
+    """MMPP of two states before one exponential server of rate 1: a quasi-birth-death chain, solved by its matrix R.
+
+    Latouche and Ramaswami, Introduction to Matrix Analytic Methods in Stochastic Modeling (1999), chapter 6.
+    """
+
+    rates: tuple[float, float]
+    leaves: tuple[float, float]  # rate at which each state is left for the other
+
+    @cached_property
+    def _levels(self) -> tuple[Floats, Floats]:
+        """(probabilities of an empty queue by state, R)."""
+        lam = np.diag(self.rates)
+        switch = np.array([[-self.leaves[0], self.leaves[0]], [self.leaves[1], -self.leaves[1]]])
+        stay = switch - lam - np.eye(2)
+        r = np.zeros((2, 2))
+        while True:
+            following = (lam + r @ r) @ np.linalg.inv(-stay)
+            if np.abs(following - r).max() < 1e-14:
+                break
+            r = following
+        # Balance of the empty level, with one equation replaced by all probabilities adding up to 1.
+        equations = (switch - lam + r).T
+        equations[1] = np.linalg.inv(np.eye(2) - r) @ np.ones(2)
+        return np.linalg.solve(equations, [0.0, 1.0]), r
+
+    @property
+    def load(self) -> float:
+        """Mean arrivals in a service."""
+        share = self.leaves[1] / sum(self.leaves)
+        return share * self.rates[0] + (1 - share) * self.rates[1]
+
+    @property
+    def sojourn_mean(self) -> float:
+        """By Little's law from the mean number in system."""
+        empty, r = self._levels
+        beyond = np.linalg.inv(np.eye(2) - r)
+        return float(empty @ r @ beyond @ beyond @ np.ones(2)) / self.load
+
+    @property
+    def p_wait(self) -> float:
+        """Share of the arrivals that find the server busy."""
+        empty, _ = self._levels
+        return 1 - float(empty @ np.array(self.rates)) / self.load
