@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MODEL ?=
 FIDELITY ?= full
 
-.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine show clean
+.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine bench-ramp show clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,13 +36,16 @@ format: $(STAMP)
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
 
-bench: bench-kernel bench-engine bench-fidelity
+bench: bench-kernel bench-engine bench-fidelity bench-ramp
 
 bench-kernel: $(STAMP)
 	$(BIN)/python -m bench.kernel
 
 bench-engine: $(STAMP)
 	$(BIN)/python -m bench.engine
+
+bench-ramp: $(STAMP)
+	$(BIN)/python -m bench.ramp
 
 bench-fidelity: $(STAMP)
 	$(BIN)/python -m bench.fidelity --set $(FIDELITY)

@@ -117,7 +117,7 @@ def _counters(models: Iterable[Served]) -> Iterator[Metric]:
     ups = CounterMetricFamily("forebay_scale_ups", "times that more replicas were set", labels=["model"])
     downs = CounterMetricFamily("forebay_scale_downs", "times that fewer replicas were set", labels=["model"])
     missed = CounterMetricFamily(
-        "forebay_scale_ticks_missed", "ticks that came too late for the next", labels=["model"]
+        "forebay_scale_ticks_missed", "ticks that were left out after a pause", labels=["model"]
     )
     for served in models:
         counts = served.statistics

@@ -2,7 +2,7 @@
 
 `sim.control` drives the same scaler under its own clock. Scrapes and ticks lie on the grid k x interval from the
 start on, and are known by these instants, however late the loop comes to them: a window that is a whole number of
-intervals then always holds as many scrapes. What a busy loop has missed is left out, but for the last, and counted.
+intervals then always holds as many scrapes. Of late scrapes only the last is read; late ticks are done one by one.
 
 Sans-IO: processes belong to the `Port`, the timer to whoever calls `wake`.
 """
@@ -21,6 +21,9 @@ from serve.scaler import ReplicaView, Scaler
 from serve.scaling_log import ModelLog
 
 _logger = logging.getLogger(__name__)
+
+CATCH_UP = 20
+"""Late ticks that are still done, at once: policies that count ticks then wait as long as they say. More are stale."""
 
 QUEUE = 0
 """All replicas of a model are fed by one queue here."""
@@ -114,16 +117,17 @@ class Scaling:
         self._set_wake()
 
     def _catch_up(self, now_ns: int) -> None:
-        """The last scrape and the last tick that are due, in the order of their instants, the scrape first at one."""
+        """The last scrape and the ticks that are due, in the order of their instants, the scrape first at one."""
         scrape, tick = now_ns // self._scaler.scrape_ns, now_ns // self._scaler.tick_ns
         due = []
         if scrape > self._scrapes:
             self._scrapes = scrape
             due.append((scrape * self._scaler.scrape_ns, 0, self._scrape))
         if tick > self._ticks:
-            self._missed += tick - self._ticks - 1
+            first = max(self._ticks + 1, tick + 1 - CATCH_UP)
+            self._missed += first - self._ticks - 1
             self._ticks = tick
-            due.append((tick * self._scaler.tick_ns, 1, self._tick))
+            due += [(number * self._scaler.tick_ns, 1, self._tick) for number in range(first, tick + 1)]
         for at_ns, _, act in sorted(due, key=lambda each: each[:2]):
             act(at_ns)
 

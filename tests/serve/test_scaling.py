@@ -96,14 +96,24 @@ def test_scrapes_and_ticks_lie_on_the_grid_the_scrape_first() -> None:
     assert here.script.told[-2:] == [("scrape", 2.0), ("tick", 2.0)]
 
 
-def test_what_a_busy_loop_misses_is_left_out_but_for_the_last_and_counted() -> None:
+def test_late_ticks_are_done_one_after_the_other_and_of_late_scrapes_the_last() -> None:
     here = Here({0: 1})
     here.now_ns += round(3.7 * S)
     here.scaling.wake()
-    assert here.script.told == [("tick", 3.0), ("scrape", 3.5)], "in the order of their instants"
-    assert here.scaling.moves == (0, 0, 2)
+    ticks = [("tick", 1.0), ("tick", 2.0), ("tick", 3.0)]
+    assert here.script.told == [*ticks, ("scrape", 3.5)], "in the order of their instants"
     here.scaling.wake()
-    assert len(here.script.told) == 2, "woken for nothing it does nothing"
+    assert len(here.script.told) == 4, "woken for nothing it does nothing"
+    assert here.scaling.moves == (0, 0, 0)
+
+
+def test_ticks_of_a_long_pause_are_left_out_and_counted() -> None:
+    here = Here({0: 1})
+    here.now_ns += 100 * S
+    here.scaling.wake()
+    assert here.script.told[:2] == [("tick", 81.0), ("tick", 82.0)]
+    assert here.script.told[-2:] == [("scrape", 100.0), ("tick", 100.0)]
+    assert here.scaling.moves == (0, 0, 80)
 
 
 def test_more_are_started_and_fewer_go_starting_ones_first_then_the_highest() -> None:

@@ -20,7 +20,7 @@ from serve.deployment import Deployment
 from serve.engine import Engine
 from serve.errors import EngineError, SpecError
 from serve.launch import launch
-from serve.metrics import Metrics
+from serve.metrics import EngineCollector, Metrics
 from serve.policy.codes import OUTCOME_FAILED, OUTCOME_OK
 from serve.policy.scaling.decision import Decision
 from serve.scaling_log import SCALING_FILE, replay
@@ -127,7 +127,7 @@ def test_a_step_of_load_brings_replicas_and_its_end_takes_them(tmp_path: Path) -
 
 def samples(engine: Engine) -> dict[str, float]:
     """What Prometheus sees of the model."""
-    text, _ = Metrics(engine, Front()).render()
+    text, _ = Metrics(EngineCollector(engine, Front())).render()
     families = text_string_to_metric_families(text.decode())
     return {s.name.removeprefix("forebay_"): s.value for f in families for s in f.samples if s.labels == {"model": "m"}}
 
