@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MODEL ?=
 FIDELITY ?= full
 
-.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine bench-ramp show clean
+.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine bench-ramp bench-autoscalers show clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +46,9 @@ bench-engine: $(STAMP)
 
 bench-ramp: $(STAMP)
 	$(BIN)/python -m bench.ramp
+
+bench-autoscalers: $(STAMP)
+	$(BIN)/python -m bench.autoscalers
 
 bench-fidelity: $(STAMP)
 	$(BIN)/python -m bench.fidelity --set $(FIDELITY)

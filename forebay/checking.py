@@ -193,9 +193,10 @@ def _read_traces(path: Path, scenario: Scenario) -> None:
     for arrivals in (inner for class_ in scenario.workload.classes.values() for _, inner in parts(class_.arrivals)):
         try:
             if arrivals.trace is not None:
-                load_trace(resolve(path, arrivals.trace.file))
+                trace = arrivals.trace
+                load_trace(resolve(path, trace.file), trace.scale, trace.from_, trace.to)
             if arrivals.counts is not None:
-                load_counts(resolve(path, arrivals.counts.file), arrivals.counts.column)
+                load_counts(resolve(path, arrivals.counts.file), arrivals.counts.column, *arrivals.counts.part)
         except SpecError as error:
             faults += error.faults
     if faults:

@@ -22,8 +22,8 @@ SCATTERED_MAX = 5e7
 """Requests of one interval at random instants, which are drawn and sorted together: about 4 GB."""
 
 
-def load(path: Path, column: str = "count") -> Floats:
-    """The counts of a file's successive intervals.
+def load(path: Path, column: str = "count", first: int = 0, end: int | None = None) -> Floats:
+    """The counts of a file's successive intervals, from the first asked for to before the end.
 
     Raises
     ------
@@ -37,6 +37,9 @@ def load(path: Path, column: str = "count") -> Floats:
     counts, faults = numbers(place, column, objects(table, column))
     unfit = ~((counts >= 0) & (counts <= COUNT_MAX))
     check(path, faults + place.faults(column, unfit, counts, f"must be a count from 0 to {COUNT_MAX:g}"))
+    counts = counts[first:end]
+    if first and not len(counts):
+        raise SpecError.of(path, column, f"has no intervals from number {first} on, counted from 0")
     if not counts.any():
         raise SpecError.of(path, column, "counts no requests in any interval")
     return counts

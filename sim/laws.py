@@ -15,7 +15,7 @@ from serve.spec import Spec
 from serve.units import DurationNs, Factor
 from sim.rate_laws import RATE_RPS_MAX as RATE_RPS_MAX
 from sim.rate_laws import RATE_RPS_MIN as RATE_RPS_MIN
-from sim.rate_laws import AnyRate, Counts, Diurnal, PositiveRate, Ramp, Sinusoid, Spike, Trend
+from sim.rate_laws import AnyRate, Counts, Diurnal, PositiveRate, Ramp, Sinusoid, Spike, Trend, later
 
 EDGE_MIN = 1e-9
 """Transitions less likely than this do not make a state reachable."""
@@ -41,6 +41,15 @@ class Trace(Spec):
 
     file: str
     scale: float = Field(1.0, ge=1e-6, le=1e6, description="rate multiplier: gaps are divided by it")
+    from_: DurationNs = Field(
+        0, alias="from", ge=0, description="time of the file that the run begins at", validate_default=False
+    )
+    to: DurationNs | None = Field(None, description="time of the file up to which it is read; none: its end")
+
+    @field_validator("to")
+    @classmethod
+    def _later(cls, to: int | None, info: ValidationInfo) -> int | None:
+        return later(to, info)
 
 
 class Closed(Spec):

@@ -34,7 +34,7 @@ def process_of(arrivals: Arrivals, base: Path, duration_ns: int) -> Process:
         case "constant":
             return Periodic(1e9 / law)
         case "trace":
-            return Fixed(traces.load(base / law.file, law.scale)[0])
+            return Fixed(traces.load(base / law.file, law.scale, law.from_, law.to)[0])
         case "counts":
             return _counted(law, base, duration_ns)
         case "mmpp":
@@ -62,7 +62,7 @@ def gap_draw(arrivals: Arrivals) -> Draw:
 
 
 def _counted(law: Counts, base: Path, duration_ns: int) -> Process:
-    read: Floats = counts.load(base / law.file, law.column) * law.scale
+    read: Floats = counts.load(base / law.file, law.column, *law.part) * law.scale
     if law.within == "uniform":
         needed = min(len(read), -(-duration_ns // law.interval))
         return counts.scattered(base / law.file, law.column, read[:needed], law.interval)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from serve.spec import Spec
-from serve.units import DurationNs, Factor, RateRps, format_rate
+from serve.units import DurationNs, Factor, RateRps, format_duration, format_rate
 
 RATE_RPS_MIN, RATE_RPS_MAX = 1e-6, 1e9
 PositiveRate = Annotated[RateRps, Field(ge=RATE_RPS_MIN, le=RATE_RPS_MAX)]
@@ -103,8 +103,33 @@ class Counts(Spec):
 
     file: str
     interval: DurationNs = Field(gt=0, description="length of an interval; the first begins at the start")
+    from_: DurationNs = Field(
+        0, alias="from", ge=0, description="time of the file that the run begins at", validate_default=False
+    )
+    to: DurationNs | None = Field(None, description="time of the file up to which it is read; none: its end")
     within: Literal["poisson", "uniform", "even"] = Field(
         description="poisson: so many on average; uniform: so many, at random instants; even: so many, evenly spaced"
     )
     column: str = "count"
     scale: float = Field(1.0, ge=1e-6, le=1e6, description="rate multiplier: counts are multiplied by it")
+
+    @field_validator("from_", "to")
+    @classmethod
+    def _whole_intervals(cls, at_ns: int | None, info: ValidationInfo) -> int | None:
+        interval = info.data.get("interval")
+        if at_ns is not None and interval and at_ns % interval:
+            raise ValueError(f"must be whole intervals of {format_duration(interval)}")
+        return later(at_ns, info) if info.field_name == "to" else at_ns
+
+    @property
+    def part(self) -> tuple[int, int | None]:
+        """The first of the file's intervals that is read, and the one at which reading ends."""
+        return self.from_ // self.interval, None if self.to is None else self.to // self.interval
+
+
+def later(to: int | None, info: ValidationInfo) -> int | None:
+    """The end of the part of a file that is read; ValueError unless it lies behind its begin."""
+    begin = info.data.get("from_", 0)
+    if to is not None and to <= begin:
+        raise ValueError(f"must be later than `from`, {format_duration(begin)}")
+    return to

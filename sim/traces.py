@@ -19,11 +19,12 @@ LOG_COLUMNS = frozenset(("request", "attempt", "rows", "arrival_ns"))
 """Columns by which a log of requests (`serve.records.COLUMNS`) is known, and that are read of it."""
 
 
-def load(path: Path, scale: float = 1.0) -> tuple[Ints, Ints | None]:
+def load(path: Path, scale: float = 1.0, from_ns: int = 0, to_ns: int | None = None) -> tuple[Ints, Ints | None]:
     """Arrival instants in ns and rows (None: the file has no such column), ascending.
 
-    `scale` multiplies the rate: instants are divided by it, as far as int64 goes. Of the engine's own log of requests
-    the first attempts count, from the first of them on; its instants are those of a clock that began some other time.
+    Only arrivals from `from_ns`, which is 0 then, to before `to_ns` are kept; `scale` multiplies their rate: instants
+    are divided by it, as far as int64 goes. Of the engine's own log of requests the first attempts count, from the
+    first of them on; its instants are those of a clock that began some other time.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def load(path: Path, scale: float = 1.0) -> tuple[Ints, Ints | None]:
     table = read_table(path, ("arrival_s", "rows"), "a trace")
     names = table.column_names
     if is_parquet(path) and "arrival_s" not in names and set(names) >= LOG_COLUMNS:
-        return _of_log(path, table, scale)
+        return _cut(path, *_of_log(path, table), scale, from_ns, to_ns)
     if "arrival_s" not in names:
         raise SpecError.of(path, "arrival_s", f"must be a column of a trace, got columns {', '.join(names) or 'none'}")
     if table.num_rows == 0:
@@ -47,7 +48,17 @@ def load(path: Path, scale: float = 1.0) -> tuple[Ints, Ints | None]:
         unfit = ~((rows >= 1) & (rows <= ROWS_MAX) & (rows == np.floor(rows)))
         faults += more + place.faults("rows", unfit, rows, f"must be a whole number from 1 to {ROWS_MAX}")
     check(path, faults)
-    return whole_ns(arrival_s * (1e9 / scale)), None if rows is None else rows.astype(np.int64)
+    return _cut(path, arrival_s * 1e9, None if rows is None else rows.astype(np.int64), scale, from_ns, to_ns)
+
+
+def _cut(
+    path: Path, arrival_ns: Floats | Ints, rows: Ints | None, scale: float, from_ns: int, to_ns: int | None
+) -> tuple[Ints, Ints | None]:
+    """The part of a trace that is asked for, from its begin on, at another rate."""
+    kept = slice(*np.searchsorted(arrival_ns, [from_ns, 2.0**63 if to_ns is None else to_ns]))
+    if kept.start == kept.stop:
+        raise SpecError.of(path, "arrival_s", f"holds no arrivals from {from_ns / 1e9:g} s on, in the part asked for")
+    return whole_ns((arrival_ns[kept] - from_ns) / scale), None if rows is None else rows[kept]
 
 
 def _empty(path: Path, field: str) -> SpecError:
@@ -66,7 +77,7 @@ def _arrival_faults(place: Place, arrival_s: Floats) -> list[Fault]:
 # -- the engine's own log ------------------------------------------------------------------------------
 
 
-def _of_log(path: Path, table: Any, scale: float) -> tuple[Ints, Ints]:
+def _of_log(path: Path, table: Any) -> tuple[Ints, Ints]:
     """First attempts in the order of their arrival; the log has them in the order in which they left.
 
     Rows that the engine never learnt, since it refused the request from its header, count as one.
@@ -78,7 +89,7 @@ def _of_log(path: Path, table: Any, scale: float) -> tuple[Ints, Ints]:
     arrival_ns, rows = arrival_ns[met], np.clip(rows[met], 1, ROWS_MAX)
     order = np.argsort(arrival_ns, kind="stable")
     since_ns = arrival_ns[order] - arrival_ns.min()
-    return whole_ns(since_ns / scale), rows[order]
+    return since_ns, rows[order]
 
 
 def _whole(path: Path, table: Any, name: str) -> Ints:

@@ -17,7 +17,7 @@ from sim.law_moments import rate_rps
 from sim.law_parts import unscaled
 from sim.point_process import Draw, Fixed, Ints, Process
 from sim.processes import process_of
-from sim.scenario import Affinity, RequestClass, Workload
+from sim.scenario import Affinity, RequestClass, Trace, Workload
 
 ClientDraw = Callable[[np.random.Generator, Ints], Ints]
 """Draws for requests of these rows."""
@@ -143,7 +143,7 @@ def _source(
         return replace(_fixed(shared, given.arrival_ns, given.rows, duration_ns), given_draw=given.draw)
     arrivals = unscaled(class_.arrivals)
     if arrivals.trace is not None:
-        return _fixed(shared, *traces.load(base / arrivals.trace.file, arrivals.trace.scale), duration_ns)
+        return _fixed(shared, *_trace(base, arrivals.trace), duration_ns)
     if arrivals.closed is not None:
         clients = arrivals.closed.clients
         return replace(shared, clients=clients, think_ns=arrivals.closed.think, weight=float(clients))
@@ -167,6 +167,10 @@ def _shared(name: str, index: int, class_: RequestClass, model: Model) -> Source
         affinity=class_.affinity,
         rows_mean=rows_mean(class_.rows),
     )
+
+
+def _trace(base: Path, law: Trace) -> tuple[Ints, Ints | None]:
+    return traces.load(base / law.file, law.scale, law.from_, law.to)
 
 
 def _fixed(shared: Source, instants: Ints, rows: Ints | None, duration_ns: int) -> Source:

@@ -15,7 +15,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from serve.errors import SpecError
-from sim import counts
+from sim import counts, processes
+from sim.laws import Arrivals
 from tests.sim.point_processes import S, instants
 
 FILE = [40, 0, 3, 100, 1]
@@ -124,3 +125,17 @@ def test_more_at_random_instants_than_memory_holds_are_refused(tmp_path: Path) -
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"no\.csv: cannot be read as counts"):
         counts.load(tmp_path / "no.csv")
+
+
+def test_a_part_is_cut_out_in_whole_intervals(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text("count\n5\n0\n7\n9\n")
+    law = {"file": str(path), "interval": "10s", "within": "uniform", "from": "20s", "to": "30s"}
+    process = processes.process_of(Arrivals.model_validate({"counts": law}), tmp_path, 60 * 10**9)
+    assert process.requests(60 * 10**9) == 7
+    assert counts.load(path, "count", 1, 3).tolist() == [0, 7]
+    with pytest.raises(SpecError, match="has no intervals from number 4 on"):
+        counts.load(path, "count", 4)
+    for wrong, said in (({"from": "25s"}, "whole intervals of 10s"), ({"to": "20s"}, "later than `from`, 20s")):
+        with pytest.raises(ValueError, match=said):
+            Arrivals.model_validate({"counts": law | wrong})

@@ -42,6 +42,15 @@ def test_gzipped_csv_and_parquet_say_the_same(tmp_path: Path) -> None:
         assert rows.tolist() == [1, 4]
 
 
+def test_a_part_begins_at_0_and_ends_before_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path, "arrival_s,rows\n1,1\n3,2\n4,3\n9,4\n")
+    arrival_ns, rows = traces.load(path, 2.0, from_ns=3 * 10**9, to_ns=9 * 10**9)
+    assert rows is not None
+    assert (arrival_ns.tolist(), rows.tolist()) == ([0, 500_000_000], [2, 3])
+    with pytest.raises(SpecError, match="holds no arrivals from 10 s on"):
+        traces.load(path, from_ns=10 * 10**9)
+
+
 def test_scale_multiplies_the_rate(tmp_path: Path) -> None:
     arrival_ns, _ = traces.load(write(tmp_path, "arrival_s\n1\n3\n"), scale=2.0)
     assert arrival_ns.tolist() == [500_000_000, 1_500_000_000]
