@@ -27,7 +27,8 @@ class Replayed:
     """One live replay: what the client saw, and what else was noted meanwhile."""
 
     client: ClientRows
-    front_cores: float | None
+    front_cores: float | None  # of a fleet's fronts on average
+    router_cores: float | None = None
     batch_shares: dict[int, float] | None = None  # by the server's own statistics, where its log is not ours
     strangers_cores: float | None = None  # that others took meanwhile; none: an engine that is not ours is among them
 
@@ -74,6 +75,7 @@ def _run_of(measured: Measurement, replayed: Replayed, served: bool) -> Run:
         late_share=replayed.client.late_share,
         loadgen_cores=replayed.client.cpu_share,
         front_cores=replayed.front_cores,
+        router_cores=replayed.router_cores,
         strangers_cores=replayed.strangers_cores,
         latency_cdf_s=measured.latency_cdf_s,
     )

@@ -24,7 +24,6 @@ from serve.backends.emulated import draw as draw_of_batch
 from serve.calibration import front_work
 from serve.calibration.samples import column, idle_before
 from serve.cold import cold_ns
-from serve.launch import launch
 from serve.loadgen import LoadGenerator
 from serve.records import Rows
 from serve.scratch import scratch
@@ -59,12 +58,12 @@ def look(subject: Subject, seconds: float) -> Level | None:
     plan = arrivals.plan(subject.name, subject.inputs(), round(seconds * 1e9))
     with scratch() as logs:
         with (
-            launch(subject.path, log_dir=logs) as live,
+            subject.launch(logs) as live,
             LoadGenerator(live.url, cpus=subject.generator_cores) as generator,
         ):
-            before_s = machine.process_cpu_s(live.pid)
+            before_s = sum(map(machine.process_cpu_s, live.fronts))
             generator.replay(plan)
-            front_s = machine.process_cpu_s(live.pid) - before_s
+            front_s = sum(map(machine.process_cpu_s, live.fronts)) - before_s
         batches, requests = read_batches(logs), read_requests(logs)
     front = front_work.level(front_work.Work.of(requests, len(batches), front_s), subject.profile.front)
     if subject.emulated:

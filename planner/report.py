@@ -30,7 +30,10 @@ class Run(Spec):
     refusals: dict[str, float] = Field(description="share of requests by what became of those not answered ok")
     late_share: float = Field(description="share of requests that the generator sent late, or never")
     loadgen_cores: float = Field(description="cores that the load generator took")
-    front_cores: float | None = Field(description="cores that the engine's front took; none: not ours to look at")
+    front_cores: float | None = Field(
+        description="cores that the engine's front took, of a fleet's on average; none: not ours to look at"
+    )
+    router_cores: float | None = Field(None, description="cores that the router took; none: there is none of ours")
     strangers_cores: float | None = Field(
         None, description="cores that other processes, or the hypervisor, took meanwhile; none: not ours to tell"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from planner import cost
 from serve import affinity, files
 from serve.deployment import Deployment
 from serve.errors import SpecError
+from serve.launch import Live, launch
 from serve.load_plan import InputData, random_inputs, whole_inputs
 from serve.profile import Profile
 from sim.scenario import PlannedFor
@@ -49,9 +51,24 @@ class Subject:
         return 0 if self.emulated else cost.replica_cores(self.deployment)
 
     @property
+    def routed(self) -> bool:
+        """Whether a router stands before its nodes, which is then launched with them."""
+        return self.deployment.router is not None
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that there are."""
+        return self.deployment.node_count
+
+    @property
     def generator_cores(self) -> list[int]:
-        """Where a load generator runs beside an engine of ours on this machine."""
-        return affinity.generator_of(self.deployment, affinity.here())
+        """Where a load generator runs beside an engine of ours on this machine; beside a fleet anywhere."""
+        cores = affinity.here()
+        return cores if self.routed else affinity.generator_of(self.deployment, cores)
+
+    def launch(self, log_dir: Path | None = None) -> AbstractContextManager[Live]:
+        """Serve it while the block runs: its only node, or all of them behind the router."""
+        return launch(self.path, log_dir=log_dir, fleet=self.routed)
 
     def inputs(self) -> tuple[InputData, ...]:
         """Random example rows of the shapes that were calibrated; of a fixed batch the whole, which is one row."""

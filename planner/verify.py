@@ -26,7 +26,7 @@ from planner.slo import parse_slo
 from planner.subject import Subject, read_subject
 from serve import files, machine
 from serve.errors import SpecError
-from serve.launch import Live, launch
+from serve.launch import Live
 from serve.load_plan import LoadPlan
 from serve.loadgen import LoadGenerator
 from serve.records import Rows
@@ -172,7 +172,7 @@ def replay_live(
     if url is not None:
         return _replays(subject, arrivals, url, None, repeats, tell)
     tell("starting the engine", 0.05)
-    with launch(subject.path, log_dir=logs) as live:
+    with subject.launch(logs) as live:
         return _replays(subject, arrivals, live.url, live, repeats, tell)
 
 
@@ -180,12 +180,11 @@ def _replays(
     subject: Subject, arrivals: Arrivals, url: str, live: Live | None, repeats: int, tell: Progress
 ) -> list[Replayed]:
     plan = arrivals.plan(subject.name, subject.inputs())
-    pid = None if live is None else live.pid
     cpus = None if live is None else subject.generator_cores
     with LoadGenerator(url, cpus=cpus) as generator:
         generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
         return [
-            _replay(generator, plan, url, subject.name, pid, _live_progress(tell, live, number, repeats, arrivals))
+            _replay(generator, plan, url, subject.name, live, _live_progress(tell, live, number, repeats, arrivals))
             for number in range(repeats)
         ]
 
@@ -203,19 +202,31 @@ def _live_progress(
 
 
 def _replay(
-    generator: LoadGenerator, plan: LoadPlan, url: str, model: str, pid: int | None, told: Callable[[float], None]
+    generator: LoadGenerator, plan: LoadPlan, url: str, model: str, live: Live | None, told: Callable[[float], None]
 ) -> Replayed:
-    """One replay, with the front's CPU time (an engine of ours) or the server's batch statistics around it."""
-    if pid is None:
+    """One replay, with the fronts' CPU time (engines of ours) or the server's batch statistics around it."""
+    if live is None:
         before = batch_counts(url, model)
         client = generator.replay(plan, told)
         return Replayed(client, None, batch_shares=batch_shares_between(before, batch_counts(url, model)))
     ours = [os.getpid()]  # and our children: engine, replicas, generator
-    front_s, begun = machine.process_cpu_s(pid), machine.cpu_times(time.monotonic(), ours)
+    before_s, begun = _cpu_s(live), machine.cpu_times(time.monotonic(), ours)
     client = generator.replay(plan, told)
     ended = machine.cpu_times(time.monotonic(), ours)
-    front_cores = (machine.process_cpu_s(pid) - front_s) / (ended.at_s - begun.at_s)
-    return Replayed(client, front_cores, strangers_cores=begun.strangers_share(ended))
+    front_s, router_s = (after - before for after, before in zip(_cpu_s(live), before_s, strict=True))
+    span_s = ended.at_s - begun.at_s
+    return Replayed(
+        client,
+        front_s / len(live.fronts) / span_s,
+        router_s / span_s if live.routed else None,
+        strangers_cores=begun.strangers_share(ended),
+    )
+
+
+def _cpu_s(live: Live) -> tuple[float, float]:
+    """CPU time so far of all fronts, and of the router."""
+    router_s = machine.process_cpu_s(live.pid) if live.routed else 0.0
+    return sum(map(machine.process_cpu_s, live.fronts)), router_s
 
 
 @contextmanager
@@ -279,9 +290,9 @@ def build_report(subject: Subject, prediction: Prediction, runs: list[Run], join
 
 
 def cores_needed(subject: Subject, runs: list[Run]) -> float:
-    """Cores that replicas, front and load generator want together, as the runs showed."""
-    front = max((run.front_cores or 0.0 for run in runs), default=0.0)
-    return subject.replica_cores + front + max(run.loadgen_cores for run in runs)
+    """Cores that replicas, fronts, router and load generator want together, as the runs showed."""
+    fronts = max(((run.front_cores or 0.0) * subject.nodes + (run.router_cores or 0.0) for run in runs), default=0.0)
+    return subject.replica_cores + fronts + max(run.loadgen_cores for run in runs)
 
 
 def _warnings(subject: Subject, runs: list[Run], needed: float, cores: int) -> list[str]:
@@ -292,6 +303,10 @@ def _warnings(subject: Subject, runs: list[Run], needed: float, cores: int) -> l
     planned_sha = subject.deployment.models[subject.name].profile_sha256
     if planned_sha is not None and planned_sha != files.sha256(subject.profile_path):
         found.append(f"{subject.profile_path.name} has changed since the deployment was planned")
+    if subject.nodes > 1 and not subject.emulated:
+        found.append(
+            f"{subject.nodes} nodes share this machine and slow each other, which the prediction does not know"
+        )
     if needed > cores:
         found.append(
             f"replicas, front and load generator want {needed:.2f} cores of {cores}: they slow each other down"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from serve.batching import NOT_SERVED
 from serve.deployment import Deployment, Pool
@@ -95,6 +96,11 @@ def engines_of(deployment: Deployment) -> list[Deployment]:
         pool = next(iter(there.values())).pool
         engines += [_engine(placed, pool, counts) for counts in (shared, *({name: 1} for name in alone)) if counts]
     return engines
+
+
+def log_folder(folder: Path, engine: int | str) -> Path:
+    """Where an engine of a fleet has its log, in the fleet's folder."""
+    return folder / f"engine-{engine}"
 
 
 def _engine(deployment: Deployment, pool: str, counts: dict[str, int]) -> Deployment:

@@ -33,6 +33,17 @@ class Live:
     process: subprocess.Popen[bytes]
     stderr: Any
 
+    @property
+    def fronts(self) -> list[int]:
+        """Process ids of the engines' fronts: of a fleet several, else its own."""
+        engines = self.started.get("engines")
+        return [self.pid] if engines is None else [engine["pid"] for engine in engines]
+
+    @property
+    def routed(self) -> bool:
+        """Whether it is a router, before engines."""
+        return "nodes" in self.started
+
     def check(self) -> None:
         """EngineError, with what it said last, if it has died."""
         code = self.process.poll()

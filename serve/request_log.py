@@ -17,6 +17,7 @@ import pyarrow.parquet
 
 from serve import records
 from serve.errors import EngineError
+from serve.fleet import log_folder
 
 BATCH_COLUMNS = (
     "batch",
@@ -38,6 +39,9 @@ seeing it; its slot being free."""
 
 REQUESTS_FILE = "requests.parquet"
 BATCHES_FILE = "batches.parquet"
+
+BATCH_BITS = 40
+"""Batches of one engine, for their numbers among those of a fleet."""
 
 CHUNK_ROWS = 2**18
 """Rows kept in memory of each file: 40 MiB of requests, half a minute at 10,000 a second."""
@@ -106,13 +110,33 @@ class RequestLog:
 
 
 def read_requests(folder: Path) -> records.Rows:
-    """The rows of a log folder's requests, in the order in which they left."""
-    return _read(folder / REQUESTS_FILE, records.COLUMNS)
+    """The rows of a log folder's requests, in the order in which they left; of a fleet's engine by engine, batches
+    numbered apart."""
+    parts = []
+    for number, own in enumerate(_engines(folder)):
+        rows = _read(own / REQUESTS_FILE, records.COLUMNS)
+        rows[:, records.NODE] = number
+        batched = rows[:, records.BATCH] >= 0
+        rows[batched, records.BATCH] += number << BATCH_BITS
+        parts.append(rows)
+    return np.concatenate(parts)
 
 
 def read_batches(folder: Path) -> records.Rows:
-    """The rows of a log folder's batches (BATCH_COLUMNS), in the order in which they ended."""
-    return _read(folder / BATCHES_FILE, BATCH_COLUMNS)
+    """The rows of a log folder's batches (BATCH_COLUMNS), in the order in which they ended; of a fleet as
+    `read_requests`."""
+    parts = []
+    for number, own in enumerate(_engines(folder)):
+        rows = _read(own / BATCHES_FILE, BATCH_COLUMNS)
+        rows[:, BATCH_COLUMNS.index("batch")] += number << BATCH_BITS
+        parts.append(rows)
+    return np.concatenate(parts)
+
+
+def _engines(folder: Path) -> list[Path]:
+    """The log folders of a fleet's engines, in their order; of a single engine its own."""
+    count = len(list(folder.glob(log_folder(Path(), "*").name)))
+    return [log_folder(folder, number) for number in range(count)] or [folder]
 
 
 def _read(path: Path, columns: Sequence[str]) -> records.Rows:

@@ -130,12 +130,13 @@ def run_of_rows(
 
 
 def _joined(rows: Rows, sent: Ints) -> Rows:
-    """The engine's row of each request sent, in the order of `sent`; one with outcome lost where there is none.
+    """The engine's row of each request sent, in the order of `sent`; one with outcome lost where there is none. Of
+    several attempts, at the engines of a fleet, one that was answered ok if there is one.
 
     What the front refuses from its header alone has no id that the engine could log: of those the
     client's status tells.
     """
-    ordered = rows[np.argsort(rows[:, REQUEST], kind="stable")]
+    ordered = rows[np.lexsort((rows[:, OUTCOME] != OUTCOME_OK, rows[:, REQUEST]))]
     at = np.searchsorted(ordered[:, REQUEST], sent[:, 0])
     known = at < len(ordered)
     known[known] = ordered[at[known], REQUEST] == sent[known, 0]

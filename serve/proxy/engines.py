@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from serve import children
 from serve.errors import EngineError
+from serve.fleet import log_folder
 from serve.model_engine import RESPAWN_FIRST_S, RESPAWN_LAST_S
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Engines:
         command = children.python("-m", "serve.engine", str(self._path), "--engine", str(engine.number))
         command += ["--http-port", str(engine.port), "--while-stdin"]
         if self._log_dir is not None:
-            command += ["--log-dir", str(self._log_dir / f"engine-{engine.number}")]
+            command += ["--log-dir", str(log_folder(self._log_dir, engine.number))]
         # A session of its own: a Ctrl-C in the terminal is for this process, which stops its engines last.
         engine.process = await asyncio.create_subprocess_exec(
             *command,
