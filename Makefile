@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MODEL ?=
 FIDELITY ?= full
 
-.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine bench-ramp bench-autoscalers show clean
+.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine bench-ramp bench-router bench-autoscalers show clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -52,6 +52,10 @@ bench-autoscalers: $(STAMP)
 
 bench-fidelity: $(STAMP)
 	$(BIN)/python -m bench.fidelity --set $(FIDELITY)
+
+bench-router: $(STAMP)
+	$(BIN)/python -m bench.router
+	$(BIN)/python -m bench.fidelity_routed
 
 # 20,000 checked requests while replicas are killed; CI runs the same test with fewer.
 show: $(STAMP)

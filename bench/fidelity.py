@@ -36,7 +36,6 @@ from planner.verify import SPOT_CHECK_S, now_text, verify
 from serve import files, machine
 from serve.benchmark import calibrate
 from serve.deployment import Deployment
-from serve.launch import launch
 from serve.loadgen import closed_loop
 from serve.profile import Profile
 from sim.scenario import Workload
@@ -83,6 +82,11 @@ class Fleet:
     replicas: int
     emulated: bool
     window_ms: int = 0
+
+    @property
+    def router(self) -> str | None:
+        """Policy of the router before its nodes; none: a node that clients reach themselves."""
+        return None
 
     @property
     def name(self) -> str:
@@ -189,7 +193,7 @@ def _saturate(fleet: Fleet, profile: Path, seconds: float, look_s: float) -> tup
     cpus = subject.generator_cores
     clients, inputs = clients_of(subject), subject.inputs()
     found = []
-    with launch(path) as live:
+    with subject.launch() as live:
         for _ in range(2):
             rows = closed_loop(live.url, fleet.model.name, inputs, clients=clients, duration_s=seconds, cpus=cpus)
             found.append(_steady_rps(rows.received_ns[rows.status == 200] - rows.start_ns, seconds))
@@ -226,8 +230,10 @@ def _steady_rps(answered_ns: Any, seconds: float) -> float:
 # -- a cell ------------------------------------------------------------------------------------------
 
 
-def run_cell(cell: Cell, profile: Path, capacity: dict[str, float], grid: Grid) -> dict[str, Any]:
-    """Predict and run one cell; the file of the run, which holds its row, is written at the end."""
+def run_cell(
+    cell: Cell, profile: Path, capacity: dict[str, float], grid: Grid, facts: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Predict and run one cell; the file of the run, which holds its row and more `facts`, is written at the end."""
     folder = RESULTS / cell.name
     date = now_text()
     path = CACHE / "cells" / f"{cell.name}.yaml"
@@ -245,6 +251,7 @@ def run_cell(cell: Cell, profile: Path, capacity: dict[str, float], grid: Grid) 
         "duration_s": grid.duration_s,
         "row": row_of(cell, rate_rps, capacity, held),
         "report": files.plain(held),
+        **(facts or {}),
     }
     write_json(folder / f"{stamp}.json", kept)
     return kept
@@ -260,6 +267,7 @@ def row_of(cell: Cell, rate_rps: float, capacity: dict[str, float], held: Report
         "window_ms": float(cell.fleet.window_ms),
         "replicas": cell.fleet.replicas,
         "emulated": cell.fleet.emulated,
+        "router": cell.fleet.router,
         "load": cell.load,
         "rate_rps": rate_rps,
         "arrivals": cell.arrivals,
@@ -319,11 +327,12 @@ def run_grid(grid: Grid, again: bool = False) -> list[dict[str, Any]]:
             capacity = capacity_rps(cell.fleet, profile, grid)
             kept = run_cell(cell, profile, capacity, grid)
         done.append(kept)
-        note(f"{number}/{len(cells)} {cell.name}: {_in_short(kept['row'])}")
+        note(f"{number}/{len(cells)} {cell.name}: {in_short(kept['row'])}")
     return done
 
 
-def _in_short(row: dict[str, Any]) -> str:
+def in_short(row: dict[str, Any]) -> str:
+    """Errors of a cell's latencies beside their noise, in a line."""
     parts = []
     for metric in fidelity_table.LATENCIES:
         error, floor = fidelity_table.error(row, metric), fidelity_table.noise(row, metric)

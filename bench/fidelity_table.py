@@ -202,6 +202,8 @@ def _cells_table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         replicas = f"{row['replicas']} {'emulated' if row['emulated'] else 'real'}"
+        if row.get("router"):
+            replicas += f", a node each, {row['router']}"
         latencies = " | ".join(_measured_and_error(row, metric) for metric in LATENCIES)
         lines.append(
             f"| {row['model']} | {row['window_ms']:g} ms | {replicas} | {row['arrivals']} | {row['load']:.0%} "

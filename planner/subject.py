@@ -83,9 +83,9 @@ def read_subject(path: Path, seed: int | None = None) -> Subject:
     """The deployment to verify; SpecError if it lacks what it was planned for."""
     deployment = files.load(path, Deployment)
     name, model = cost.only_model(deployment)
-    if cost.is_fleet(deployment):
-        what = "several nodes, a router or an autoscaler are not verified yet: simulate it, or verify one node"
-        raise SpecError.of(path, "", what)
+    if model.replicas.autoscaler is not None:
+        what = "is not verified yet: simulate it, or set a count"
+        raise SpecError.of(path, f"models.{name}.replicas.autoscaler", what)
     if deployment.planned_for is None:
         raise SpecError.of(
             path, "planned_for", "is missing: verify replays the workload in it; `forebay plan` writes it"

@@ -219,6 +219,7 @@ class Router(Spec):
         0, ge=0, description="from the router to a node, and the same back", validate_default=False
     )
     zone: Region | None = Field(None, description="where it stands; needed where traffic between zones costs")
+    network_origin: Origin = Field("assumed", description="where that delay comes from")
     state_age: DurationNs | None = Field(
         None,
         description="0s: queues and work of the nodes are known as they are; none: as their last answers told them",
