@@ -110,33 +110,32 @@ class RequestLog:
 
 
 def read_requests(folder: Path) -> records.Rows:
-    """The rows of a log folder's requests, in the order in which they left; of a fleet's engine by engine, batches
-    numbered apart."""
-    parts = []
-    for number, own in enumerate(_engines(folder)):
-        rows = _read(own / REQUESTS_FILE, records.COLUMNS)
+    """The rows of a log folder's requests, in the order in which they left; of a fleet's engine by engine, with the
+    engine as node and batches numbered apart."""
+    if not (engines := _engines(folder)):
+        return _read(folder / REQUESTS_FILE, records.COLUMNS)
+    parts = [_read(own / REQUESTS_FILE, records.COLUMNS) for own in engines]
+    for number, rows in enumerate(parts):
         rows[:, records.NODE] = number
-        batched = rows[:, records.BATCH] >= 0
-        rows[batched, records.BATCH] += number << BATCH_BITS
-        parts.append(rows)
+        rows[rows[:, records.BATCH] >= 0, records.BATCH] += number << BATCH_BITS
     return np.concatenate(parts)
 
 
 def read_batches(folder: Path) -> records.Rows:
     """The rows of a log folder's batches (BATCH_COLUMNS), in the order in which they ended; of a fleet as
     `read_requests`."""
-    parts = []
-    for number, own in enumerate(_engines(folder)):
-        rows = _read(own / BATCHES_FILE, BATCH_COLUMNS)
+    if not (engines := _engines(folder)):
+        return _read(folder / BATCHES_FILE, BATCH_COLUMNS)
+    parts = [_read(own / BATCHES_FILE, BATCH_COLUMNS) for own in engines]
+    for number, rows in enumerate(parts):
         rows[:, BATCH_COLUMNS.index("batch")] += number << BATCH_BITS
-        parts.append(rows)
     return np.concatenate(parts)
 
 
 def _engines(folder: Path) -> list[Path]:
-    """The log folders of a fleet's engines, in their order; of a single engine its own."""
+    """The log folders of a fleet's engines, in their order; none: it is a single engine's."""
     count = len(list(folder.glob(log_folder(Path(), "*").name)))
-    return [log_folder(folder, number) for number in range(count)] or [folder]
+    return [log_folder(folder, number) for number in range(count)]
 
 
 def _read(path: Path, columns: Sequence[str]) -> records.Rows:

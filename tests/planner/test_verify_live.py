@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -13,8 +14,11 @@ from planner.report import Prediction
 from planner.search import plan
 from planner.verify import verify
 from serve import files
+from serve.deployment import Deployment
 from serve.errors import EngineError, SpecError
 from serve.launch import launch
+from serve.records import NODE
+from serve.request_log import read_requests
 from sim.scenario import Scenario
 from tests.profiles import Synthetic, write_profile
 
@@ -116,3 +120,29 @@ def test_a_package_of_ours_in_the_folder_is_not_taken_for_us(
     monkeypatch.chdir(tmp_path)
     with launch(deployed) as live:
         assert live.started["url"] == live.url
+
+
+def test_a_fleet_is_verified_behind_its_router(tmp_path: Path) -> None:
+    write_profile(tmp_path, Synthetic(base_ms=20.0, noise_cv=0.1))
+    deployment = {
+        "models": {"toy": {"profile": "toy.yaml", "backend": "emulated", "replicas": {"count": 2}}},
+        "pools": {"here": {"nodes": 2, "cores": 1, "price": "1 USD/h"}},
+        "router": {"policy": "round_robin"},
+        "planned_for": {
+            "workload": {"duration": "1500ms", "classes": {"all": {"arrivals": {"poisson": "60/s"}}}},
+            "slo": {},
+            "seed": 1,
+        },
+    }
+    path = tmp_path / "d.yaml"
+    files.save(path, Deployment.model_validate(deployment))
+    report = verify(path, repeats=1, spot_check_s=1.0, log_dir=tmp_path / "logs")
+    (run,) = report.runs
+    rows = read_requests(tmp_path / "logs")
+    assert run.requests == run.answered > 0
+    assert run.router_cores is not None and run.router_cores > 0 and run.front_cores is not None
+    assert 0.4 < np.mean(rows[:, NODE]) < 0.6 and set(rows[:, NODE]) == {0, 1}
+    busy = run.metrics["busy"]
+    assert busy is not None and busy > 0
+    assert report.late_us is not None and report.started == "launched"
+    assert psutil.Process().children(recursive=True) == []

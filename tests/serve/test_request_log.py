@@ -9,7 +9,8 @@ import pytest
 
 from serve import records
 from serve.errors import EngineError
-from serve.request_log import BATCH_COLUMNS, RequestLog, read_batches, read_requests
+from serve.fleet import log_folder
+from serve.request_log import BATCH_BITS, BATCH_COLUMNS, RequestLog, read_batches, read_requests
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 23])
@@ -38,3 +39,18 @@ def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EngineError, match="logs cannot be written there"):
         RequestLog(tmp_path / "file" / "log")
+
+
+def test_a_fleets_engines_are_read_as_one_log_with_batches_numbered_apart(tmp_path: Path) -> None:
+    for number in range(11):
+        log = RequestLog(log_folder(tmp_path, number))
+        for batch in (0, -1):
+            row = [0] * records.ROW_WIDTH
+            row[records.REQUEST], row[records.BATCH] = 10 * number + batch, batch
+            log.request(row)
+        log.batch([0] * len(BATCH_COLUMNS))
+        log.close()
+    requests, batches = read_requests(tmp_path), read_batches(tmp_path)
+    assert requests[:, records.NODE].tolist() == [number for number in range(11) for _ in range(2)]
+    assert requests[::2, records.BATCH].tolist() == batches[:, 0].tolist() == [n << BATCH_BITS for n in range(11)]
+    assert requests[1::2, records.BATCH].tolist() == [-1] * 11

@@ -32,9 +32,9 @@ class RecordedNetwork(Network):
 
     record: Record
 
-    def arrive(self, request: Request) -> None:
-        self.record.events.append((self._clock.now_ns, "arrive", request.id, request))
-        super().arrive(request)
+    def _begin(self, attempt: Request) -> None:
+        self.record.events.append((self._clock.now_ns, "arrive", attempt.id, attempt))
+        super()._begin(attempt)
 
     def _send(self, attempt: Request) -> None:
         super()._send(attempt)
@@ -58,9 +58,9 @@ class RecordedNetwork(Network):
             self.record.events.append((self._clock.now_ns, "gone", first.id, None))
         super()._give_up(first)
 
-    def rotate(self, nodes: Sequence[int]) -> None:
-        self.record.events.append((self._clock.now_ns, "rotate", -1, list(nodes)))
-        super().rotate(nodes)
+    def rotate(self, nodes: Sequence[int], group: int) -> None:
+        self.record.events.append((self._clock.now_ns, "rotate", group, list(nodes)))
+        super().rotate(nodes, group)
 
     def _settle(self, attempt: Request, outcome: int, reason: int, stay_ns: int = 0) -> None:
         self.record.settled.append((self._clock.now_ns, attempt.id, outcome, reason))
@@ -77,9 +77,11 @@ def recorded() -> Iterator[Record]:
 
 
 class World:
-    """Clock and nodes of a live router that is taken through a record."""
+    """Clock and nodes of live routers, one a group of nodes, that are taken through a record."""
 
-    def __init__(self, router: plane.Router, nodes: int) -> None:
+    def __init__(self, estate: plane.Estate) -> None:
+        router = estate.router
+        assert router is not None
         settings = Settings(
             router.policy,
             router.retries,
@@ -90,8 +92,11 @@ class World:
             ejection=router.ejection,
         )
         self.now_ns = 0
-        self.router = Router(settings, nodes, self, lambda: self.now_ns)
-        self.router.rotate(range(nodes))
+        groups = range(estate.group_count)
+        self.routers = [Router(settings, len(estate.nodes), self, lambda: self.now_ns) for _ in groups]
+        for group, own in enumerate(self.routers):
+            own.rotate(estate.nodes_of(group))
+        self.of: dict[int, Router] = {}
         self.record = Record()
         self.requests: dict[int, Routed] = {}
         self.due: dict[int, tuple[int, Callable[[Routed], None]]] = {}
@@ -118,17 +123,18 @@ class World:
         assert all(due_ns >= self.now_ns for due_ns, _ in self.due.values()), "a retry was forgotten"
         return self.record
 
-    def _arrive(self, number: int, request: Request) -> None:
+    def _arrive(self, number: int, attempt: Request) -> None:
         def reply(ended: Ended) -> None:
             self.record.settled.append((self.now_ns, number, ended.outcome, ended.reason))
 
-        needs = Needs(request.rows, request.priority, NEVER_NS)
-        self.requests[number] = Routed(request.payload.route, reply, lambda: needs, payload=number)
-        self.router.arrive(self.requests[number])
+        needs = Needs(attempt.rows, attempt.priority, NEVER_NS)
+        self.requests[number] = Routed(attempt.payload.route, reply, lambda: needs, payload=number)
+        self.of[number] = self.routers[attempt.payload.group]
+        self.of[number].arrive(self.requests[number])
 
     def _ended(self, number: int, answer: Answer) -> None:
         load = Load(0, answer.told, 1) if self._policy == ROUTE_LEAST_WORK else Load(answer.told, 0, 1)
-        self.router.ended(self.requests[number], answer.outcome, answer.reason, load)
+        self.of[number].ended(self.requests[number], answer.outcome, answer.reason, load)
 
     def _retry(self, number: int, _: None) -> None:
         due_ns, call = self.due.pop(number)
@@ -136,7 +142,7 @@ class World:
         call(self.requests[number])
 
     def _gone(self, number: int, _: None) -> None:
-        self.router.give_up(self.requests[number])
+        self.of[number].give_up(self.requests[number])
 
-    def _rotate(self, _: int, nodes: list[int]) -> None:
-        self.router.rotate(nodes)
+    def _rotate(self, group: int, nodes: list[int]) -> None:
+        self.routers[group].rotate(nodes)
