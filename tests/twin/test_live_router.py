@@ -21,7 +21,7 @@ def live_case(family: int, seed: int) -> Case:
     is in rotation for a while."""
     case = draw_estate(family, seed, 60, ALL_BUT_DEADLINES)
     assert isinstance(case.what, Estate) and case.what.router is not None
-    router = replace(case.what.router, true_state=False, client_retries=(), silent=())
+    router = replace(case.what.router, true_state=False, client_retries=(), silent=(), hedge=None)
     rotations = [act for act in case.acts if act[1] == "rotate"]
     acts = [(*act[:2], 0, 0) if act is rotations[seed % 2] else act for act in case.acts]
     return replace(case, what=replace(case.what, router=router), acts=acts)
