@@ -238,6 +238,12 @@ class Router(Spec):
         None, ge=0, description="rows that may wait at the router while there is no node; none: as many as in a queue"
     )
     retry: Retry | None = Field(None, description="none: a request is sent once")
+    timeout: DurationNs = Field(
+        15_000_000_000,
+        gt=0,
+        description="an attempt of which nothing has come back over a cut network is lost after this (Envoy: 15s)",
+        validate_default=False,
+    )
     eject: Eject | None = Field(None, description="none: nodes that fail go on being used")
     hedge: Hedge | None = Field(None, description="none: no request is at two nodes at a time")
 
@@ -279,8 +285,22 @@ class Pool(Spec):
     )
     provider: Name | None = Field(None, description="none: the one that has the type")
     region: Region | None = Field(None, description="none: the one that the price list has the type in")
-    zone: Region | None = Field(None, description="none: not known")
+    zone: Region | None = Field(
+        None, description="what fails together, and where spot machines come from; none: not known"
+    )
     buy: Buy = Field("on_demand", description="how its nodes are bought; spot: its provider may take them back")
+    patience: DurationNs = Field(
+        0,
+        ge=0,
+        description="how long a spot node that cannot be had is waited for before the next pool is asked",
+        validate_default=False,
+    )
+    retry: DurationNs = Field(
+        180_000_000_000,
+        ge=0,
+        description="how long the pool is then passed over (Karpenter: 3min)",
+        validate_default=False,
+    )
     refund_first_hour: bool | None = Field(
         None, description="whether spot that is taken back within its first hour is free; none: as the provider does"
     )

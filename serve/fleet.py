@@ -20,9 +20,10 @@ class Place:
     replicas: int
 
 
-def places(deployment: Deployment, model: str) -> list[Place]:
+def places(deployment: Deployment, model: str, *, spare: bool = False) -> list[Place]:
     """The nodes that hold a model's replicas, by their number among all nodes of the deployment; where an autoscaler
-    sets their number, of as many as it may set and there is room for.
+    sets their number, of as many as it may set and there is room for. `spare`: also other nodes of their pools, where
+    they can go if a node fails, each with room for as many as the fullest holds.
 
     A single node takes all of a fixed number, more than it has cores for as well: such a node runs, if badly.
 
@@ -48,7 +49,15 @@ def places(deployment: Deployment, model: str) -> list[Place]:
             f"many free cores in {', '.join(pools)}"
         )
         raise SpecError([Fault("deployment", f"models.{model}.replicas", f"{what}; fewer replicas, or more nodes")])
-    return [Place(room.node, room.pool, nodes.count(room.node)) for room in rooms if room.node in nodes]
+    most = max(nodes.count(room.node) for room in rooms)
+    held = {room.node: nodes.count(room.node) for room in rooms if room.node in nodes}
+    if spare:
+        held |= {
+            room.node: min(most, room.left.cores // replicas.threads)
+            for room in rooms
+            if room.node not in held and room.pool in pools and room.left.cores >= replicas.threads
+        }
+    return [Place(room.node, room.pool, held[room.node]) for room in rooms if room.node in held]
 
 
 def most(deployment: Deployment, model: str) -> int:

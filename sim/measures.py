@@ -102,6 +102,9 @@ class NodeTotals:
     scale_downs: int = 0
     flaps: int = 0
     under_target: float = 0.0
+    deaths: int = 0
+    node_losses: int = 0
+    reclaims: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +287,9 @@ def node_metrics(node: NodeTotals) -> dict[str, float]:
         "scale_downs": float(node.scale_downs),
         "flaps": float(node.flaps),
         "under_target": node.under_target,
+        "deaths": float(node.deaths),
+        "node_losses": float(node.node_losses),
+        "reclaims": float(node.reclaims),
     }
 
 

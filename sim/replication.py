@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from serve.policy.codes import OUTCOME_OK
-from sim.control import Control, History
+from sim.control import Control
 from sim.drawing import closed_chunks, open_chunks
 from sim.error_budget import bins_of
+from sim.history import History
 from sim.plane import Plane, Requests, Stop, StopCode
 from sim.planes import build_plane
 from sim.scenario import Engine
@@ -39,7 +40,7 @@ class Replication:
     tau_ns: Floats  # what its bootstrap made of service times: `Drawn.tau_ns`
     alone_ns: Floats  # by rows, without neighbours: `Drawn.alone_ns`
     level_shift: float
-    history: History | None = None  # what the autoscaler did
+    history: History | None = None  # what control did
 
     @property
     def latency_s(self) -> Floats:
@@ -72,7 +73,7 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
         bins_of(setup.load.duration_ns) if any(setup.objectives) else NO_FINE,
     )
     feed = _Feed(plane, setup.load_on(drawn), setup.seed, replication)
-    control = _controlled(setup, plane, feed)
+    control = _controlled(setup, plane, feed, replication)
     feed.run(setup.load.duration_ns)
     at_end = plane.tally() if unbounded(setup) else None
     tally = _drained(plane, feed, setup)
@@ -83,22 +84,24 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     return Replication(kept, first, in_time, feed.open_fed, drawn.tau_ns, drawn.alone_ns, drawn.level_shift, history)
 
 
-def _controlled(setup: Setup, plane: Plane, feed: _Feed) -> Control | None:
-    """All replicas are up from the start; or as many as an autoscaler begins with, and it goes on from there."""
-    if setup.model.replicas.autoscaler is None:
+def _controlled(setup: Setup, plane: Plane, feed: _Feed, replication: int) -> Control | None:
+    """All replicas are up from the start; or as many as there are to be, and control goes on from there."""
+    if not setup.controlled:
         for slot in setup.slots:
             plane.ready(slot.replica, slot.node)
         return None
     control = Control(
         plane,
         feed.advance,
-        setup.scaler(),
+        None if setup.model.replicas.autoscaler is None else setup.scaler(),
         setup.timing,
         setup.slots,
         setup.machines,
         setup.model.replicas.count,
         per_replica=setup.per_replica,
         routed=setup.router is not None,
+        failing=setup.mishaps.failing(replication),
+        markets=setup.mishaps.markets(replication),
     )
     feed.run = control.run
     return control
@@ -154,7 +157,7 @@ def _drained(plane: Plane, feed: _Feed, setup: Setup) -> Tally:
     """
     if not setup.load.open:
         return plane.tally()
-    if not setup.load.closed and setup.model.replicas.autoscaler is None:
+    if not setup.load.closed and not setup.controlled:
         feed.run(setup.load.duration_ns + _FOREVER_NS)
         return plane.tally()
     opened = [source.index for source in setup.load.open]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
-from datetime import datetime
 from math import isfinite
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from serve.deployment import Deployment
 from serve.policy.retries import ATTEMPTS_MAX
@@ -23,6 +20,7 @@ from sim.laws import Closed as Closed
 from sim.laws import Gamma as Gamma
 from sim.laws import Trace as Trace
 from sim.rate_laws import PositiveRate as PositiveRate
+from sim.world import Event, World
 
 RowCount = Annotated[int, Field(ge=1, le=65536)]
 
@@ -98,35 +96,6 @@ Slo = dict[str, str | float]
 """Bounds by metric name: upper for latencies, shares and costs, lower for rates."""
 
 
-def parse_instant(text: Any) -> datetime:
-    """`2026-03-02T08:00` -> that time of the clock; no other way to write an instant is taken."""
-    if isinstance(text, datetime) and text.tzinfo is None:
-        return text
-    if isinstance(text, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?", text):
-        with suppress(ValueError):
-            return datetime.fromisoformat(text)
-    raise ValueError("must be an instant such as 2026-03-02T08:00")
-
-
-Instant = Annotated[
-    datetime,
-    BeforeValidator(parse_instant),
-    PlainSerializer(datetime.isoformat, return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["2026-03-02T08:00"]}),
-]
-
-
-class World(Spec):
-    """What a deployment and its clients cannot choose."""
-
-    starts: Instant = Field(
-        datetime(2024, 1, 1),
-        description="when the run begins, by the clock: what is counted by the hour or the week looks at it; none: a "
-        "Monday, 0:00",
-        validate_default=False,
-    )
-
-
 class Contrast(Spec):
     """A change under which an expectation must fail: what the scenario teaches depends on it."""
 
@@ -142,8 +111,9 @@ class Scenario(Spec):
     replications: int = Field(20, ge=2, le=1000, description="independent runs; intervals come from them")
     workload: Workload
     deployment: Deployment | str = Field(description="the deployment, or a path to its file")
-    world: World = World()
     slo: Slo = {}
+    world: World = Field(World(), description="what the deployment cannot choose: failures, spot machines")
+    events: list[Event] = Field([], description="what happens when, in the order of one instant")
     expect: list[str] = Field([], description="claims such as 'interactive.p99 < 50ms' or 'busy in [0.5, 0.7]'")
     variants: dict[Name, dict[str, Any]] = Field(
         {}, description="name -> {path: value}: ways to go, compared under the same arrivals"

@@ -23,16 +23,19 @@ from serve.router import ROUTES, UNBOUNDED_ROWS, ejection_of
 from serve.scaler import Scaler
 from serve.scheduler import SchedulerSpec
 from sim.billing.prices import PriceBook
-from sim.control import Machine, Slot, Timing
 from sim.drawing import closed_clients
+from sim.fleet import Timing
 from sim.level import Level
+from sim.machines import Machine, Slot
+from sim.mishaps import Mishaps, mishaps
 from sim.plane import Closed, Estate, Ints, Node, Router, Service
 from sim.pricing import Priced, priced
 from sim.rng import stream
-from sim.scenario import Slo, Workload, World
+from sim.scenario import Slo, Workload
 from sim.service import Drawn, Law, Measured, client_draw, front_at, front_vector
 from sim.slo import bounds, limits_ns, objective_of_all, objectives
 from sim.workload import Given, Load, build
+from sim.world import NO_WORLD, Event, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,14 @@ class Setup:
     objectives: tuple[float | None, ...]  # by class, and of all requests: the share that the SLO wants within it
     seed: int
     places: tuple[Place, ...]
+    mishaps: Mishaps
     warnings: tuple[str, ...]
 
     @property
     def replicas(self) -> int:
         """Replicas of the model on all nodes, the most of them where an autoscaler sets their number."""
+        if self.model.replicas.autoscaler is None:
+            return self.model.replicas.count
         return sum(place.replicas for place in self.places)
 
     @property
@@ -80,7 +86,8 @@ class Setup:
         """A node with so many replicas."""
         retry_after_ns = self.deployment.front.retry_after
         front = front_at(self.front, drawn.front_level)
-        return Node(self.spec, replicas, drawn.service, front, retry_after_ns, row_ns(drawn.service, self.spec))
+        expected_ns, deadline_ns = row_ns(drawn.service, self.spec), batch_deadline_ns(drawn.service, self.spec)
+        return Node(self.spec, replicas, drawn.service, front, retry_after_ns, expected_ns, deadline_ns)
 
     def estate(self, drawn: Drawn, replication: int) -> Estate:
         """What a plane simulates: the nodes that hold replicas, each a machine of its own, and the router."""
@@ -101,7 +108,7 @@ class Setup:
             pool = self.deployment.pools[place.pool]
             fixed = seen[place.pool] < pool.least
             seen[place.pool] += 1
-            found.append(Machine(fixed, pool.provision, pool.empty_after))
+            found.append(Machine(fixed, pool.provision, pool.empty_after, place.pool))
         return tuple(found)
 
     @property
@@ -138,7 +145,19 @@ class Setup:
             start_up_ns = round((startup.spawn_s + startup.load_s + startup.warmup_s) * 1e9)
         if router is None:
             return Timing(start_up_ns, drain_limit_ns=replicas.drain_limit)
-        return Timing(start_up_ns, router.probe, router.propagation, replicas.drain_limit)
+        failures = self.mishaps.world.failures.node
+        noticed = (failures.detect, failures.replace)
+        return Timing(start_up_ns, router.probe, router.propagation, replicas.drain_limit, *noticed)
+
+    @property
+    def controlled(self) -> bool:
+        """Whether anything happens to replicas and machines."""
+        return self.model.replicas.autoscaler is not None or self.mishaps.any
+
+    @property
+    def changing(self) -> bool:
+        """Whether what there is to serve with changes over time."""
+        return self.model.replicas.autoscaler is not None or self.mishaps.changes
 
     @property
     def router(self) -> Router | None:
@@ -152,6 +171,7 @@ class Setup:
             router.network,
             router.state_age == 0,
             buffer_rows=self._buffer_rows,
+            answer_timeout_ns=router.timeout,
             tells_empty=isinstance(self.model.replicas.autoscaler, Idle),
             client_retries=tuple(0 if client is None else client.retries for client in clients),
             silent=tuple(client is not None and not client.cancels for client in clients),
@@ -195,7 +215,8 @@ def prepare(
     deployment_base: Path,
     given: Mapping[str, Given] | None = None,
     level: Level | None = None,
-    world: World = World(),  # noqa: B008 - frozen
+    world: World = NO_WORLD,
+    events: Sequence[Event] = (),
 ) -> Setup:
     """Load and check all that a simulation needs.
 
@@ -221,7 +242,8 @@ def prepare(
     )
     check_scaling(deployment, name)
     check_clients(deployment, workload)
-    found = places(deployment, name)
+    found = places(deployment, name, spare=bool(events) or world.takes_machines)
+    befalls = mishaps(world, events, deployment, name, found, seed, load.duration_ns, base)
     law = replace(_law(path, measured, model, load, found), level=level)
     classes = tuple(workload.classes)
     limits = bounds(slo, classes)
@@ -242,6 +264,7 @@ def prepare(
         objectives=(*objectives(limits, classes), objective_of_all(limits, classes)),
         seed=seed,
         places=tuple(found),
+        mishaps=befalls,
         warnings=(
             *(f"{path}: {warning}" for warning in law.warnings),
             *measured.profile.warnings,
@@ -327,6 +350,18 @@ def _idle_faults(model: Model, where: str) -> list[tuple[str, str]]:
 def _hedge(hedge: HedgeSpec | None) -> Hedge | None:
     """When requests are hedged, as planes take it."""
     return None if hedge is None else Hedge(P95 if isinstance(hedge.after, str) else hedge.after)
+
+
+BATCH_DEADLINE_LEAST_NS = 10**9
+BATCH_DEADLINE_FACTOR = 20
+"""A batch hangs if it takes so many times the p99 of a full one, and a second at least (rule 19)."""
+
+
+def batch_deadline_ns(service: Service, spec: SchedulerSpec) -> int:
+    """After so long a batch is taken to hang."""
+    cell = (service.pressure_max * (service.rows_max + 1) + spec.max_batch) << service.bits
+    p99_ns = float(np.quantile(service.table[cell : cell + (1 << service.bits)], 0.99))
+    return max(BATCH_DEADLINE_LEAST_NS, round(BATCH_DEADLINE_FACTOR * p99_ns * float(service.levels.max())))
 
 
 def row_ns(service: Service, spec: SchedulerSpec) -> int:

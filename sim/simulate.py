@@ -192,7 +192,8 @@ def _simulated(
         deployment_base,
         known.given,
         known.level,
-        scenario.world,
+        whole.world,
+        whole.events,
     )
     setup = replace(setup, warnings=(*setup.warnings, *computed(scenario, whole)))
     capacity = None if setup.load.closed else capacity_rps(setup, engine)

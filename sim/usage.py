@@ -15,7 +15,7 @@ import numpy as np
 from serve.fleet import places
 from serve.policy.codes import OUTCOME_OK
 from sim.billing.usage import CrossZone, FleetUsage, NodeUsage, Owner, ReplicaUsage, Work, up_of_replicas
-from sim.control import Lease
+from sim.history import Lease
 from sim.measures import Window
 from sim.replication import Replication
 from sim.setup import Setup

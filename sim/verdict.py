@@ -45,16 +45,12 @@ class Judged:
 
 def stationary(setup: Setup) -> bool:
     """Whether every class arrives openly at a constant mean rate, at replicas that stay."""
-    return setup.model.replicas.autoscaler is None and all(
-        _law_rate(setup.workload, name) is not None for name in setup.workload.classes
-    )
+    return not setup.changing and all(_law_rate(setup.workload, name) is not None for name in setup.workload.classes)
 
 
 def transient(setup: Setup) -> bool:
     """Whether some class's rate changes over time, or the replicas do."""
-    return setup.model.replicas.autoscaler is not None or any(
-        law_parts.transient(class_.arrivals) for class_ in setup.workload.classes.values()
-    )
+    return setup.changing or any(law_parts.transient(class_.arrivals) for class_ in setup.workload.classes.values())
 
 
 def unbounded(setup: Setup) -> bool:

@@ -17,8 +17,11 @@ from serve.policy.scaling.decision import Decision
 from serve.records import ARRIVAL_NS, NODE, OUTCOME, Outcome
 from serve.roster import Step
 from serve.scheduler import SchedulerSpec
-from sim.control import FLAP_NS, Control, History, Machine, Slot, Timing, Up
+from sim.control import Control
 from sim.dataplane import DataPlane
+from sim.fleet import Timing
+from sim.history import FLAP_NS, History, Up
+from sim.machines import Machine, Slot
 from sim.plane import Estate, Node, Requests, Router, Service
 from sim.scenario import Scenario
 from sim.simulate import simulate

@@ -15,8 +15,10 @@ from serve import autoscaler as files
 from serve.policy.codes import NEVER_NS
 from serve.policy.routing import ROUTE_ROUND_ROBIN
 from serve.scaler import Scaler
-from sim.control import Control, Machine, Timing, slots_of
+from sim.control import Control
 from sim.dataplane import DataPlane
+from sim.fleet import Timing
+from sim.machines import Machine, slots_of
 from sim.plane import Estate, Floats, Node, Plane, Requests, Router
 from sim.reference import Reference
 from sim.rng import stream, uniform_bits
