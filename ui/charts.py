@@ -26,18 +26,30 @@ PART_COLOURS = ["#718096", "#dd6b20", "#f6ad55", "#2b6cb0", "#63b3ed", "#cbd5e0"
 """Waiting in orange, the model's work and its answer in blue, what surrounds them in grey."""
 
 
+READ_IN_S = 2.0
+"""Charts and tiles whose largest time is this long are read in seconds, others in milliseconds."""
+
+
+def unit(most_s: float) -> tuple[str, float]:
+    """What times up to this one are read in, and how many of it a second has."""
+    return ("s", 1.0) if most_s >= READ_IN_S else ("ms", 1e3)
+
+
 def latency_against_load(points: Sequence[tuple[float, Result]], slo_ms: float, rate_rps: float) -> Chart:
     """p50 and p99 with their prediction intervals over the offered rate, the SLO and where the slider stands."""
     rows = [
-        {"rate": rate, "percentile": name, "ms": e.value * 1e3, "low": e.pi[0] * 1e3, "high": e.pi[1] * 1e3}
+        {"rate": rate, "percentile": name, "latency": e.value, "low": e.pi[0], "high": e.pi[1]}
         for rate, result in points
         for name in ("p50", "p99")
         if (e := result.total.metrics[name]).value is not None and e.pi is not None
     ]
-    data = pd.DataFrame(rows, columns=["rate", "percentile", "ms", "low", "high"])
-    here_ms = [float(row["ms"]) for row in rows if row["rate"] == rate_rps]
-    ceiling = max([3 * slo_ms, *(1.5 * ms for ms in here_ms)])
-    scale = alt.Scale(domain=[0, ceiling], clamp=True)
+    here_s = [float(row["latency"]) for row in rows if row["rate"] == rate_rps]
+    ceiling_s = max([3e-3 * slo_ms, *(1.5 * value for value in here_s)])
+    word, factor = unit(ceiling_s)
+    columns = ["latency", "low", "high"]
+    data = pd.DataFrame(rows, columns=["rate", "percentile", *columns])
+    data[columns] = data[columns].astype(float) * factor
+    scale = alt.Scale(domain=[0, ceiling_s * factor], clamp=True)
     colour = alt.Color(
         "percentile:N",
         scale=alt.Scale(domain=["p50", "p99"], range=[BLUE, ORANGE]),
@@ -45,25 +57,24 @@ def latency_against_load(points: Sequence[tuple[float, Result]], slo_ms: float, 
     )
     base = alt.Chart(data).encode(x=alt.X("rate:Q", title="offered rate, requests/s", scale=alt.Scale(zero=True)))
     band = base.mark_area(opacity=0.2).encode(
-        y=alt.Y("low:Q", scale=scale, title="latency, ms"), y2=alt.Y2("high:Q"), color=colour
+        y=alt.Y("low:Q", scale=scale, title=f"latency, {word}"), y2=alt.Y2("high:Q"), color=colour
     )
     line = base.mark_line(point=True).encode(
-        y=alt.Y("ms:Q", scale=scale),
+        y=alt.Y("latency:Q", scale=scale),
         color=colour,
         tooltip=[
             alt.Tooltip("rate:Q", title="requests/s", format=",.1f"),
-            "percentile",
+            "percentile:N",
             *(
                 alt.Tooltip(f"{c}:Q", title=t, format=",.2f")
-                for c, t in (("ms", "ms"), ("low", "from"), ("high", "to"))
+                for c, t in (("latency", word), ("low", "from"), ("high", "to"))
             ),
         ],
     )
-    bound = alt.Chart(pd.DataFrame({"ms": [slo_ms]})).mark_rule(color=RED, strokeDash=[6, 4]).encode(y="ms:Q")
+    slo = pd.DataFrame({"latency": [slo_ms * 1e-3 * factor], "text": [f"SLO {slo_ms:g} ms"]})
+    bound = alt.Chart(slo).mark_rule(color=RED, strokeDash=[6, 4]).encode(y="latency:Q")
     label = (
-        alt.Chart(pd.DataFrame({"ms": [slo_ms], "text": [f"SLO {slo_ms:g} ms"]}))
-        .mark_text(color=RED, align="right", dx=-4, dy=-7, x="width")
-        .encode(y="ms:Q", text="text:N")
+        alt.Chart(slo).mark_text(color=RED, align="right", dx=-4, dy=-7, x="width").encode(y="latency:Q", text="text:N")
     )
     here = alt.Chart(pd.DataFrame({"rate": [rate_rps]})).mark_rule(color="#4a5568").encode(x="rate:Q")
     return alt.layer(band, line, bound, label, here).properties(height=320)
@@ -88,20 +99,21 @@ def batch_histogram(shares: Mapping[int, float]) -> Chart:
 def breakdown(result: Result) -> Chart:
     """Where the mean latency goes, part by part in the order in which a request meets them."""
     metrics = result.total.metrics
-    values = [(label, metrics[name].value) for name, label in PARTS.items() if name in metrics]
+    parts = {label: metrics[name].value for name, label in PARTS.items() if name in metrics}
+    values = {label: value for label, value in parts.items() if value is not None}
+    word, factor = unit(sum(values.values()))
     data = pd.DataFrame(
         [
-            {"row": "", "part": label, "ms": value * 1e3, "order": i}
-            for i, (label, value) in enumerate(values)
-            if value is not None
+            {"row": "", "part": label, "time": value * factor, "order": i}
+            for i, (label, value) in enumerate(values.items())
         ],
-        columns=["row", "part", "ms", "order"],
+        columns=["row", "part", "time", "order"],
     )
     chart: Chart = (
         alt.Chart(data)
         .mark_bar(size=36)
         .encode(
-            x=alt.X("ms:Q", title="mean latency, ms", stack="zero"),
+            x=alt.X("time:Q", title=f"mean latency, {word}", stack="zero"),
             y=alt.Y("row:N", title=None, axis=None),
             color=alt.Color(
                 "part:N",
@@ -109,7 +121,7 @@ def breakdown(result: Result) -> Chart:
                 legend=alt.Legend(title=None, orient="bottom", columns=3),
             ),
             order=alt.Order("order:Q"),
-            tooltip=["part", alt.Tooltip("ms:Q", format=".3f")],
+            tooltip=["part:N", alt.Tooltip("time:Q", title=word, format=".3f")],
         )
         .properties(height=170)
     )
@@ -118,17 +130,18 @@ def breakdown(result: Result) -> Chart:
 
 def exceedance(predicted_s: Sequence[float], measured_s: Sequence[float]) -> Chart:
     """Share of requests slower than x, predicted and measured, from quantiles at even steps."""
+    word, factor = unit(max([*predicted_s, *measured_s], default=0.0))
     rows = [
-        {"which": which, "ms": value * 1e3, "slower": max(1 - i / (len(quantiles) - 1), 1e-3)}
+        {"which": which, "latency": value * factor, "slower": max(1 - i / (len(quantiles) - 1), 1e-3)}
         for which, quantiles in (("predicted", predicted_s), ("measured", measured_s))
         for i, value in enumerate(quantiles)
     ]
-    data = pd.DataFrame(rows, columns=["which", "ms", "slower"])
+    data = pd.DataFrame(rows, columns=["which", "latency", "slower"])
     chart: Chart = (
         alt.Chart(data)
         .mark_line()
         .encode(
-            x=alt.X("ms:Q", title="latency, ms"),
+            x=alt.X("latency:Q", title=f"latency, {word}"),
             y=alt.Y(
                 "slower:Q",
                 title="share of requests",

@@ -162,7 +162,7 @@ def _headline(result: Result, knobs: Knobs) -> None:
         why = f"{result.verdict}: {result.verdict_reason}"
         st.warning(f"**SLO not held**: p99 under {knobs.p99_ms:g} ms is not certain ({why})")
     for column, (name, label) in zip(st.columns(len(SHOWN)), SHOWN.items(), strict=True):
-        _metric_ms(column, label, result.total.metrics[name])
+        _metric_time(column, label, result.total.metrics[name])
     numbers = st.columns(5)
     metrics = result.total.metrics
     numbers[0].metric("throughput", _shown(metrics["throughput"], "{:,.0f}/s"))
@@ -172,14 +172,14 @@ def _headline(result: Result, knobs: Knobs) -> None:
     numbers[4].metric("capacity", "-" if result.capacity_rps is None else f"{result.capacity_rps:,.0f}/s")
 
 
-def _metric_ms(column: st.delta_generator.DeltaGenerator, label: str, estimate: Estimate) -> None:
+def _metric_time(column: st.delta_generator.DeltaGenerator, label: str, estimate: Estimate) -> None:
     if estimate.value is None or estimate.pi is None:
         column.metric(label, "-")
         return
-    low, high = (bound * 1e3 for bound in estimate.pi)
-    column.metric(
-        label, f"{estimate.value * 1e3:.2f} ms", f"{low:.2f} to {high:.2f}", delta_color="off", delta_arrow="off"
-    )
+    word, factor = charts.unit(estimate.value)
+    low, high = (bound * factor for bound in estimate.pi)
+    shown = f"{estimate.value * factor:.2f} {word}"
+    column.metric(label, shown, f"{low:.2f} to {high:.2f}", delta_color="off", delta_arrow="off")
 
 
 def _shown(estimate: Estimate, form: str) -> str:

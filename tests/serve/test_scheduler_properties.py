@@ -156,10 +156,14 @@ class Race:
         assert all(r.deadline_ns >= self.now_ns for r in waiting)
         assert scheduler.wake_ns(self.now_ns) >= self.now_ns
         assert scheduler.next_deadline_ns == min((r.deadline_ns for r in waiting), default=NEVER_NS)
-        held = [r for replica in scheduler.replicas for b in replica.batches if b.ended_ns < 0 for r in b.requests]
-        present = Counter(r.id for r in waiting + held)
-        assert present + self.gone == Counter(range(len(self.requests))), "each request is in one place, once"
+        assert self.places() == Counter(range(len(self.requests))), "each request is in one place, once"
         assert all(len(replica.batches) <= self.spec.slots for replica in scheduler.replicas)
+
+    def places(self) -> Counter[int]:
+        """By request, in how many places it is or was: waiting, in a batch that runs or will, answered, dropped."""
+        batches = [batch for replica in self.scheduler.replicas for batch in replica.batches if batch.ended_ns < 0]
+        held = [request for batch in batches for request in batch.requests]
+        return Counter(r.id for r in [*held, *(r for r in self.requests if r.waiting)]) + self.gone
 
     def _compare(self, decision: Decision | Drop | list[Drop] | None, expected: list[str]) -> None:
         assert decided(decision, self.now_ns) == expected
@@ -185,6 +189,7 @@ def test_the_scheduler_decides_as_the_slow_model_after_every_event(
     race = Race(spec, replicas)
     for event in events:
         race.tell(*event)
+    assert race.places() == Counter(range(len(race.requests)))
 
 
 @settings(max_examples=250, deadline=None)
@@ -198,6 +203,7 @@ def test_the_scheduler_decides_as_the_slow_model_behind_a_busy_front(
         for event in burst:
             race.tell(*event, run=run)
     race.run()
+    assert race.places() == Counter(range(len(race.requests)))
 
 
 @settings(max_examples=300, deadline=None)
@@ -236,3 +242,4 @@ def test_long_random_histories_agree_with_the_slow_model(seed: int) -> None:
     for _ in range(400):
         kind = str(rng.choice(KINDS))
         race.tell(int(rng.choice([0, 0, 1, 3])), kind, int(rng.integers(100)), int(rng.integers(2, 100)))
+    assert race.places() == Counter(range(len(race.requests)))

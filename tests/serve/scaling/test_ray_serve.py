@@ -28,10 +28,9 @@ LOOP_NS = SECOND_NS // 10
 AT_ONCE = RayServeSettings(min_replicas=0, max_replicas=10, upscale_delay_ns=0, downscale_delay_ns=0)
 
 
-def _loops(policy: RayServe, count: int, ongoing: float, replicas: int, wanted: int) -> None:
-    """`count` loops at `replicas` running and set, each of which must answer `wanted`."""
-    for loop in range(count):
-        assert policy.decide(RayServeSample(0, replicas, replicas, ongoing)).wanted == wanted, loop
+def _loops(policy: RayServe, count: int, ongoing: float, replicas: int) -> set[int]:
+    """What `count` loops at `replicas` running and set answer."""
+    return {policy.decide(RayServeSample(0, replicas, replicas, ongoing)).wanted for _ in range(count)}
 
 
 class TestReplicaQueueLengthPolicy:
@@ -57,7 +56,7 @@ class TestReplicaQueueLengthPolicy:
             )
             policy = RayServe(settings)
             for before, after in pairwise(counts):
-                _loops(policy, 1, 0.0, before, after)
+                assert _loops(policy, 1, 0.0, before) == {after}
 
     @pytest.mark.parametrize("downscale_to_zero_delay_s", [None, 300])
     def test_upscale_downscale_delay(self, downscale_to_zero_delay_s: int | None) -> None:
@@ -72,24 +71,24 @@ class TestReplicaQueueLengthPolicy:
         up, down, zero = 300, 6000, 6000 if downscale_to_zero_delay_s is None else 3000
         overload = 100.0
         assert policy.decide(RayServeSample(0, 0, 0, 1.0)).wanted == 1
-        _loops(policy, up, overload, 1, 1)
-        _loops(policy, 1, overload, 1, 2)
-        _loops(policy, down, 0.0, 2, 2)
-        _loops(policy, 1, 0.0, 2, 1)
-        _loops(policy, zero, 0.0, 1, 1)
-        _loops(policy, 1, 0.0, 1, 0)
-        _loops(policy, up // 2, overload, 1, 1)
-        _loops(policy, 1, 0.0, 1, 1)
-        _loops(policy, up, overload, 1, 1)
-        _loops(policy, 1, overload, 1, 2)
-        _loops(policy, down // 2, 0.0, 2, 2)
-        _loops(policy, 1, overload, 2, 2)
-        _loops(policy, down, 0.0, 2, 2)
-        _loops(policy, 1, 0.0, 2, 1)
-        _loops(policy, zero // 2, 0.0, 1, 1)
-        _loops(policy, 1, overload, 1, 1)
-        _loops(policy, zero, 0.0, 1, 1)
-        _loops(policy, 1, 0.0, 1, 0)
+        assert _loops(policy, up, overload, 1) == {1}
+        assert _loops(policy, 1, overload, 1) == {2}
+        assert _loops(policy, down, 0.0, 2) == {2}
+        assert _loops(policy, 1, 0.0, 2) == {1}
+        assert _loops(policy, zero, 0.0, 1) == {1}
+        assert _loops(policy, 1, 0.0, 1) == {0}
+        assert _loops(policy, up // 2, overload, 1) == {1}
+        assert _loops(policy, 1, 0.0, 1) == {1}
+        assert _loops(policy, up, overload, 1) == {1}
+        assert _loops(policy, 1, overload, 1) == {2}
+        assert _loops(policy, down // 2, 0.0, 2) == {2}
+        assert _loops(policy, 1, overload, 2) == {2}
+        assert _loops(policy, down, 0.0, 2) == {2}
+        assert _loops(policy, 1, 0.0, 2) == {1}
+        assert _loops(policy, zero // 2, 0.0, 1) == {1}
+        assert _loops(policy, 1, overload, 1) == {1}
+        assert _loops(policy, zero, 0.0, 1) == {1}
+        assert _loops(policy, 1, 0.0, 1) == {0}
 
     def test_replicas_delayed_startup(self) -> None:
         policy = RayServe(
@@ -116,13 +115,13 @@ class TestReplicaQueueLengthPolicy:
             )
         )
         for _ in range(500):
-            _loops(policy, 1, 100.0, 1, 1 if delay_s else 2)
-            _loops(policy, 1, 40.0, 2, 2 if delay_s else 1)
+            assert _loops(policy, 1, 100.0, 1) == {1 if delay_s else 2}
+            assert _loops(policy, 1, 40.0, 2) == {2 if delay_s else 1}
 
     @pytest.mark.parametrize("ongoing_requests", [20, 100, 10])
     def test_single_replica_receives_all_requests(self, ongoing_requests: int) -> None:
         policy = RayServe(replace(AT_ONCE, min_replicas=1, max_replicas=50, target_ongoing_requests=5.0))
-        _loops(policy, 1, float(ongoing_requests), 4, ongoing_requests // 5)
+        assert _loops(policy, 1, float(ongoing_requests), 4) == {ongoing_requests // 5}
 
 
 class TestAutoscalingConfigParameters:
@@ -238,5 +237,5 @@ def test_reasons() -> None:
 def test_at_equal_minimum_and_maximum_nothing_moves() -> None:
     policy = RayServe(replace(AT_ONCE, min_replicas=3, max_replicas=3))
     for ongoing in (0.0, 1000.0):
-        _loops(policy, 1, ongoing, 3, 3)
+        assert _loops(policy, 1, ongoing, 3) == {3}
     assert raw_replicas(policy.settings, RayServeSample(0, 3, 3, 1000.0)) == pytest.approx(500.0)
