@@ -12,6 +12,7 @@ from itertools import pairwise
 from statistics import median
 
 from planner.report import BATCH_TV_TOLERANCE, TOLERANCE, BoundCheck, Comparison, ReportVerdict, Run
+from planner.scaled_run import SCALED
 from planner.slo import Bound, show
 from serve.vocabulary import METRICS
 from sim.measures import DELAYS, total_variation
@@ -40,7 +41,8 @@ SHOWN = (
 
 def compare(predicted: Result, runs: Sequence[Run], rehearsed: Result | None = None) -> list[Comparison]:
     """One row a metric that either side knows."""
-    rows = [comparison(name, predicted, runs, rehearsed) for name in SHOWN]
+    scaled = any("replicas" in run.metrics for run in runs)
+    rows = [comparison(name, predicted, runs, rehearsed) for name in (*SHOWN, *(SCALED if scaled else ()))]
     return [row for row in rows if row.predicted is not None or row.measured is not None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ SERVER_ONLY = frozenset({"batch_mean", "busy", "front_busy", "in_system", *DELAY
 """Metrics that only the engine's own log can tell."""
 
 
+Scaling = Callable[[int, int], dict[str, float]]
+"""Metrics of a span of CLOCK_MONOTONIC."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """One live replay: what the client saw, and what else was noted meanwhile."""
@@ -34,9 +39,17 @@ class Replayed:
 
 
 def measured_run(
-    arrivals: Arrivals, replayed: Replayed, rows: Rows | None, *, replicas: int, slo: Slo, warmup_s: float = 0.0
+    arrivals: Arrivals,
+    replayed: Replayed,
+    rows: Rows | None,
+    *,
+    replicas: int,
+    slo: Slo,
+    warmup_s: float = 0.0,
+    scaling: Scaling | None = None,
 ) -> Run:
-    """One live run measured, its warm-up cut. `rows`: the engine's own log; none: only the client saw it."""
+    """One live run measured, its warm-up cut. `rows`: the engine's own log; none: only the client saw it. `scaling`
+    tells of a span what an engine did that sets its own replicas, whose mean then counts instead of `replicas`."""
     client = replayed.client
     start_ns = client.start_ns + round(warmup_s * 1e9)
     end_ns = client.start_ns + arrivals.duration_ns
@@ -44,17 +57,19 @@ def measured_run(
     columns = np.column_stack([table[c] for c in CLIENT_COLUMNS])
     mine = rows_of_client(client) if rows is None else rows[_within(rows, client.start_ns, client.end_ns)]
     front_cores = replayed.front_cores
+    scaled = {} if scaling is None else scaling(start_ns, end_ns)
     measured = measure_live(
         arrivals.with_classes(mine),
         columns,
         classes=arrivals.names,
-        replicas=replicas,
+        replicas=scaled.get("replicas", replicas),
         start_ns=start_ns,
         end_ns=end_ns,
         slo_ns=limits_ns(bounds(slo, arrivals.names), arrivals.names),
         front_busy_s=None if front_cores is None else front_cores * (end_ns - start_ns) / 1e9,
     )
-    return _run_of(measured, replayed, served=rows is not None)
+    run = _run_of(measured, replayed, served=rows is not None)
+    return run.model_copy(update={"metrics": run.metrics | scaled}) if scaled else run
 
 
 def _within(rows: Rows, start_ns: int, end_ns: int) -> Any:

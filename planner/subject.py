@@ -8,11 +8,15 @@ from pathlib import Path
 
 from planner import cost
 from serve import affinity, files
+from serve.capacity_table import check_tables
 from serve.deployment import Deployment
 from serve.errors import SpecError
+from serve.fleet import most
 from serve.launch import Live, launch
 from serve.load_plan import InputData, random_inputs, whole_inputs
+from serve.manifests import with_manifests
 from serve.profile import Profile
+from serve.scaling_checks import check_scaling
 from sim.scenario import PlannedFor
 
 INPUT_ROWS = 64
@@ -36,9 +40,14 @@ class Subject:
         return files.resolve(self.path, self.deployment.models[self.name].profile)
 
     @property
+    def scaled(self) -> bool:
+        """Whether the engine sets the number of its replicas."""
+        return self.deployment.models[self.name].replicas.autoscaler is not None
+
+    @property
     def replicas(self) -> int:
-        """Number of replicas."""
-        return self.deployment.models[self.name].replicas.count
+        """Number of replicas, the most of them where the engine sets it."""
+        return most(self.deployment, self.name)
 
     @property
     def emulated(self) -> bool:
@@ -48,7 +57,7 @@ class Subject:
     @property
     def replica_cores(self) -> int:
         """Cores that replicas can be busy on: none if they are emulated."""
-        return 0 if self.emulated else cost.replica_cores(self.deployment)
+        return 0 if self.emulated else self.replicas * self.deployment.models[self.name].replicas.threads
 
     @property
     def routed(self) -> bool:
@@ -81,11 +90,13 @@ class Subject:
 
 def read_subject(path: Path, seed: int | None = None) -> Subject:
     """The deployment to verify; SpecError if it lacks what it was planned for."""
-    deployment = files.load(path, Deployment)
+    deployment = with_manifests(files.load(path, Deployment), path)
+    check_tables(deployment, path)
     name, model = cost.only_model(deployment)
-    if model.replicas.autoscaler is not None:
-        what = "is not verified yet: simulate it, or set a count"
+    if model.replicas.autoscaler is not None and (deployment.router is not None or deployment.node_count != 1):
+        what = "sets the replicas of a fleet, which is not verified yet: simulate it, or set a count"
         raise SpecError.of(path, f"models.{name}.replicas.autoscaler", what)
+    check_scaling(deployment)
     if deployment.planned_for is None:
         raise SpecError.of(
             path, "planned_for", "is missing: verify replays the workload in it; `forebay plan` writes it"

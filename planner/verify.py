@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from planner.joined import batch_counts, batch_shares_between
 from planner.live_run import Replayed, measured_run
 from planner.look import look
 from planner.report import Prediction, Report, Run
+from planner.scaled_run import scaling_metrics
 from planner.slo import parse_slo
 from planner.subject import Subject, read_subject
 from serve import files, machine
@@ -97,18 +99,7 @@ def verify(
     with _folder(log_dir) as logs:
         replayed = replay_live(subject, arrivals, url, repeats, tell, logs)
         tell("comparing", 0.97)
-        rows = None if url is not None else _logged(logs)
-    runs = [
-        measured_run(
-            arrivals,
-            each,
-            rows,
-            replicas=subject.replicas,
-            slo=subject.planned.slo,
-            warmup_s=prediction.result.warmup_s,
-        )
-        for each in replayed
-    ]
+        runs = _measured(subject, arrivals, replayed, None if url is not None else logs, prediction.result.warmup_s)
     report = build_report(subject, prediction, runs, joined=url is not None)
     tell("done", 1.0)
     return report
@@ -168,24 +159,49 @@ def predict_first(
 def replay_live(
     subject: Subject, arrivals: Arrivals, url: str | None, repeats: int, tell: Progress, logs: Path
 ) -> list[Replayed]:
-    """Replay the arrivals `repeats` times against the engine at `url`, or one that is started for it."""
+    """Replay the arrivals `repeats` times against the engine at `url`, or one that is started for it.
+
+    One that sets its own replicas is started for each run, as the prediction begins anew with `count`.
+    """
+    if url is not None and subject.scaled:
+        what = "an engine that sets its own replicas is started for each run; verify starts it itself"
+        raise SpecError.of("--url", "", what)
     if url is not None:
-        return _replays(subject, arrivals, url, None, repeats, tell)
+        return _replays(subject, arrivals, url, None, range(repeats), repeats, tell)
     tell("starting the engine", 0.05)
-    with subject.launch(logs) as live:
-        return _replays(subject, arrivals, live.url, live, repeats, tell)
+    if not subject.scaled:
+        with subject.launch(logs) as live:
+            return _replays(subject, arrivals, live.url, live, range(repeats), repeats, tell)
+    found = []
+    for number in range(repeats):
+        with subject.launch(_folder_of_run(logs, number)) as live:
+            found += _replays(subject, arrivals, live.url, live, range(number, number + 1), repeats, tell)
+    return found
+
+
+def _folder_of_run(logs: Path, number: int) -> Path:
+    """Where an engine of its own for one run has its logs."""
+    return logs / f"run-{number + 1}"
 
 
 def _replays(
-    subject: Subject, arrivals: Arrivals, url: str, live: Live | None, repeats: int, tell: Progress
+    subject: Subject,
+    arrivals: Arrivals,
+    url: str,
+    live: Live | None,
+    numbers: range,
+    repeats: int,
+    tell: Progress,
 ) -> list[Replayed]:
+    """These of all the runs; primed first, but where the primer would be load that an autoscaler sees."""
     plan = arrivals.plan(subject.name, subject.inputs())
     cpus = None if live is None else subject.generator_cores
     with LoadGenerator(url, cpus=cpus) as generator:
-        generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
+        if not subject.scaled:
+            generator.replay(arrivals.plan(subject.name, plan.inputs, PRIMER_NS))
         return [
             _replay(generator, plan, url, subject.name, live, _live_progress(tell, live, number, repeats, arrivals))
-            for number in range(repeats)
+            for number in numbers
         ]
 
 
@@ -246,6 +262,30 @@ def _logged(logs: Path) -> Rows:
 
 
 # -- from rows to the report ---------------------------------------------------------------------
+
+
+def _measured(
+    subject: Subject, arrivals: Arrivals, replayed: list[Replayed], logs: Path | None, warmup_s: float
+) -> list[Run]:
+    """The runs, by the logs of their engines; None: only the client saw them."""
+    rows = None if logs is None or subject.scaled else _logged(logs)
+    runs = []
+    for number, each in enumerate(replayed):
+        scaling = None
+        if logs is not None and subject.scaled:
+            folder = _folder_of_run(logs, number)
+            rows, scaling = _logged(folder), partial(scaling_metrics, folder, subject.name)
+        run = measured_run(
+            arrivals,
+            each,
+            rows,
+            replicas=subject.replicas,
+            slo=subject.planned.slo,
+            warmup_s=warmup_s,
+            scaling=scaling,
+        )
+        runs.append(run)
+    return runs
 
 
 def build_report(subject: Subject, prediction: Prediction, runs: list[Run], joined: bool) -> Report:

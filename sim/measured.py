@@ -74,7 +74,7 @@ def measure_live(
     client_rows: Ints,
     *,
     classes: Sequence[str],
-    replicas: int,
+    replicas: float,
     start_ns: int,
     end_ns: int,
     slo_ns: Sequence[int] | None = None,
@@ -110,7 +110,7 @@ def run_of_rows(
     rows: Rows,
     client_rows: Ints,
     classes: int,
-    replicas: int,
+    replicas: float,
     window_ns: tuple[int, int],
     slo_ns: Sequence[int] | None = None,
     front_busy_s: float | None = None,
@@ -177,7 +177,7 @@ def _sums(answered: Rows, latency_s: Floats) -> Floats:
     return sums
 
 
-def _node(rows: Rows, replicas: int, window_ns: tuple[int, int], front_busy_s: float | None) -> NodeTotals:
+def _node(rows: Rows, replicas: float, window_ns: tuple[int, int], front_busy_s: float | None) -> NodeTotals:
     batches = batches_of(rows)
     starts = batches[:, BATCH_START_NS]
     started = batches[(starts >= window_ns[0]) & (starts < window_ns[1])]

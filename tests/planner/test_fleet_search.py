@@ -124,7 +124,7 @@ def test_what_is_written_is_what_was_simulated_and_verify_says_that_it_cannot(ba
     again = predict(written, asked.workload, base=tmp_path, seed=5, replications=20, slo=asked.slo)
     assert again.total == found.result.total
     assert found.usd_per_h == again.total.metrics["cost_usd_per_h"].value
-    with pytest.raises(SpecError, match=r"planned\.yaml: models\.toy\.replicas\.autoscaler: is not verified yet"):
+    with pytest.raises(SpecError, match=r"models\.toy\.replicas\.autoscaler: sets the replicas of a fleet"):
         read_subject(path)
 
 

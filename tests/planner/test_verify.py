@@ -95,7 +95,7 @@ def report_of(path: Path, served: bool = True, strangers_cores: float | None = N
     runs = [
         measured_run(
             arrivals,
-            Replayed(c, 0.25 if served else None, shares, strangers_cores),
+            Replayed(c, 0.25 if served else None, batch_shares=shares, strangers_cores=strangers_cores),
             rows,
             replicas=subject.replicas,
             slo=subject.planned.slo,
