@@ -128,7 +128,7 @@ def draw(workload: Workload, model: Model, base: Path, seed: int) -> Arrivals:
     model : of the deployment: default priority and timeout.
     base : folder that trace files are relative to.
     """
-    load = build(workload, model, base)
+    load = build(workload, [model] * len(workload.classes), base)
     return Arrivals(
         names=tuple(workload.classes),
         duration_ns=workload.duration,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,31 @@ def places(deployment: Deployment, model: str, *, spare: bool = False) -> list[P
     ------
     SpecError : replicas that fit on no node.
     """
-    replicas = deployment.models[model].replicas
+    return places_of(deployment, [model], spare=spare)[model]
+
+
+def places_of(deployment: Deployment, models: Sequence[str], *, spare: bool = False) -> dict[str, list[Place]]:
+    """The same of several models, which share the nodes: each gets what those before it have left.
+
+    Raises
+    ------
+    SpecError : replicas that fit on no node.
+    """
     rooms = [
         Room(number, name, Size(_cores(name, deployment.pools[name])))
         for number, name in enumerate(name for name, pool in deployment.pools.items() for _ in range(pool.most))
     ]
+    found = {}
+    for name in models:
+        found[name] = _places(deployment, name, rooms, spare)
+        taken = {place.node: place.replicas * deployment.models[name].replicas.threads for place in found[name]}
+        rooms = [room._replace(left=room.left.without(Size(taken.get(room.node, 0)))) for room in rooms]
+    return found
+
+
+def _places(deployment: Deployment, model: str, rooms: Sequence[Room], spare: bool) -> list[Place]:
+    """Where a model's replicas run, of what room there is."""
+    replicas = deployment.models[model].replicas
     if replicas.autoscaler is None and len(rooms) == 1:
         return [Place(0, rooms[0].pool, replicas.count)]
     pools = list(deployment.pools) if replicas.on is None else replicas.on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from sim.plane import Closed, Ints, Node, Requests, StopCode
 from sim.planes import build_plane
 from sim.rng import stream, uniform_bits
 from sim.scenario import Engine
+from sim.serving import Serving
 from sim.setup import Setup
 from sim.workload import Source
 
@@ -32,20 +34,28 @@ _BINS = 10  # of the run; the first is warm-up, the last has requests not yet an
 def capacity_rps(setup: Setup, engine: Engine) -> float:
     """Requests per second that the nodes answer at most together, at the machine's mean level.
 
-    The router does not come into it: there is always something for every node to do.
+    The router does not come into it: there is always something for every node to do. Of several models it is the rate
+    of all requests at which the first of them has reached its own.
     """
-    alike = Counter(place.replicas for place in setup.places)
-    return sum(nodes * node_capacity_rps(setup, engine, replicas) for replicas, nodes in sorted(alike.items()))
+    weights = np.array([source.weight for source in setup.load.sources])
+    found = []
+    for group, serving in enumerate(setup.served):
+        alike = Counter(place.replicas for place in serving.places)
+        own = sum(n * node_capacity_rps(setup, engine, replicas, group) for replicas, n in sorted(alike.items()))
+        asked = float(weights[[of == group for of in setup.group_of]].sum())
+        found.append(own * float(weights.sum()) / asked if asked > 0 else math.inf)
+    return min(found) if min(found) < math.inf else own
 
 
-def node_capacity_rps(setup: Setup, engine: Engine, replicas: int) -> float:
-    """Requests per second that a node with so many replicas answers at most.
+def node_capacity_rps(setup: Setup, engine: Engine, replicas: int, group: int = 0) -> float:
+    """Requests per second that a node with so many replicas of a model answers at most, alone on its machine.
 
     Simulated with so many clients without a think time that more than a batch always waits, without
     deadlines, bound of the queue or budget of the front, which would only take work away.
     """
-    node = _unbounded(setup, replicas)
-    batch, slots = setup.spec.max_batch, min(setup.spec.slots, SLOTS_MOST)
+    serving = setup.served[group]
+    node = _unbounded(serving, replicas)
+    batch, slots = serving.spec.max_batch, min(serving.spec.slots, SLOTS_MOST)
     clients = (replicas * (slots + 1) + 4) * batch
     turns = max(_TURNS_MIN, min(_TURNS_MAX, BATCHES // replicas))
     duration_ns = turns * max(1, _batch_ns(node))
@@ -55,7 +65,7 @@ def node_capacity_rps(setup: Setup, engine: Engine, replicas: int) -> float:
     for replica in range(replicas):
         plane.ready(replica)
     plane.end_feed()
-    draws = _Mix(setup)
+    draws = _Mix(setup, group)
     plane.feed_closed(draws.requests(4 * clients))
     while plane.advance(duration_ns).code == StopCode.STARVED:
         plane.feed_closed(draws.requests(4 * clients))
@@ -63,8 +73,8 @@ def node_capacity_rps(setup: Setup, engine: Engine, replicas: int) -> float:
     return answered / ((_BINS - 2) * bin_ns * 1e-9)
 
 
-def _unbounded(setup: Setup, replicas: int) -> Node:
-    node = setup.node(setup.law.expected(), replicas)
+def _unbounded(serving: Serving, replicas: int) -> Node:
+    node = serving.node(serving.law.expected(), replicas)
     front = node.front.copy()
     front[FRONT_BUDGET_NS] = -1
     spec = replace(node.scheduler, max_queue=-1)
@@ -81,10 +91,10 @@ def _batch_ns(node: Node) -> int:
 
 
 class _Mix:
-    """Requests of all classes mixed by their rates."""
+    """Requests of all classes that ask for a model, mixed by their rates."""
 
-    def __init__(self, setup: Setup) -> None:
-        self._sources = setup.load.sources
+    def __init__(self, setup: Setup, group: int) -> None:
+        self._sources = [source for source, of in zip(setup.load.sources, setup.group_of, strict=True) if of == group]
         weights = np.array([source.weight for source in self._sources])
         self._edges = np.cumsum(weights) / max(weights.sum(), 1e-300)
         self._rng = stream(setup.seed, 0, "capacity", "mix")

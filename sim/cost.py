@@ -105,16 +105,16 @@ def _bound_usd(setup: Setup, replication: Replication, window: Window) -> float:
     tally = replication.tally
     busy_s = tally.busy_s
     worked = float(busy_s[window.first : window.last].sum() / busy_s.sum()) if busy_s.any() else 0.0
-    ok_rows = float(tally.sums[:, :, SUM_ROWS].sum()) * worked
-    service_ns = {rows: float(replication.alone_ns[rows]) for rows in range(1, setup.spec.max_batch + 1)}
+    ok_rows = tally.sums[:, :, SUM_ROWS].sum(axis=1) * worked
     span_ns = (window.last - window.first) * window.bin_ns
-    choices = [
-        Choice(
-            cheapest_usd_per_h(setup.prices.types[name], setup.book, 0, span_ns),
-            pool.cores or 1,
-            setup.model.replicas.threads,
-            service_ns,
-        )
-        for name, pool in setup.deployment.pools.items()
-    ]
-    return perfect_usd({setup.model_name: ok_rows}, {setup.model_name: choices})
+    rows_of, choices, book = {}, {}, setup.book
+    for group, serving in enumerate(setup.served):
+        rows_of[serving.name] = float(ok_rows[[of == group for of in setup.group_of]].sum())
+        alone_ns = replication.alone_ns[group]
+        service_ns = {rows: float(alone_ns[rows]) for rows in range(1, serving.spec.max_batch + 1)}
+        threads = serving.model.replicas.threads
+        choices[serving.name] = [
+            Choice(cheapest_usd_per_h(setup.prices.types[name], book, 0, span_ns), pool.cores or 1, threads, service_ns)
+            for name, pool in setup.deployment.pools.items()
+        ]
+    return perfect_usd(rows_of, choices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,7 +38,7 @@ class Replication:
     bounded and none can be much later."""
     fed: int  # open requests that arrived
     tau_ns: Floats  # what its bootstrap made of service times: `Drawn.tau_ns`
-    alone_ns: Floats  # by rows, without neighbours: `Drawn.alone_ns`
+    alone_ns: tuple[Floats, ...]  # by model and rows, without neighbours: `Drawn.alone_ns`
     level_shift: float
     history: History | None = None  # what control did
 
@@ -69,10 +69,10 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
         TIME_BINS + 1,
         bin_ns,
         setup.slo_ns,
-        setup.model.replicas.autoscaler is not None,
+        setup.first.model.replicas.autoscaler is not None,
         bins_of(setup.load.duration_ns) if any(setup.objectives) else NO_FINE,
     )
-    feed = _Feed(plane, setup.load_on(drawn), setup.seed, replication)
+    feed = _Feed(plane, setup.load_on(drawn[0]), setup.seed, replication)
     control = _controlled(setup, plane, feed, replication)
     feed.run(setup.load.duration_ns)
     at_end = plane.tally() if unbounded(setup) else None
@@ -81,7 +81,16 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     check(tally, feed.open_fed, setup.closed is None, setup.router is None or setup.router.attempts == 1)
     first, kept = _compact(tally)
     history = None if control is None else control.history
-    return Replication(kept, first, in_time, feed.open_fed, drawn.tau_ns, drawn.alone_ns, drawn.level_shift, history)
+    tau_ns = _mean_tau_ns([each.tau_ns for each in drawn], estate.rows_max)
+    alone_ns = tuple(each.alone_ns for each in drawn)
+    return Replication(kept, first, in_time, feed.open_fed, tau_ns, alone_ns, drawn[0].level_shift, history)
+
+
+def _mean_tau_ns(tau_ns: Sequence[Floats], rows_max: int) -> Floats:
+    """Service times of several models put together, up to the largest batch of any: their mean."""
+    padded = [np.pad(each, ((0, 0), (0, rows_max + 1 - each.shape[1])), mode="edge") for each in tau_ns]
+    mean: Floats = np.mean(padded, axis=0)
+    return mean
 
 
 def _controlled(setup: Setup, plane: Plane, feed: _Feed, replication: int) -> Control | None:
@@ -93,12 +102,12 @@ def _controlled(setup: Setup, plane: Plane, feed: _Feed, replication: int) -> Co
     control = Control(
         plane,
         feed.advance,
-        None if setup.model.replicas.autoscaler is None else setup.scaler(),
+        None if setup.first.model.replicas.autoscaler is None else setup.scaler(),
         setup.timing,
         setup.slots,
         setup.machines,
-        setup.model.replicas.count,
-        per_replica=setup.per_replica,
+        setup.first.model.replicas.count,
+        per_replica=setup.first.per_replica,
         routed=setup.router is not None,
         failing=setup.mishaps.failing(replication),
         markets=setup.mishaps.markets(replication),

@@ -11,28 +11,28 @@ from pathlib import Path
 import numpy as np
 
 from serve.autoscaler import Bounds, Idle
-from serve.batching import UNCHECKED
 from serve.deployment import Deployment, Model
 from serve.deployment import Hedge as HedgeSpec
-from serve.errors import Fault, ProfileError, SpecError
-from serve.files import resolve, sha256
-from serve.fleet import Place, places
+from serve.errors import Fault, SpecError
+from serve.files import resolve
+from serve.fleet import places_of
 from serve.hedging import P95, Hedge
 from serve.policy.retries import ATTEMPTS_MAX
+from serve.policy.routing import ROUTE_ROUND_ROBIN
 from serve.router import ROUTES, UNBOUNDED_ROWS, ejection_of
 from serve.scaler import Scaler
-from serve.scheduler import SchedulerSpec
 from sim.billing.prices import PriceBook
 from sim.drawing import closed_clients
 from sim.fleet import Timing
 from sim.level import Level
 from sim.machines import Machine, Slot
 from sim.mishaps import Mishaps, mishaps
-from sim.plane import Closed, Estate, Ints, Node, Router, Service
+from sim.plane import Closed, Estate, Ints, Node, Router
 from sim.pricing import Priced, priced
 from sim.rng import stream
 from sim.scenario import Slo, Workload
-from sim.service import Drawn, Law, Measured, client_draw, front_at, front_vector
+from sim.service import Drawn, Measured, client_draw, front_vector
+from sim.serving import Serving, law_of, together
 from sim.slo import bounds, limits_ns, objective_of_all, objectives
 from sim.workload import Given, Load, build
 from sim.world import NO_WORLD, Event, World
@@ -46,69 +46,83 @@ class Setup:
     workload: Workload
     prices: Priced
     starts: datetime
-    model_name: str
-    model: Model
-    measured: Measured
-    law: Law
+    served: tuple[Serving, ...]  # the models that are asked for
+    group_of: tuple[int, ...]  # by class: which of them
     load: Load
-    spec: SchedulerSpec
-    front: Ints
     slo_ns: Ints  # by class
     objectives: tuple[float | None, ...]  # by class, and of all requests: the share that the SLO wants within it
     seed: int
-    places: tuple[Place, ...]
     mishaps: Mishaps
     warnings: tuple[str, ...]
 
     @property
-    def replicas(self) -> int:
-        """Replicas of the model on all nodes, the most of them where an autoscaler sets their number."""
-        if self.model.replicas.autoscaler is None:
-            return self.model.replicas.count
-        return sum(place.replicas for place in self.places)
+    def first(self) -> Serving:
+        """The model that is asked for, or the first of several."""
+        return self.served[0]
 
     @property
-    def per_replica(self) -> bool:
-        """Whether each replica has an engine of its own."""
-        return self.model.queue.per == "replica"
+    def replicas(self) -> int:
+        """Replicas of all models, the most of them where an autoscaler sets their number."""
+        return sum(serving.replicas for serving in self.served)
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The machines that can hold replicas, by their number among all nodes of the deployment."""
+        found = {place.node: place.pool for serving in self.served for place in serving.places}
+        return tuple(Host(node, found[node]) for node in sorted(found))
 
     @property
     def closed(self) -> Closed | None:
         """The closed-loop clients."""
         return closed_clients(self.load)
 
-    def drawn(self, replication: int) -> Drawn:
-        """Service times of one replication, from its own bootstrap and its own path of the machine's level."""
-        rng = stream(self.seed, replication, "calibration", "bootstrap")
-        return self.law.bootstrap(rng, self.load.duration_ns)
+    def drawn(self, replication: int) -> tuple[Drawn, ...]:
+        """Service times of one replication by model, each from its own bootstrap, and paths of the machine's level."""
+        found = []
+        for number, serving in enumerate(self.served):
+            purpose = f"bootstrap of {serving.name}" if number > 0 else "bootstrap"
+            rng = stream(self.seed, replication, "calibration", purpose)
+            found.append(serving.law.bootstrap(rng, self.load.duration_ns))
+        return tuple(found)
 
-    def node(self, drawn: Drawn, replicas: int) -> Node:
-        """A node with so many replicas."""
-        retry_after_ns = self.deployment.front.retry_after
-        front = front_at(self.front, drawn.front_level)
-        expected_ns, deadline_ns = row_ns(drawn.service, self.spec), batch_deadline_ns(drawn.service, self.spec)
-        return Node(self.spec, replicas, drawn.service, front, retry_after_ns, expected_ns, deadline_ns)
-
-    def estate(self, drawn: Drawn, replication: int) -> Estate:
-        """What a plane simulates: the nodes that hold replicas, each a machine of its own, and the router."""
+    def estate(self, drawn: Sequence[Drawn], replication: int) -> Estate:
+        """What a plane simulates: the nodes that hold replicas, model by model, their machines, and the router."""
         nodes: list[Node] = []
-        for i, place in enumerate(self.places):
-            own = drawn
-            if i > 0:
-                rng = stream(self.seed, replication, "node", str(place.node))
-                own = self.law.elsewhere(drawn, rng, self.load.duration_ns)
-            nodes += [self.node(own, 1)] * place.replicas if self.per_replica else [self.node(own, place.replicas)]
-        return Estate(tuple(nodes), self.router)
+        groups: list[int] = []
+        machines: list[int] = []
+        levels = self._levels(drawn, replication)
+        for group, (serving, own) in enumerate(zip(self.served, drawn, strict=True)):
+            for place in serving.places:
+                machine, level = levels[place.node]
+                there = serving.nodes(serving.on(own, level), place)
+                nodes += there
+                groups += [group] * len(there)
+                machines += [machine] * len(there)
+        shared = len(set(machines)) < len(machines)
+        several = len(self.served) > 1
+        return Estate(tuple(nodes), self.router, tuple(groups) if several else (), tuple(machines) if shared else ())
+
+    def _levels(self, drawn: Sequence[Drawn], replication: int) -> dict[int, tuple[int, Drawn]]:
+        """By node: which of the machines it is, and something drawn there, whose level takes the machine's path."""
+        found = {}
+        moved = next((i for i, serving in enumerate(self.served) if not serving.law.exact), 0)
+        for machine, host in enumerate(self.hosts):
+            there = drawn[moved]
+            if machine > 0:
+                rng = stream(self.seed, replication, "node", str(host.node))
+                there = self.served[moved].law.elsewhere(there, rng, self.load.duration_ns)
+            found[host.node] = machine, there
+        return found
 
     @property
     def machines(self) -> tuple[Machine, ...]:
         """The machines that can hold replicas; of each pool the first so many are always there."""
         found, seen = [], Counter[str]()
-        for place in self.places:
-            pool = self.deployment.pools[place.pool]
-            fixed = seen[place.pool] < pool.least
-            seen[place.pool] += 1
-            found.append(Machine(fixed, pool.provision, pool.empty_after, place.pool))
+        for host in self.hosts:
+            pool = self.deployment.pools[host.pool]
+            fixed = seen[host.pool] < pool.least
+            seen[host.pool] += 1
+            found.append(Machine(fixed, pool.provision, pool.empty_after, host.pool))
         return tuple(found)
 
     @property
@@ -118,19 +132,33 @@ class Setup:
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """Where replicas can run, in the order in which places are taken: by pool as preferred, then by node."""
-        on = self.model.replicas.on or list(self.deployment.pools)
-        slots, node = [], 0
-        for machine, place in enumerate(self.places):
-            for replica in range(place.replicas):
-                slots.append(Slot(node, 0 if self.per_replica else replica, machine))
-                node += self.per_replica
-            node += not self.per_replica
-        return tuple(sorted(slots, key=lambda slot: (on.index(self.places[slot.machine].pool), slot.machine)))
+        """Where replicas can run, model by model, in the order in which places are taken: by pool as preferred, then by
+        node."""
+        machine_of = {host.node: machine for machine, host in enumerate(self.hosts)}
+        slots: list[Slot] = []
+        node = 0
+        for serving in self.served:
+            on = serving.model.replicas.on or list(self.deployment.pools)
+            own = []
+            for place in serving.places:
+                for replica in range(place.replicas):
+                    number = node + replica if serving.per_replica else node
+                    slot = Slot(number, 0 if serving.per_replica else replica, machine_of[place.node])
+                    own.append((on.index(place.pool), slot.machine, slot))
+                node += place.replicas if serving.per_replica else 1
+            slots += [slot for _, _, slot in sorted(own, key=lambda each: each[:2])]
+        return tuple(slots)
+
+    def nodes_of(self, group: int) -> range:
+        """The numbers of a model's nodes, as planes number them."""
+        counts = [
+            sum(p.replicas for p in each.places) if each.per_replica else len(each.places) for each in self.served
+        ]
+        return range(sum(counts[:group]), sum(counts[: group + 1]))
 
     def scaler(self) -> Scaler:
         """What sets the number of replicas."""
-        replicas = self.model.replicas
+        replicas = self.first.model.replicas
         assert replicas.autoscaler is not None, "no autoscaler"
         bounds = Bounds(least=replicas.min, most=self.replicas)
         starts_ns = round(self.starts.replace(tzinfo=UTC).timestamp()) * 10**9
@@ -139,7 +167,8 @@ class Setup:
     @property
     def timing(self) -> Timing:
         """How long replicas take to come and to go."""
-        replicas, router, startup = self.model.replicas, self.deployment.router, self.measured.profile.startup
+        replicas, router = self.first.model.replicas, self.deployment.router
+        startup = self.first.measured.profile.startup
         start_up_ns = replicas.start_up
         if start_up_ns is None:
             start_up_ns = round((startup.spawn_s + startup.load_s + startup.warmup_s) * 1e9)
@@ -152,19 +181,20 @@ class Setup:
     @property
     def controlled(self) -> bool:
         """Whether anything happens to replicas and machines."""
-        return self.model.replicas.autoscaler is not None or self.mishaps.any
+        return self.first.model.replicas.autoscaler is not None or self.mishaps.any
 
     @property
     def changing(self) -> bool:
         """Whether what there is to serve with changes over time."""
-        return self.model.replicas.autoscaler is not None or self.mishaps.changes
+        return self.first.model.replicas.autoscaler is not None or self.mishaps.changes
 
     @property
     def router(self) -> Router | None:
         """The router, as planes take it."""
         router = self.deployment.router
-        if router is None:
-            return None
+        served_by = tuple(range(group, group + 1) for group in self.group_of) if len(self.served) > 1 else ()
+        if router is None:  # several models on one machine: each has its queue there, with nothing in between
+            return Router(ROUTE_ROUND_ROBIN, served_by=served_by) if served_by else None
         clients = [class_.client for class_ in self.workload.classes.values()]
         taken = Router(
             ROUTES[router.policy],
@@ -172,11 +202,12 @@ class Setup:
             router.state_age == 0,
             buffer_rows=self._buffer_rows,
             answer_timeout_ns=router.timeout,
-            tells_empty=isinstance(self.model.replicas.autoscaler, Idle),
+            tells_empty=isinstance(self.first.model.replicas.autoscaler, Idle),
             client_retries=tuple(0 if client is None else client.retries for client in clients),
             silent=tuple(client is not None and not client.cancels for client in clients),
             ejection=ejection_of(router.eject),
             hedge=_hedge(router.hedge),
+            served_by=served_by,
         )
         if router.retry is None:
             return taken
@@ -192,10 +223,10 @@ class Setup:
     @property
     def _buffer_rows(self) -> int:
         """Rows that may wait at the router while there is no node."""
-        router, max_queue = self.deployment.router, self.model.queue.max_queue
+        router, queues = self.deployment.router, [serving.model.queue for serving in self.served]
         if router is not None and router.buffer is not None:
             return router.buffer
-        return UNBOUNDED_ROWS if max_queue == "unbounded" else int(max_queue)
+        return max(UNBOUNDED_ROWS if queue.max_queue == "unbounded" else int(queue.max_queue) for queue in queues)
 
     def load_on(self, drawn: Drawn) -> Load:
         """The load, of clients whose core has the level drawn."""
@@ -204,6 +235,14 @@ class Setup:
             self.load,
             client_ns=lambda rng, rows: np.rint(client_ns(rng, rows) * drawn.front_level).astype(np.int64),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine that can hold replicas."""
+
+    node: int
+    pool: str
 
 
 def prepare(
@@ -229,67 +268,90 @@ def prepare(
     """
     prices = priced(deployment, deployment_base)
     deployment = prices.deployment
-    name = model_name(deployment, workload)
-    model = deployment.models[name]
-    path = resolve(deployment_base / "deployment.yaml", model.profile)
-    measured = Measured.load(path)
-    client_ns = client_draw(measured.profile.client, measured.profile.front.bytes_in_per_row)
+    names = asked_models(deployment, workload)
+    models = {name: deployment.models[name] for name in names}
+    check_scaling(deployment, tuple(models))
+    check_clients(deployment, workload)
+    profiles = {name: resolve(deployment_base / "deployment.yaml", model.profile) for name, model in models.items()}
+    measured = {name: Measured.load(path) for name, path in profiles.items()}
+    first = measured[names[0]].profile
+    client_ns = client_draw(first.client, first.front.bytes_in_per_row)
     router = deployment.router
     load = replace(
-        build(workload, model, base, client_ns, given),
-        routed=router is not None,
+        build(workload, [models[name] for name in names], base, client_ns, given),
+        routed=router is not None or len(models) > 1,
         by_key=router is not None and router.policy == "affinity",
     )
-    check_scaling(deployment, name)
-    check_clients(deployment, workload)
-    found = places(deployment, name, spare=bool(events) or world.takes_machines)
-    befalls = mishaps(world, events, deployment, name, found, seed, load.duration_ns, base)
-    law = replace(_law(path, measured, model, load, found), level=level)
+    spare = bool(events) or world.takes_machines
+    if len(models) > 1 and spare:
+        what = f"failures and spot cannot be simulated with several models yet ({', '.join(models)})"
+        raise SpecError.of("scenario", "events" if events else "world", what)
+    served = _served(deployment, names, profiles, measured, load, slo, level, spare)
+    befalls = mishaps(world, events, deployment, names[0], served[0].places, seed, load.duration_ns, base)
     classes = tuple(workload.classes)
     limits = bounds(slo, classes)
-    budget_ns = deployment.front_budget_ns(slo)
     return Setup(
         deployment=deployment,
         workload=workload,
         prices=prices,
         starts=world.starts,
-        model_name=name,
-        model=model,
-        measured=measured,
-        law=law,
+        served=tuple(served),
+        group_of=tuple(list(models).index(name) for name in names),
         load=load,
-        spec=model.scheduler_spec(),
-        front=front_vector(measured.profile.front, measured.profile.noise, budget_ns),
         slo_ns=np.array(limits_ns(limits, classes), np.int64),
         objectives=(*objectives(limits, classes), objective_of_all(limits, classes)),
         seed=seed,
-        places=tuple(found),
         mishaps=befalls,
         warnings=(
-            *(f"{path}: {warning}" for warning in law.warnings),
-            *measured.profile.warnings,
-            *_changed(model, path),
-            *_apart(model, found),
+            *dict.fromkeys(text for one in served for text in one.warnings(profiles[one.name])),
+            *_fronts(served),
             *core_warnings(deployment),
-            *_unchecked(deployment, name),
             *prices.warnings,
         ),
     )
 
 
-def _unchecked(deployment: Deployment, name: str) -> list[str]:
-    """What a result says of a batching policy that no measurement of the real engine stands behind."""
-    policy = deployment.models[name].batching.policy
-    return [f"models.{name}.batching.policy: unchecked: {UNCHECKED[policy]}"] if policy in UNCHECKED else []
+def _served(
+    deployment: Deployment,
+    names: Sequence[str],
+    profiles: Mapping[str, Path],
+    measured: Mapping[str, Measured],
+    load: Load,
+    slo: Slo,
+    level: Level | None,
+    spare: bool,
+) -> list[Serving]:
+    """The models that are asked for, by class; models that nobody asks for are not simulated."""
+    models = {name: deployment.models[name] for name in names}
+    placed = places_of(deployment, tuple(models), spare=spare)
+    levels = max(model.queue.priority_levels for model in models.values())  # planes have the same ones everywhere
+    beside = together(placed.values())
+    budget_ns, served = deployment.front_budget_ns(slo), []
+    for name, model in models.items():
+        own = replace(load, sources=tuple(s for s, asked in zip(load.sources, names, strict=True) if asked == name))
+        most = max(beside[place.node] for place in placed[name])
+        profile = measured[name].profile
+        served.append(
+            Serving(
+                name=name,
+                model=model,
+                measured=measured[name],
+                law=law_of(profiles[name], measured[name], model, own.rows_mean, most, level),
+                spec=replace(model.scheduler_spec(), priority_levels=levels),
+                front=front_vector(profile.front, profile.noise, budget_ns),
+                places=tuple(placed[name]),
+                retry_after_ns=deployment.front.retry_after,
+            )
+        )
+    return served
 
 
-def _law(path: Path, measured: Measured, model: Model, load: Load, found: Sequence[Place]) -> Law:
-    """Service times of a model's replicas; ProfileError, by the profile's file, where they were not measured."""
-    most, max_batch = max(place.replicas for place in found), model.batching.max_batch
-    try:
-        return measured.law(model.replicas.threads, most, max_batch, model.backend, load.rows_mean)
-    except ProfileError as error:
-        raise ProfileError(f"{path}: {error}") from None
+def _fronts(served: Sequence[Serving]) -> list[str]:
+    """What is simplified where several models share a machine."""
+    nodes = Counter(place.node for serving in served for place in serving.places)
+    if max(nodes.values()) == 1:
+        return []
+    return ["models that share a machine are simulated with a front each: as one engine a model, not one for all"]
 
 
 def check_clients(deployment: Deployment, workload: Workload) -> None:
@@ -316,8 +378,21 @@ def check_clients(deployment: Deployment, workload: Workload) -> None:
         raise SpecError([Fault("scenario", field, what) for field, what in faults])
 
 
-def check_scaling(deployment: Deployment, name: str) -> None:
-    """SpecError for what of an autoscaled model cannot be simulated."""
+def check_scaling(deployment: Deployment, names: Sequence[str]) -> None:
+    """SpecError for what of the models that are asked for cannot be simulated."""
+    faults = [fault for name in names for fault in _scaling_faults(deployment, name)]
+    if len(names) > 1:
+        faults += [
+            (f"models.{name}.replicas.autoscaler", f"cannot be simulated beside other models yet ({', '.join(names)})")
+            for name in names
+            if deployment.models[name].replicas.autoscaler is not None
+        ]
+    if faults:
+        raise SpecError([Fault("deployment", field, what) for field, what in faults])
+
+
+def _scaling_faults(deployment: Deployment, name: str) -> list[tuple[str, str]]:
+    """What of one model cannot be simulated."""
     model, faults = deployment.models[name], []
     where = f"models.{name}"
     scaler = model.replicas.autoscaler
@@ -331,8 +406,7 @@ def check_scaling(deployment: Deployment, name: str) -> None:
         faults.append((f"{where}.replicas.min", f"must be at least 1: {scaler.kind} does not scale from zero"))
     if model.queue.per == "replica" and deployment.router is None:
         faults.append(("router", "is missing: engines of their own (queue.per: replica) need one"))
-    if faults:
-        raise SpecError([Fault("deployment", field, what) for field, what in faults])
+    return faults
 
 
 def _idle_faults(model: Model, where: str) -> list[tuple[str, str]]:
@@ -352,28 +426,10 @@ def _hedge(hedge: HedgeSpec | None) -> Hedge | None:
     return None if hedge is None else Hedge(P95 if isinstance(hedge.after, str) else hedge.after)
 
 
-BATCH_DEADLINE_LEAST_NS = 10**9
-BATCH_DEADLINE_FACTOR = 20
-"""A batch hangs if it takes so many times the p99 of a full one, and a second at least (rule 19)."""
-
-
-def batch_deadline_ns(service: Service, spec: SchedulerSpec) -> int:
-    """After so long a batch is taken to hang."""
-    cell = (service.pressure_max * (service.rows_max + 1) + spec.max_batch) << service.bits
-    p99_ns = float(np.quantile(service.table[cell : cell + (1 << service.bits)], 0.99))
-    return max(BATCH_DEADLINE_LEAST_NS, round(BATCH_DEADLINE_FACTOR * p99_ns * float(service.levels.max())))
-
-
-def row_ns(service: Service, spec: SchedulerSpec) -> int:
-    """What a row of a full batch is expected to take of a replica without neighbours."""
-    cell = spec.max_batch << service.bits
-    return int(service.table[cell : cell + (1 << service.bits)].mean() / spec.max_batch)
-
-
-def model_name(deployment: Deployment, workload: Workload) -> str:
-    """The one model that a workload asks for; SpecError for more, for one that is not deployed or a bad priority."""
+def asked_models(deployment: Deployment, workload: Workload) -> list[str]:
+    """The model that each class asks for; SpecError for one that is not deployed, or a bad priority."""
     only = next(iter(deployment.models)) if len(deployment.models) == 1 else None
-    faults, names = [], set()
+    faults, names = [], []
     for class_name, class_ in workload.classes.items():
         where = f"workload.classes.{class_name}"
         name = class_.model or only
@@ -381,17 +437,14 @@ def model_name(deployment: Deployment, workload: Workload) -> str:
             known = ", ".join(deployment.models)
             faults.append(Fault("scenario", f"{where}.model", f"must be one of {known}, got {class_.model or 'none'}"))
             continue
-        names.add(name)
+        names.append(str(name))
         levels = deployment.models[name].queue.priority_levels
         if class_.priority >= levels:
             what = f"must be below the deployment's queue.priority_levels ({levels}), got {class_.priority}"
             faults.append(Fault("scenario", f"{where}.priority", what))
-    if len(names) > 1:
-        what = f"must ask for one model, got {', '.join(sorted(names))}; several on one node cannot be simulated yet"
-        faults.append(Fault("scenario", "workload.classes", what))
     if faults:
         raise SpecError(faults)
-    return str(names.pop())
+    return names
 
 
 def core_warnings(deployment: Deployment) -> list[str]:
@@ -411,18 +464,3 @@ def core_warnings(deployment: Deployment) -> list[str]:
         for name, pool in deployment.pools.items()
         if pool.cores is not None and needed > pool.cores
     ]
-
-
-def _apart(model: Model, found: Sequence[Place]) -> list[str]:
-    """A warning if engines that share a machine are simulated as if they did not."""
-    most = max(place.replicas for place in found)
-    if model.queue.per == "node" or most == 1:
-        return []
-    return [f"queue.per: up to {most} engines share a machine; they are simulated without slowing each other"]
-
-
-def _changed(model: Model, path: Path) -> tuple[str, ...]:
-    """A warning if the profile is not the one that the deployment was planned with."""
-    if model.profile_sha256 is None or sha256(path) == model.profile_sha256:
-        return ()
-    return (f"{path}: is not the profile that the deployment was planned with (profile_sha256 differs)",)

@@ -21,7 +21,6 @@ from serve.capacity_table import check_tables
 from serve.deployment import Deployment
 from serve.files import load, plain, resolve
 from serve.manifests import with_manifests
-from serve.profile import FrontCosts
 from serve.vocabulary import METRICS
 from sim import paths, workers
 from sim.capacity import capacity_rps
@@ -43,8 +42,8 @@ from sim.measures import (
 from sim.replication import TIME_BINS, Replication, run
 from sim.result import ClassResult, Estimate, Result, Simulated
 from sim.scenario import Engine, Scenario, Slo, Workload
-from sim.service import origin
-from sim.setup import Setup, model_name, prepare
+from sim.service import origin, weakest
+from sim.setup import Setup, asked_models, prepare
 from sim.showback import showback
 from sim.slo_capacity import computed, with_table
 from sim.tally import Ints
@@ -221,7 +220,10 @@ def completed(scenario: Scenario, base: Path, deployment_base: Path) -> Scenario
         assert isinstance(question.deployment, Deployment)
         return prepare(question.deployment, question.workload, question.slo, question.seed, base, deployment_base)
 
-    return with_table(whole, model_name(deployment, scenario.workload), deployment_base, prepared, evaluate)
+    names = set(asked_models(deployment, scenario.workload))
+    if len(names) > 1:
+        return whole  # none of them is scaled
+    return with_table(whole, names.pop(), deployment_base, prepared, evaluate)
 
 
 def _replications(setup: Setup, count: int, engine: Engine, progress: Progress | None) -> list[Replication]:
@@ -269,7 +271,7 @@ def _result(
         verdict_reason=judged.reason,
         capacity_rps=capacity,
         warmup_s=window.first * window.bin_ns * 1e-9,
-        origin=origin(setup.measured.profile, setup.law.threads),
+        origin=weakest([origin(each.measured.profile, each.law.threads) for each in setup.served]),
         warnings=_warnings(setup, judged, len(done)),
         total=_estimates(totals, shifts, unstable),
         classes={name: _estimates(part, shifts, unstable) for name, part in zip(names, parts, strict=True)},
@@ -322,8 +324,8 @@ def _run(setup: Setup, replication: Replication, window: Window, unstable: bool)
     scaling = {} if history is None else history.scaling(*span_ns)
     if history is not None:
         replicas = history.replicas_mean(*span_ns)
-    one = run_of_tally(replication.tally, window, replicas, in_time, replication.latency_first, len(setup.places))
-    front_busy_s = one.node.front_busy_s + _unstamped_s(setup.measured.profile.front, one)
+    one = run_of_tally(replication.tally, window, replicas, in_time, replication.latency_first, _node_count(setup))
+    front_busy_s = one.node.front_busy_s + _unstamped_s(setup, one)
     node = replace(one.node, front_busy_s=front_busy_s, **scaling)
     budgets = budgets_of_tally(replication.tally, window, setup.objectives) if any(setup.objectives) else ()
     return replace(one, node=node, budgets=budgets)
@@ -335,10 +337,21 @@ def _metrics(setup: Setup, one: Run, cost: Cost) -> tuple[dict[str, float], list
     return total | cost_metrics(cost, setup.book, total["throughput"]), classes
 
 
-def _unstamped_s(costs: FrontCosts, one: Run) -> float:
-    """CPU time of the front outside its jobs: it occupies a core, but delays nobody."""
-    requests, batches = int(one.total.outcomes.sum()), int(one.node.batch_rows.sum())
-    return (requests * costs.unstamped_us_per_request + batches * costs.unstamped_us_per_batch) * 1e-6
+def _node_count(setup: Setup) -> int:
+    """Fronts that there are, counting one a machine and model."""
+    return sum(len(serving.places) for serving in setup.served)
+
+
+def _unstamped_s(setup: Setup, one: Run) -> float:
+    """CPU time of the front outside its jobs: it occupies a core, but delays nobody. Batches of several models are not
+    told apart: theirs are taken to cost what they do on average by requests."""
+    batches, requests = int(one.node.batch_rows.sum()), int(one.total.outcomes.sum())
+    seconds = 0.0
+    for group, each in zip(setup.group_of, one.classes, strict=True):
+        costs, count = setup.served[group].measured.profile.front, int(each.outcomes.sum())
+        share = count / requests if requests else 1 / len(one.classes)
+        seconds += (count * costs.unstamped_us_per_request + batches * share * costs.unstamped_us_per_batch) * 1e-6
+    return seconds
 
 
 def _estimates(values: Sequence[Mapping[str, float]], shifts: Shifts, unstable: bool) -> ClassResult:

@@ -51,7 +51,7 @@ def usage_of(setup: Setup, replication: Replication, window: Window) -> FleetUsa
 
 def _held(setup: Setup, replication: Replication) -> Iterator[_Held]:
     """Machines that can hold replicas, while they were there, then those that always are and can hold none."""
-    pools = [place.pool for place in setup.places]
+    pools = [host.pool for host in setup.hosts]
     if replication.history is None:
         leases: Iterable[Lease] = (Lease(machine, 0, ready_ns=0) for machine in range(len(pools)))
     else:
@@ -90,11 +90,15 @@ def _node(number: int, held: _Held, setup: Setup, span_ns: tuple[int, int]) -> N
 
 def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> Iterator[ReplicaUsage]:
     """Replicas while they were up; those of models that nobody asks for are there all the time."""
-    name, threads, forever_ns = setup.model_name, setup.model.replicas.threads, 2**62
+    forever_ns, asked = 2**62, {serving.name for serving in setup.served}
     if replication.history is None:
-        for number, place in enumerate(setup.places):
-            yield from [ReplicaUsage(number, name, threads, 0, forever_ns)] * place.replicas
+        number_of = {host.node: number for number, host in enumerate(setup.hosts)}
+        for serving in setup.served:
+            for place in serving.places:
+                there = ReplicaUsage(number_of[place.node], serving.name, serving.model.replicas.threads, 0, forever_ns)
+                yield from [there] * place.replicas
     else:
+        name, threads = setup.first.name, setup.first.model.replicas.threads
         leases = _by_machine(held)
         for up in (up for ups in replication.history.ups.values() for up in ups):
             number = next(n for n in reversed(leases[up.machine]) if held[n].lease.there_ns <= up.ready_ns)
@@ -105,7 +109,7 @@ def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> 
         if each.lease.gone_ns is None:
             rest[each.pool].append(number)
     for other, model in setup.deployment.models.items():
-        if other != name:
+        if other not in asked:
             seen = Counter[str]()
             for place in places(setup.deployment, other):
                 numbers, at = rest[place.pool], seen[place.pool]
@@ -138,24 +142,26 @@ def _within(replicas: Iterable[ReplicaUsage], span_ns: tuple[int, int]) -> Itera
 def _work(
     setup: Setup, tally: Tally, window: Window, held: Sequence[_Held], nodes: Sequence[NodeUsage]
 ) -> Iterator[Work]:
-    """Core-ns by machine, time bin and class; a row costs what rows cost on average."""
-    core_ns = _core_ns(setup, tally, window)
-    leases = _by_machine(held)
-    split = list(zip(_owners(setup), *used_and_wasted(setup, tally, window), strict=True))
-    for machine, bin_ in np.argwhere(core_ns > 0).tolist():
-        for number, share in _shares(nodes, leases[machine], bin_, window).items():
-            worked = float(core_ns[machine, bin_]) * share
-            for owner, used, wasted in split:
-                if used + wasted > 0:
-                    yield Work(number, bin_, owner, worked * used, worked * wasted)
+    """Core-ns by machine, time bin and class; a row costs what rows of its model cost on average."""
+    leases, owners = _by_machine(held), _owners(setup)
+    for group in range(len(setup.served)):
+        core_ns = _core_ns(setup, tally, window, group)
+        split = list(zip(owners, *used_and_wasted(setup, tally, window, group), strict=True))
+        for machine, bin_ in np.argwhere(core_ns > 0).tolist():
+            for number, share in _shares(nodes, leases[machine], bin_, window).items():
+                worked = float(core_ns[machine, bin_]) * share
+                for owner, used, wasted in split:
+                    if used + wasted > 0:
+                        yield Work(number, bin_, owner, worked * used, worked * wasted)
 
 
-def _core_ns(setup: Setup, tally: Tally, window: Window) -> Floats:
-    """(machines, time bins of the window): what their replicas worked."""
+def _core_ns(setup: Setup, tally: Tally, window: Window, group: int) -> Floats:
+    """(machines, time bins of the window): what a model's replicas worked there."""
     machine_of = {slot.node: slot.machine for slot in setup.slots}
-    core_ns = np.zeros((len(setup.places), window.last - window.first))
-    for node, spans_s in enumerate(tally.node_busy_s):
-        core_ns[machine_of[node]] += spans_s[window.first : window.last] * 1e9 * setup.model.replicas.threads
+    core_ns = np.zeros((len(setup.hosts), window.last - window.first))
+    threads = setup.served[group].model.replicas.threads
+    for node in setup.nodes_of(group):
+        core_ns[machine_of[node]] += tally.node_busy_s[node, window.first : window.last] * 1e9 * threads
     return core_ns
 
 
@@ -171,8 +177,9 @@ def _shares(nodes: Sequence[NodeUsage], numbers: Sequence[int], bin_: int, windo
     return {number: span_ns / total_ns for number, span_ns in could_ns.items() if span_ns > 0}
 
 
-def used_and_wasted(setup: Setup, tally: Tally, window: Window) -> tuple[Floats, Floats]:
-    """By class, the shares of the work whose answers were used, and were not; together 1.
+def used_and_wasted(setup: Setup, tally: Tally, window: Window, group: int = 0) -> tuple[Floats, Floats]:
+    """By class, the shares of a model's work whose answers were used, and were not; together 1. Which share of the rows
+    was used is that of all models.
 
     Of all rows that were computed, those of requests answered ok were used, over the whole replication: what
     arrives in one bin may be computed in another. Waste goes to classes by the rows of requests not answered ok,
@@ -181,9 +188,10 @@ def used_and_wasted(setup: Setup, tally: Tally, window: Window) -> tuple[Floats,
     computed = float((tally.batch_rows.sum(axis=0) * np.arange(tally.batch_rows.shape[1])).sum())
     used = min(1.0, float(tally.sums[:, :, SUM_ROWS].sum()) / computed) if computed else 1.0
     cut = slice(window.first, window.last)
-    ok_rows = tally.sums[:, cut, SUM_ROWS].sum(axis=1)
+    of_model = np.array([of == group for of in setup.group_of])
+    ok_rows = tally.sums[:, cut, SUM_ROWS].sum(axis=1) * of_model
     outcomes = tally.outcomes[:, cut].sum(axis=1)
-    rows_mean = np.array([source.rows_mean for source in setup.load.sources])
+    rows_mean = np.array([source.rows_mean for source in setup.load.sources]) * of_model
     lost_rows = (outcomes.sum(axis=1) - outcomes[:, OUTCOME_OK]) * rows_mean
     return _normed(ok_rows, rows_mean) * used, _normed(lost_rows, ok_rows) * (1 - used)
 
@@ -197,13 +205,14 @@ def _normed(weights: Floats, otherwise: Floats) -> Floats:
 
 def _cross_zone(setup: Setup, tally: Tally, window: Window) -> Iterator[CrossZone]:
     """Bytes of answered requests between the router and nodes of other zones, by the share of the work done there."""
-    router, pools, front = setup.deployment.router, setup.deployment.pools, setup.measured.profile.front
+    router, pools = setup.deployment.router, setup.deployment.pools
     assert router is not None
-    core_ns = _core_ns(setup, tally, window)
-    elsewhere = np.array([pools[place.pool].zone != router.zone for place in setup.places])
-    share = core_ns[elsewhere].sum(axis=0) / np.maximum(core_ns.sum(axis=0), 1.0)
-    row_bytes = front.bytes_in_per_row + front.bytes_out_per_row
-    for class_, owner in enumerate(_owners(setup)):
+    elsewhere = np.array([pools[host.pool].zone != router.zone for host in setup.hosts])
+    for class_, (group, owner) in enumerate(zip(setup.group_of, _owners(setup), strict=True)):
+        core_ns = _core_ns(setup, tally, window, group)
+        share = core_ns[elsewhere].sum(axis=0) / np.maximum(core_ns.sum(axis=0), 1.0)
+        front = setup.served[group].measured.profile.front
+        row_bytes = front.bytes_in_per_row + front.bytes_out_per_row
         crossing = tally.sums[class_, window.first : window.last, SUM_ROWS] * row_bytes * share
         for bin_ in np.flatnonzero(crossing).tolist():
             yield CrossZone(bin_, owner, round(float(crossing[bin_])))
@@ -212,6 +221,6 @@ def _cross_zone(setup: Setup, tally: Tally, window: Window) -> Iterator[CrossZon
 def _owners(setup: Setup) -> list[Owner]:
     """By class: whom its work belongs to."""
     return [
-        Owner(setup.model_name, name, tuple(sorted(class_.tags.items())))
-        for name, class_ in setup.workload.classes.items()
+        Owner(setup.served[group].name, name, tuple(sorted(class_.tags.items())))
+        for group, (name, class_) in zip(setup.group_of, setup.workload.classes.items(), strict=True)
     ]

@@ -56,7 +56,7 @@ def transient(setup: Setup) -> bool:
 def unbounded(setup: Setup) -> bool:
     """Whether nothing stops the queue from growing: no bound, and a class without deadline or patience."""
     endless = any(s.timeout_ns == NEVER_NS and not s.leaves for s in setup.load.open)
-    return setup.spec.max_queue < 0 and endless
+    return any(serving.spec.max_queue < 0 for serving in setup.served) and endless
 
 
 def offered_rps(workload: Workload) -> float:
@@ -138,7 +138,7 @@ def _recovery(setup: Setup, in_system: Floats) -> Judged:
     """Whether by the end no more than a fair share waits: what replicas hold and one more batch each, or the median."""
     course = in_system.mean(axis=0)
     end = float(course[-END_BINS:].mean())
-    holds = setup.replicas * (setup.spec.slots + 1) * setup.spec.max_batch
+    holds = sum(each.replicas * (each.spec.slots + 1) * each.spec.max_batch for each in setup.served)
     usual = max(float(np.median(course)), float(holds))
     shown = f"{end:.4g} in system at the end, at most {float(course.max()):.4g} in between"
     return Judged("recovered" if end <= usual else "not recovered", shown)

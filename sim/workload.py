@@ -5,7 +5,7 @@ Laws only; `sim.drawing` turns them into arrays of requests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -102,17 +102,17 @@ class Load:
 
 def build(
     workload: Workload,
-    model: Model,
+    models: Sequence[Model],
     base: Path,
     client_ns: ClientDraw = no_client,
     given: Mapping[str, Given] | None = None,
 ) -> Load:
-    """The workload of one model's requests.
+    """The workload of a deployment's models.
 
     Parameters
     ----------
     workload : the scenario's.
-    model : deployment of the model they ask for: default timeout and priority.
+    models : by class, the deployment of the model that it asks for: default timeout and priority.
     base : folder that traces and files of counts are relative to.
     client_ns : draws what client and network add to a request's latency.
     given : instants and rows by class, in place of what the workload says; an open class that is not in it met none.
@@ -122,7 +122,7 @@ def build(
     SpecError : a trace, or a file of counts, that cannot be used.
     """
     sources = tuple(
-        _source(name, index, class_, model, base, workload.duration, _given_of(given, name, class_))
+        _source(name, index, class_, models[index], base, workload.duration, _given_of(given, name, class_))
         for index, (name, class_) in enumerate(workload.classes.items())
     )
     return Load(sources, workload.duration, client_ns)

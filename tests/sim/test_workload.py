@@ -26,7 +26,7 @@ def load_of(classes: dict[str, Any], duration: str = "10s", **options: Any) -> L
         {"file": "m.onnx", "profile": "p.yaml", "queue": {"priority_levels": 3, "default_timeout": "700ms"}}
     )
     workload = Workload.model_validate({"duration": duration, "classes": classes})
-    return build(workload, model, Path(), **options)
+    return build(workload, [model] * len(workload.classes), Path(), **options)
 
 
 def drawn(load: Load, seed: int = 1, replication: int = 0, chunk: int = 65_536) -> Requests:
