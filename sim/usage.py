@@ -101,8 +101,11 @@ def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> 
         name, threads = setup.first.name, setup.first.model.replicas.threads
         leases = _by_machine(held)
         for up in (up for ups in replication.history.ups.values() for up in ups):
-            number = next(n for n in reversed(leases[up.machine]) if held[n].lease.there_ns <= up.ready_ns)
-            yield ReplicaUsage(number, name, threads, up.ready_ns, forever_ns if up.down_ns is None else up.down_ns)
+            earlier = (n for n in reversed(leases[up.machine]) if held[n].lease.there_ns <= up.ready_ns)
+            its = next(earlier, None)
+            if its is None:
+                continue  # its machine came after the window
+            yield ReplicaUsage(its, name, threads, up.ready_ns, forever_ns if up.down_ns is None else up.down_ns)
     # Nodes beyond those of the model asked for are numbered by pool: they are alike, and always there.
     rest: dict[str, list[int]] = defaultdict(list)
     for number, each in enumerate(held):
