@@ -45,6 +45,9 @@ Keep = Literal["tally", "rows", "both"]
 
 _NO_ROWS_LIMIT = 2**62
 
+_ROOM_MIN = 16
+"""Requests at one of many nodes that arrays are first made for."""
+
 
 class DataPlane:
     """A compiled `Plane`: takes every decision as `sim.reference.Reference` does, to the nanosecond.
@@ -56,7 +59,7 @@ class DataPlane:
     time_bins, bin_ns, slo_ns : the tally's time bins and (classes,) latency bound of goodput.
     fine : number and width in ns of the error budget's bins.
     metered : whether nodes are counted, for `scrape`.
-    pool : requests present at a node that arrays are first made for; they double when that is not enough.
+    pool : requests present, in all, that arrays are first made for; they double when that is not enough.
 
     A tally counts an answer when its batch's finish job begins to write answers, which may be some
     microseconds before it has left; `rows` shows only what has left.
@@ -81,7 +84,8 @@ class DataPlane:
         check_bins(time_bins, bin_ns)
         self._classes, self._closed = classes, closed
         self._bins, self._fine = (time_bins, bin_ns), fine
-        self._memory = Memory(self.estate, closed, max(pool, 1))
+        room = max(pool // len(self.estate.nodes), min(pool, _ROOM_MIN), 1)
+        self._memory = Memory(self.estate, closed, room)
         self._s = self._memory.plane
         services = [node.service for node in self.estate.nodes]
         nodes = self._memory.rows[: len(services)]

@@ -52,7 +52,7 @@ MUTANTS = {
         "over_budget = lambda a, n, b: front.over_budget(a - 1, n, b)",
     ),
     "rule 10: a timer acts while the station is busy": ("if s[ly.FRONT_END_NS] == NEVER_NS:", "if True:"),
-    "rule 11: the batch counts itself as its neighbour": ("min(s[ly.RUNNING], ", "min(s[ly.RUNNING] + 1, "),
+    "rule 11: the batch counts itself as its neighbour": ("busy = s[ly.RUNNING] if", "busy = s[ly.RUNNING] + 1 if"),
     "order: the highest replica ends first": (
         "if s[base + i] < end_ns:",
         "if s[base + i] <= end_ns and s[base + i] < NEVER_NS:",
@@ -74,7 +74,7 @@ MUTANTS = {
     "rule 14: a slow node is not slow": ("return slowed_ns(span_ns, s[ly.SLOW_PER_MILLE])", "return span_ns"),
     "rule 14: answers cross a cut network": ("rows[pool[at + ly.SENT_TO], ly.CUT] != 0", "False"),
     "rule 14: attempts cross a cut network": ("if rows[n, ly.CUT] != 0:", "if False:"),
-    "rule 17: a turn is not passed on": ("g[ly.TURN] += 1", "pass"),
+    "rule 17: a turn is not passed on": ("h[ly.TURN] += 1", "pass"),
     "rule 17: what a node tells is not heard": (
         "known[ly.K_SCORE, pool[at + ly.SENT_TO]] = pool[at + ly.REPORT]",
         "pass",
@@ -87,15 +87,15 @@ MUTANTS = {
         "pool[at + ly.ROUTE] = another_draw(pool[at + ly.ROUTE])",
         "pass",
     ),
-    "rule 17: the budget counts no retries": ("within_budget(g[ly.EXTRA],", "within_budget(0 * g[ly.EXTRA],"),
+    "rule 17: the budget counts no retries": ("within_budget(h[ly.EXTRA],", "within_budget(0 * h[ly.EXTRA],"),
     "rule 17: failures need not be in a row": (
         "known[ly.K_FAILURES, node] + 1 if verdict > 0 else 0",
         "known[ly.K_FAILURES, node] + (1 if verdict > 0 else 0)",
     ),
     "rule 17: a node may be ejected though too many are": ("if out >= ejections_max(", "if out > ejections_max("),
     "rule 17: an ejected node returns too late": (
-        "if known[ly.K_UNTIL_NS, node] > g[ly.NOW_NS]:\n            g",
-        "if known[ly.K_UNTIL_NS, node] >= g[ly.NOW_NS]:\n            g",
+        "if known[ly.K_UNTIL_NS, node] > g[ly.NOW_NS]:\n            h",
+        "if known[ly.K_UNTIL_NS, node] >= g[ly.NOW_NS]:\n            h",
     ),
     "rule 11: replicas of other nodes on the machine do not count": (
         "s[ly.RUNNING] if s[ly.SHARED] == 0 else q[s[ly.MACHINE_AT]]",
@@ -118,10 +118,10 @@ MUTANTS = {
     ),
     "ray: batches wait in no order": ("= behind(s, q, second)\n        start", "= ly.NOWHERE\n        start"),
     "rule 17: a hedge goes to the node that is late": (
-        "node = pick_besides(g, rows, known, bits, pool[at + ly.SENT_TO])",
-        "node = pick_besides(g, rows, known, bits, -5)",
+        "node = pick_besides(g, h, rows, known, bits, pool[at + ly.SENT_TO])",
+        "node = pick_besides(g, h, rows, known, bits, -5)",
     ),
-    "rule 17: hedges count for no budget": ("g[ly.EXTRA] += 1\n    carry(", "carry("),
+    "rule 17: hedges count for no budget": ("h[ly.EXTRA] += 1\n    carry(", "carry("),
     "rule 17: the slower attempt is told at once": (
         "due_ns = row_of(slot), g[ly.NOW_NS] + g[ly.NETWORK_NS]",
         "due_ns = row_of(slot), g[ly.NOW_NS]",
@@ -134,7 +134,7 @@ MUTANTS = {
         "home = leave_pair(g, pool, q, slot)",
         "home = slot",
     ),
-    "the p95 is of other answers": ("note(recent, g[ly.HEDGE_ANSWERS], g", "note(recent, g[ly.HEDGE_ANSWERS], 1 + g"),
+    "the p95 is of other answers": ("HEDGE_ANSWERS], took_ns)", "HEDGE_ANSWERS], 1 + took_ns)"),
     "the tally's parts are mixed up": ("x[sums + 3]", "x[sums + 4]"),
 }
 """What is changed in the kernel's source: each must change a decision that some case shows."""
