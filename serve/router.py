@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from serve.balancer import Balancer
 from serve.deployment import Deployment, Eject
+from serve.deployment import Hedge as HedgeSpec
 from serve.ejection import Ejection
-from serve.errors import Fault, SpecError
+from serve.hedging import P95, Hedge
 from serve.policy import routing
 from serve.policy.codes import (
     NEVER_NS,
@@ -24,11 +25,12 @@ from serve.policy.codes import (
     OUTCOME_EXPIRED,
     OUTCOME_FULL,
     OUTCOME_LOST,
+    OUTCOME_OK,
     REASON_DEADLINE,
     REASON_DRAINING,
     REASON_NO_NODE,
 )
-from serve.policy.retries import backoff_ns
+from serve.policy.retries import backoff_ns, hedge_draw
 from serve.policy.routing import DRAW_MASK, NOBODY, another_draw, reported
 from serve.protocol.orca import Load
 
@@ -45,6 +47,12 @@ ROUTES = {
 
 UNBOUNDED_ROWS = 2**40
 
+A = TypeVar("A")
+
+
+BUDGET_PERCENT = 20
+"""Where a file has no `retry`: hedges go by it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -52,12 +60,13 @@ class Settings:
 
     policy: int  # ROUTE_* of `serve.policy.routing`
     retries: int = 0  # of one request, at most
-    budget_percent: int = 20
+    budget_percent: int = BUDGET_PERCENT  # of retries and hedges
     backoff_ns: int = 0
     backoff_most_ns: int = 0
     buffer_rows: int = 0  # that may wait while there is no node
     row_ns: int = 1  # what a row is expected to take of a replica; only what nodes differ by matters
     ejection: Ejection | None = None  # when a node that fails is left alone
+    hedge: Hedge | None = None  # when what is not answered yet is sent to a second node as well
 
 
 def settings_of(deployment: Deployment, model: str, row_ns: int = 1) -> Settings:
@@ -66,24 +75,28 @@ def settings_of(deployment: Deployment, model: str, row_ns: int = 1) -> Settings
     rows = UNBOUNDED_ROWS if max_queue == "unbounded" else int(max_queue)
     if router is None:
         return Settings(routing.ROUTE_ROUND_ROBIN, buffer_rows=rows, row_ns=row_ns)
-    if router.hedge is not None:
-        raise SpecError([Fault("deployment", "router.hedge", "is simulated only: leave it out to serve")])
     retry = router.retry
     return Settings(
         ROUTES[router.policy],
         retries=0 if retry is None else retry.max,
-        budget_percent=0 if retry is None else round(100 * retry.budget),
+        budget_percent=BUDGET_PERCENT if retry is None else round(100 * retry.budget),
         backoff_ns=0 if retry is None else retry.backoff,
         backoff_most_ns=0 if retry is None else retry.backoff_max,
         buffer_rows=rows if router.buffer is None else router.buffer,
         row_ns=row_ns,
         ejection=ejection_of(router.eject),
+        hedge=hedge_of(router.hedge),
     )
 
 
 def ejection_of(eject: Eject | None) -> Ejection | None:
     """When nodes are ejected, by a file."""
     return None if eject is None else Ejection(eject.failures, eject.base, round(100 * eject.most))
+
+
+def hedge_of(hedge: HedgeSpec | None) -> Hedge | None:
+    """When requests are hedged, by a file."""
+    return None if hedge is None else Hedge(P95 if isinstance(hedge.after, str) else hedge.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +121,31 @@ class Ended:
 class Routed:
     """A request at the router. `reply` is called once, unless its client leaves before."""
 
-    route: int  # draw of the attempt under way, or, for affinity, what is kept together; 62 bits
+    route: int  # draw of its last attempt but for hedges, or, for affinity, what is kept together; 62 bits
     reply: Callable[[Ended], None]
     needs: Callable[[], Needs] = Needs  # asked only of those that must wait for a node
     payload: Any = None
-    node: int = NOBODY  # that the attempt under way was sent to
+    flights: list[Attempt] = field(default_factory=list)  # attempts that were sent and have not ended
+    made: int = 0  # attempts
     retries: int = 0  # made, the one under way included
     settled: bool = False
-    timer: Timer | None = None  # of a retry to come
+    retry: Timer | None = None  # to come
+    hedge: Timer | None = None
     waits: Needs | None = None  # in the buffer
     since_ns: int = 0  # when it entered it
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One sending of a request to a node."""
+
+    request: Routed
+    number: int  # among its request's, from 0 on
+    node: int
+    route: int
+    extra: bool  # a retry or hedge
+    sent_ns: int
+    call: Any = None  # the port's
 
 
 class Timer(Protocol):
@@ -130,13 +158,13 @@ class Timer(Protocol):
 class Port(Protocol):
     """Where attempts go."""
 
-    def send(self, request: Routed) -> None:
-        """Send an attempt to `request.node`; its end is told to `Router.ended`, never before this returns."""
+    def send(self, attempt: Attempt) -> None:
+        """Send an attempt to its node; its end is told to `Router.ended`, never before this returns."""
 
-    def cancel(self, request: Routed) -> None:
-        """Nobody waits for the attempt under way any more: its node is to learn of it."""
+    def cancel(self, attempt: Attempt) -> None:
+        """Nobody waits for an attempt any more: its node is to learn of it, and its end is not told."""
 
-    def later(self, delay_ns: int, call: Callable[[Routed], None], request: Routed) -> Timer:
+    def later(self, delay_ns: int, call: Callable[[A], None], about: A) -> Timer:
         """Call in a while."""
 
 
@@ -146,6 +174,7 @@ class Counts:
 
     sent: int = 0  # attempts
     retries: int = 0  # of them
+    hedges: int = 0  # of them
     ejections: int = 0
     outcomes: list[int] = field(default_factory=lambda: [0] * OUTCOME_COUNT)  # of attempts that ended
 
@@ -154,7 +183,8 @@ class Router:
     """Of one model, in front of nodes numbered from 0; none is in rotation until `rotate`."""
 
     def __init__(self, settings: Settings, nodes: int, port: Port, clock: Callable[[], int]) -> None:
-        self.balancer = Balancer(settings.policy, nodes, settings.retries, settings.budget_percent, settings.ejection)
+        limits = (settings.retries, settings.budget_percent, settings.ejection, settings.hedge)
+        self.balancer = Balancer(settings.policy, nodes, *limits)
         self.balancer.rotate(())
         self.rotation: tuple[int, ...] = ()
         self.counts = [Counts() for _ in range(nodes)]
@@ -173,46 +203,91 @@ class Router:
     # -- requests ----------------------------------------------------------------------------------------
 
     def arrive(self, request: Routed) -> None:
-        """A request is to be sent."""
-        request.node = node = self.balancer.send(request.route, self._clock())
+        """A request is to be sent, for the first time or again."""
+        balancer, is_retry = self.balancer, request.retries > 0
+        node = balancer.send(request.route, self._clock())
         if node == NOBODY:
             if not self._buffer(request):
                 self.refused += 1
-                self.balancer.end(request.retries > 0)
+                balancer.end(is_retry)
                 self._settle(request, Ended(OUTCOME_FULL, REASON_NO_NODE))
             return
-        counts = self.counts[node]
-        counts.sent += 1
-        counts.retries += request.retries > 0
-        self._port.send(request)
+        self.counts[node].retries += is_retry
+        attempt = self._send(request, node, request.route, is_retry)
+        after_ns = NEVER_NS if is_retry else balancer.hedge_after_ns
+        if after_ns < NEVER_NS:
+            request.hedge = self._port.later(after_ns, self._hedge, attempt)
 
-    def ended(self, request: Routed, outcome: int, reason: int, load: Load | None = None, answer: Any = None) -> None:
-        """The attempt under way has ended; `load` is what its node told of itself with the answer."""
+    def _send(self, request: Routed, node: int, route: int, extra: bool) -> Attempt:
+        attempt = Attempt(request, request.made, node, route, extra, self._clock())
+        request.made += 1
+        request.flights.append(attempt)
+        self.counts[node].sent += 1
+        self._port.send(attempt)
+        return attempt
+
+    def _hedge(self, attempt: Attempt) -> None:
+        """An attempt has not been heard of in time: another node is asked as well, within the retries' budget."""
+        request = attempt.request
+        request.hedge = None
+        route = another_draw(hedge_draw(attempt.route))
+        node = self.balancer.hedge(route, self._clock(), attempt.node)
+        if node != NOBODY:
+            self.counts[node].hedges += 1
+            self._send(request, node, route, True)
+
+    def ended(self, attempt: Attempt, outcome: int, reason: int, load: Load | None = None, answer: Any = None) -> None:
+        """An attempt has ended; `load` is what its node told of itself with the answer. The first ok answer is the
+        client's; without one the last attempt's end is the request's, unless it is retried."""
+        request = attempt.request
         if request.settled:
             return
-        balancer = self.balancer
-        self.counts[request.node].outcomes[outcome] += 1
-        balancer.forget(request.node, request.retries > 0)
-        if load is not None and outcome != OUTCOME_LOST:
-            kind, row_ns = self._settings.policy, self._settings.row_ns
-            told = reported(kind, load.ongoing_requests, load.ongoing_rows, row_ns, load.replicas_up)
-            balancer.hear(request.node, told)
-        if balancer.judge(request.node, outcome, self._clock()):
-            self.counts[request.node].ejections += 1
-        if balancer.retry(outcome, request.retries):
-            draw = request.route & DRAW_MASK
-            settings = self._settings
-            wait_ns = backoff_ns(settings.backoff_ns, settings.backoff_most_ns, request.retries, draw)
-            request.retries += 1
-            request.node = NOBODY
-            self._backing_off += 1
-            request.timer = self._port.later(wait_ns, self._retry, request)
+        if request.hedge is not None and not attempt.extra:
+            request.hedge.cancel()
+            request.hedge = None
+        request.flights.remove(attempt)
+        self._hear(attempt, outcome, load)
+        if outcome == OUTCOME_OK:
+            self.balancer.answered(self._clock() - attempt.sent_ns)
+        elif request.flights:
             return
+        elif self.balancer.retry(outcome, request.retries):
+            self._plan_retry(request)
+            return
+        self._call_back(request)
         self._settle(request, Ended(outcome, reason, answer))
+
+    def _hear(self, attempt: Attempt, outcome: int, load: Load | None) -> None:
+        """What an attempt's end says of its node."""
+        balancer, settings, node = self.balancer, self._settings, attempt.node
+        self.counts[node].outcomes[outcome] += 1
+        balancer.forget(node, attempt.extra)
+        if load is not None and outcome != OUTCOME_LOST:
+            balancer.hear(
+                node,
+                reported(settings.policy, load.ongoing_requests, load.ongoing_rows, settings.row_ns, load.replicas_up),
+            )
+        if balancer.judge(node, outcome, self._clock()):
+            self.counts[node].ejections += 1
+
+    def _call_back(self, request: Routed) -> None:
+        """Nobody waits for its attempts any more."""
+        for attempt in request.flights:
+            self.balancer.forget(attempt.node, attempt.extra)
+            self._port.cancel(attempt)
+        request.flights.clear()
+
+    def _plan_retry(self, request: Routed) -> None:
+        settings = self._settings
+        draw = request.route & DRAW_MASK
+        wait_ns = backoff_ns(settings.backoff_ns, settings.backoff_most_ns, request.retries, draw)
+        request.retries += 1
+        self._backing_off += 1
+        request.retry = self._port.later(wait_ns, self._retry, request)
 
     def _retry(self, request: Routed) -> None:
         self._backing_off -= 1
-        request.timer = None
+        request.retry = None
         request.route = another_draw(request.route)
         self.arrive(request)
 
@@ -220,21 +295,25 @@ class Router:
         """Its client has gone (rule 7)."""
         if request.settled:
             return
-        request.settled = True
         if request.waits is not None:
             self._unbuffer(request)
-            self.balancer.end(request.retries > 0)
-        elif request.timer is not None:
-            request.timer.cancel()
-            request.timer = None
+        if request.retry is not None:
+            request.retry.cancel()
+            request.retry = None
             self._backing_off -= 1
+        if not request.flights:
             self.balancer.end(request.retries > 0)
-        else:
-            self.balancer.forget(request.node, request.retries > 0)
-            self._port.cancel(request)
+        self._call_back(request)
+        self._close(request)
+
+    def _close(self, request: Routed) -> None:
+        request.settled = True
+        if request.hedge is not None:
+            request.hedge.cancel()
+            request.hedge = None
 
     def _settle(self, request: Routed, ended: Ended) -> None:
-        request.settled = True
+        self._close(request)
         request.reply(ended)
 
     # -- nodes and the buffer (rule 16) ------------------------------------------------------------------

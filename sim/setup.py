@@ -12,14 +12,12 @@ import numpy as np
 
 from serve.autoscaler import Bounds, Idle
 from serve.deployment import Deployment, Model
-from serve.deployment import Hedge as HedgeSpec
 from serve.errors import Fault, SpecError
 from serve.files import resolve
 from serve.fleet import places_of
-from serve.hedging import P95, Hedge
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.policy.routing import ROUTE_ROUND_ROBIN
-from serve.router import ROUTES, UNBOUNDED_ROWS, ejection_of
+from serve.router import ROUTES, UNBOUNDED_ROWS, ejection_of, hedge_of
 from serve.scaler import Scaler
 from sim.billing.prices import PriceBook
 from sim.drawing import closed_clients
@@ -206,7 +204,7 @@ class Setup:
             client_retries=tuple(0 if client is None else client.retries for client in clients),
             silent=tuple(client is not None and not client.cancels for client in clients),
             ejection=ejection_of(router.eject),
-            hedge=_hedge(router.hedge),
+            hedge=hedge_of(router.hedge),
             served_by=served_by,
         )
         if router.retry is None:
@@ -419,11 +417,6 @@ def _idle_faults(model: Model, where: str) -> list[tuple[str, str]]:
     if model.queue.per == "replica":
         faults.append((f"{where}.queue.per", "must be node: kind idle drains a replica, not an engine"))
     return faults
-
-
-def _hedge(hedge: HedgeSpec | None) -> Hedge | None:
-    """When requests are hedged, as planes take it."""
-    return None if hedge is None else Hedge(P95 if isinstance(hedge.after, str) else hedge.after)
 
 
 def asked_models(deployment: Deployment, workload: Workload) -> list[str]:

@@ -14,7 +14,7 @@ from serve.router import Ended, Needs, Routed
 if TYPE_CHECKING:
     from serve.proxy.front import RouterFront
     from serve.proxy.gateway import Link
-    from serve.proxy.upstream import Call, Reply
+    from serve.proxy.upstream import Reply
 
 NOT_FORWARDED = frozenset(
     (
@@ -41,7 +41,7 @@ KEY = b"forebay-affinity"
 class Forwarded(Exchange):
     """One request to the router, which may also be for a page, and its answer."""
 
-    __slots__ = ("body", "call", "fields", "front", "header_length", "key", "link", "routed", "target")
+    __slots__ = ("body", "fields", "front", "header_length", "key", "link", "routed", "target")
 
     def __init__(self, front: RouterFront, connection: Connection) -> None:
         super().__init__(connection, front.clock())
@@ -53,7 +53,6 @@ class Forwarded(Exchange):
         self.key: bytes | None = None
         self.link: Link | None = None
         self.routed: Routed | None = None
-        self.call: Call | None = None  # the attempt under way
 
     def begin(self, target: bytes, method: str) -> None:
         """The header is there: which model it is for, and whether the drain refuses it. RequestError: 400, 404, 405."""
@@ -97,7 +96,7 @@ class Forwarded(Exchange):
 
     def ended(self, ended: Ended) -> None:
         """The router's last word: the node's own answer, or why there is none."""
-        self.routed = self.call = None
+        self.routed = None
         if ended.answer is None:
             retry_after_ns = self.front.gateway.retry_after_ns
             self.refuse(refusal(ended.outcome, ended.reason, retry_after_ns))

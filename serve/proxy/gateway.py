@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 
 from serve.deployment import Deployment, Model
@@ -34,7 +35,7 @@ from serve.protocol import orca
 from serve.proxy.forwarded import Forwarded
 from serve.proxy.upstream import Call, Reply, Upstream, request
 from serve.proxy.watch import Watch
-from serve.router import Needs, Routed, Router, Settings, settings_of
+from serve.router import A, Attempt, Needs, Routed, Router, Settings, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -51,41 +52,35 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._asks = (_ASK_LOAD,) if settings.policy in (ROUTE_SHORTEST_QUEUE, ROUTE_LEAST_WORK) else ()
 
-    def send(self, request_: Routed) -> None:
+    def send(self, attempt: Attempt) -> None:
         """Send an attempt to its node."""
-        exchange: Forwarded = request_.payload
-        upstream = self._gateway.upstreams[request_.node]
+        exchange: Forwarded = attempt.request.payload
+        upstream = self._gateway.upstreams[attempt.node]
         data = request(upstream, b"POST", exchange.target, [*exchange.fields, *self._asks], exchange.body)
-        node = request_.node
+        attempt.call = Call(data, partial(self._ended, attempt))
+        upstream.send(attempt.call)
 
-        def done(reply: Reply | None) -> None:
-            self._ended(request_, node, reply)
-
-        exchange.call = Call(data, done)
-        upstream.send(exchange.call)
-
-    def _ended(self, request_: Routed, node: int, reply: Reply | None) -> None:
+    def _ended(self, attempt: Attempt, reply: Reply | None) -> None:
+        attempt.call = None
         if reply is None:
-            self.router.ended(request_, OUTCOME_LOST, REASON_NODE)
+            self.router.ended(attempt, OUTCOME_LOST, REASON_NODE)
         else:
             if reply.draining:
-                self._gateway.watches[node].draining()
-            self.router.ended(request_, outcome_of(reply), REASON_NONE, reply.load, reply)
+                self._gateway.watches[attempt.node].draining()
+            self.router.ended(attempt, outcome_of(reply), REASON_NONE, reply.load, reply)
         self._gateway.settle()
 
     def needs(self, body: bytes, header_length: int | None) -> Needs:
         """What the buffer asks of a request with this body."""
         return needs_of(body, header_length, self._defaults)
 
-    def cancel(self, request_: Routed) -> None:
+    def cancel(self, attempt: Attempt) -> None:
         """Close the connection of an attempt."""
-        exchange: Forwarded = request_.payload
-        if exchange.call is not None:
-            exchange.call.cancel()
+        attempt.call.cancel()
 
-    def later(self, delay_ns: int, call: Callable[[Routed], None], request_: Routed) -> asyncio.TimerHandle:
+    def later(self, delay_ns: int, call: Callable[[A], None], about: A) -> asyncio.TimerHandle:
         """Call in a while."""
-        return self._loop.call_later(delay_ns / 1e9, call, request_)
+        return self._loop.call_later(delay_ns / 1e9, call, about)
 
 
 class Gateway:

@@ -45,6 +45,7 @@ class RouterCollector(Collector):
         outstanding = GaugeMetricFamily("forebay_node_outstanding", "attempts sent and not answered", labels=labels)
         attempts = CounterMetricFamily("forebay_node_attempts", "attempts sent", labels=labels)
         retries = CounterMetricFamily("forebay_node_retries", "of them retries", labels=labels)
+        hedges = CounterMetricFamily("forebay_node_hedges", "of them hedges", labels=labels)
         ejections = CounterMetricFamily("forebay_node_ejections", "times that it was left alone", labels=labels)
         ended = CounterMetricFamily(
             "forebay_node_outcomes", "attempts by what became of them", labels=[*labels, "outcome"]
@@ -55,15 +56,16 @@ class RouterCollector(Collector):
                 outstanding.add_metric(key, link.router.balancer.outstanding[watch.upstream.number])
                 attempts.add_metric(key, counts.sent)
                 retries.add_metric(key, counts.retries)
+                hedges.add_metric(key, counts.hedges)
                 ejections.add_metric(key, counts.ejections)
                 for outcome in Outcome:
                     if outcome != OUTCOME_PENDING:
                         ended.add_metric([*key, outcome.name.lower()], counts.outcomes[outcome])
-        yield from (outstanding, attempts, retries, ejections, ended)
+        yield from (outstanding, attempts, retries, hedges, ejections, ended)
 
     def _of_models(self) -> Iterator[Metric]:
         buffered = GaugeMetricFamily("forebay_buffered_requests", "requests that wait for a node", labels=["model"])
-        retrying = GaugeMetricFamily("forebay_retries_in_flight", "retries under way", labels=["model"])
+        retrying = GaugeMetricFamily("forebay_retries_in_flight", "retries and hedges under way", labels=["model"])
         refused = CounterMetricFamily(
             "forebay_no_node", "requests refused for want of a node and of room to wait", labels=["model"]
         )

@@ -11,8 +11,8 @@ import pytest
 
 from serve.deployment import Deployment
 from serve.ejection import Ejection
-from serve.errors import SpecError
 from serve.files import parse
+from serve.hedging import P95, Hedge
 from serve.policy.codes import (
     NEVER_NS,
     OUTCOME_DRAINING,
@@ -26,7 +26,7 @@ from serve.policy.codes import (
 )
 from serve.policy.routing import ROUTE_LEAST_OUTSTANDING, ROUTE_ROUND_ROBIN, ROUTE_SHORTEST_QUEUE
 from serve.protocol.orca import Load
-from serve.router import Ended, Needs, Routed, Router, Settings, settings_of
+from serve.router import A, Attempt, Ended, Needs, Routed, Router, Settings, settings_of
 
 
 @dataclass
@@ -47,7 +47,7 @@ class World:
     nodes: int = 2
     now_ns: int = 0
     sent: list[tuple[str, int]] = field(default_factory=list)
-    cancelled: list[str] = field(default_factory=list)
+    cancelled: list[tuple[str, int]] = field(default_factory=list)
     answers: dict[str, Ended] = field(default_factory=dict)
     requests: dict[str, Routed] = field(default_factory=dict)
     due: list[tuple[int, int, Timer, Callable[[], None]]] = field(default_factory=list)
@@ -55,15 +55,15 @@ class World:
     def __post_init__(self) -> None:
         self.router = Router(self.settings, self.nodes, self, lambda: self.now_ns)
 
-    def send(self, request: Routed) -> None:
-        self.sent.append((request.payload, request.node))
+    def send(self, attempt: Attempt) -> None:
+        self.sent.append((attempt.request.payload, attempt.node))
 
-    def cancel(self, request: Routed) -> None:
-        self.cancelled.append(request.payload)
+    def cancel(self, attempt: Attempt) -> None:
+        self.cancelled.append((attempt.request.payload, attempt.node))
 
-    def later(self, delay_ns: int, call: Callable[[Routed], None], request: Routed) -> Timer:
+    def later(self, delay_ns: int, call: Callable[[A], None], about: A) -> Timer:
         timer = Timer()
-        heappush(self.due, (self.now_ns + delay_ns, len(self.due), timer, lambda: call(request)))
+        heappush(self.due, (self.now_ns + delay_ns, len(self.due), timer, lambda: call(about)))
         return timer
 
     def ask(self, name: str, **needs: Any) -> None:
@@ -71,8 +71,9 @@ class World:
         self.requests[name] = request
         self.router.arrive(request)
 
-    def ends(self, name: str, outcome: int = OUTCOME_OK, load: Load | None = None) -> None:
-        self.router.ended(self.requests[name], outcome, REASON_NONE, load, f"answer to {name}")
+    def ends(self, name: str, outcome: int = OUTCOME_OK, load: Load | None = None, flight: int = 0) -> None:
+        attempt = self.requests[name].flights[flight]
+        self.router.ended(attempt, outcome, REASON_NONE, load, f"answer to {name}")
 
     def wait(self) -> None:
         """Until nothing is due any more."""
@@ -157,9 +158,10 @@ def test_a_timeout_that_passes_in_the_buffer_is_an_expiry() -> None:
 def test_a_client_that_leaves_is_forgotten_wherever_its_request_is() -> None:
     it = world()
     it.ask("sent")
+    (attempt,) = it.requests["sent"].flights
     it.router.give_up(it.requests["sent"])
-    assert it.cancelled == ["sent"] and it.router.balancer.outstanding == [0, 0]
-    it.ends("sent")  # the answer crossed it
+    assert it.cancelled == [("sent", 0)] and it.router.balancer.outstanding == [0, 0]
+    it.router.ended(attempt, OUTCOME_OK, REASON_NONE)  # the answer crossed it
     it.ask("waits for its retry")
     it.ends("waits for its retry", OUTCOME_LOST)
     it.router.give_up(it.requests["waits for its retry"])
@@ -168,7 +170,7 @@ def test_a_client_that_leaves_is_forgotten_wherever_its_request_is() -> None:
     it.ask("in the buffer")
     it.router.give_up(it.requests["in the buffer"])
     it.router.rotate((0, 1))
-    assert it.cancelled == ["sent"] and it.answers == {} and len(it.sent) == 2
+    assert it.cancelled == [("sent", 0)] and it.answers == {} and len(it.sent) == 2
     assert it.router.balancer.extra == 0 == it.router.present
 
 
@@ -206,14 +208,57 @@ def test_a_files_router_is_what_it_goes_by() -> None:
     assert made == Settings(ROUTE_SHORTEST_QUEUE, 2, 30, 1_000_000, 250_000_000, 9, 7)
     data["router"] = {"policy": "shortest_queue", "buffer": 4, "eject": {"failures": 2, "base": "1s", "most": "50%"}}
     made = settings_of(parse(data, Deployment, "d.yaml"), "m")
-    assert made == Settings(ROUTE_SHORTEST_QUEUE, 0, 0, 0, 0, 4, 1, Ejection(2, 1_000_000_000, 50))
+    assert made == Settings(ROUTE_SHORTEST_QUEUE, 0, 20, 0, 0, 4, 1, Ejection(2, 1_000_000_000, 50))
 
 
-def test_hedges_are_refused_live() -> None:
-    data = {
-        "models": {"m": {"profile": "p.yaml", "backend": "emulated"}},
-        "pools": {"here": {"nodes": 2, "cores": 1, "price": "0 USD/h"}},
-        "router": {"hedge": {"after": "p95"}},
-    }
-    with pytest.raises(SpecError, match=r"router\.hedge: is simulated only"):
-        settings_of(parse(data, Deployment, "d.yaml"), "m")
+HEDGED = Settings(ROUTE_ROUND_ROBIN, retries=1, hedge=Hedge(1000))
+
+
+def test_what_is_late_is_asked_of_another_node_and_the_first_answer_counts() -> None:
+    it = world(HEDGED)
+    it.ask("a")
+    it.wait()
+    assert it.sent == [("a", 0), ("a", 1)] and it.now_ns == 1000
+    it.ends("a", flight=1)
+    assert it.answers["a"].outcome == OUTCOME_OK and it.cancelled == [("a", 0)]
+    assert it.router.balancer.outstanding == [0, 0] and it.router.balancer.extra == 0 == it.router.present
+    assert [counts.hedges for counts in it.router.counts] == [0, 1]
+
+
+def test_what_is_answered_in_time_is_not_hedged() -> None:
+    it = world(HEDGED)
+    it.ask("a")
+    it.ends("a")
+    it.wait()
+    assert it.sent == [("a", 0)]
+
+
+def test_while_one_of_two_attempts_is_under_way_nothing_is_retried() -> None:
+    it = world(HEDGED)
+    it.ask("a")
+    it.wait()
+    it.ends("a", OUTCOME_LOST)
+    assert it.answers == {} and it.router.balancer.outstanding == [0, 1]
+    it.ends("a", OUTCOME_FULL)
+    it.wait()
+    assert len(it.sent) == 3 and it.requests["a"].flights[0].extra
+    it.router.give_up(it.requests["a"])
+    assert it.router.balancer.extra == 0 == it.router.present and len(it.cancelled) == 1
+
+
+def test_a_client_that_leaves_takes_both_attempts_along() -> None:
+    it = world(HEDGED)
+    it.ask("a")
+    it.wait()
+    it.router.give_up(it.requests["a"])
+    assert it.cancelled == [("a", 0), ("a", 1)] and it.router.present == 0
+
+
+def test_a_files_hedge_is_a_delay_or_the_p95() -> None:
+    for after, made in (("p95", Hedge(P95)), ("5ms", Hedge(5_000_000))):
+        data: dict[str, Any] = {
+            "models": {"m": {"backend": "emulated", "profile": "p.yaml"}},
+            "pools": {"here": {"nodes": 2, "cores": 2, "price": "0 USD/h"}},
+            "router": {"hedge": {"after": after}},
+        }
+        assert settings_of(parse(data, Deployment, "d.yaml"), "m").hedge == made

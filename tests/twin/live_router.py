@@ -9,9 +9,9 @@ from typing import Any
 from unittest import mock
 
 from serve.policy.codes import ATTEMPT_BITS, NEVER_NS
-from serve.policy.routing import NOBODY, ROUTE_LEAST_WORK
+from serve.policy.routing import ROUTE_LEAST_WORK
 from serve.protocol.orca import Load
-from serve.router import Ended, Needs, Routed, Router, Settings
+from serve.router import A, Attempt, Ended, Needs, Routed, Router, Settings
 from serve.scheduler import Request
 from sim import plane
 from sim.network import Network
@@ -36,16 +36,19 @@ class RecordedNetwork(Network):
         self.record.events.append((self._clock.now_ns, "arrive", attempt.id, attempt))
         super()._begin(attempt)
 
-    def _send(self, attempt: Request) -> None:
-        super()._send(attempt)
-        trip = attempt.payload
-        if trip.node != NOBODY:
-            number = trip.index & (1 << ATTEMPT_BITS) - 1
-            self.record.sent.append((self._clock.now_ns, attempt.id, number, trip.node))
+    def _carry(self, attempt: Request) -> None:
+        super()._carry(attempt)
+        self.record.sent.append((self._clock.now_ns, attempt.id, _number(attempt), attempt.payload.node))
+
+    def _hedge(self, attempt: Request) -> None:
+        state = attempt.payload.state
+        if not state.settled and attempt in state.flights:
+            self.record.events.append((self._clock.now_ns, "hedge", attempt.id, None))
+        super()._hedge(attempt)
 
     def _end(self, attempt: Request, answer: Answer, left_ns: int) -> None:
         if not attempt.payload.state.settled:
-            self.record.events.append((self._clock.now_ns, "ended", attempt.id, answer))
+            self.record.events.append((self._clock.now_ns, "ended", attempt.id, (_number(attempt), answer)))
         super()._end(attempt, answer, left_ns)
 
     def _retry(self, attempt: Request) -> None:
@@ -65,6 +68,10 @@ class RecordedNetwork(Network):
     def _settle(self, attempt: Request, outcome: int, reason: int, stay_ns: int = 0) -> None:
         self.record.settled.append((self._clock.now_ns, attempt.id, outcome, reason))
         super()._settle(attempt, outcome, reason, stay_ns)
+
+
+def _number(attempt: Request) -> int:
+    return int(attempt.payload.index & (1 << ATTEMPT_BITS) - 1)
 
 
 @contextmanager
@@ -90,6 +97,7 @@ class World:
             router.backoff_most_ns,
             router.buffer_rows,
             ejection=router.ejection,
+            hedge=router.hedge,
         )
         self.now_ns = 0
         groups = range(estate.group_count)
@@ -99,20 +107,26 @@ class World:
         self.of: dict[int, Router] = {}
         self.record = Record()
         self.requests: dict[int, Routed] = {}
-        self.due: dict[int, tuple[int, Callable[[Routed], None]]] = {}
+        self.attempts: dict[tuple[int, int], Attempt] = {}
+        self.due: dict[tuple[int, str], tuple[int, Callable[[], None]]] = {}
         self._policy = router.policy
 
     # -- the router's port -----------------------------------------------------------------------------
 
-    def send(self, request: Routed) -> None:
-        self.record.sent.append((self.now_ns, request.payload, request.retries, request.node))
+    def send(self, attempt: Attempt) -> None:
+        number = attempt.request.payload
+        self.attempts[number, attempt.number] = attempt
+        self.record.sent.append((self.now_ns, number, attempt.number, attempt.node))
 
-    def cancel(self, request: Routed) -> None:
+    def cancel(self, attempt: Attempt) -> None:
         pass
 
-    def later(self, delay_ns: int, call: Callable[[Routed], None], request: Routed) -> Any:
-        self.due[request.payload] = (self.now_ns + delay_ns, call)
-        return mock.Mock(cancel=lambda: self.due.pop(request.payload))
+    def later(self, delay_ns: int, call: Callable[[A], None], about: A) -> Any:
+        what, request = ("hedge", about.request) if isinstance(about, Attempt) else ("retry", about)
+        assert isinstance(request, Routed)
+        key = request.payload, what
+        self.due[key] = (self.now_ns + delay_ns, lambda: call(about))
+        return mock.Mock(cancel=lambda: self.due.pop(key))
 
     # -- events ----------------------------------------------------------------------------------------
 
@@ -120,7 +134,7 @@ class World:
         """Have all of it happen again."""
         for self.now_ns, what, number, more in events:
             getattr(self, f"_{what}")(number, more)
-        assert all(due_ns >= self.now_ns for due_ns, _ in self.due.values()), "a retry was forgotten"
+        assert all(due_ns >= self.now_ns for due_ns, _ in self.due.values()), "a retry or hedge was forgotten"
         return self.record
 
     def _arrive(self, number: int, attempt: Request) -> None:
@@ -132,14 +146,21 @@ class World:
         self.of[number] = self.routers[attempt.payload.group]
         self.of[number].arrive(self.requests[number])
 
-    def _ended(self, number: int, answer: Answer) -> None:
+    def _ended(self, number: int, told: tuple[int, Answer]) -> None:
+        attempt, answer = self.attempts[number, told[0]], told[1]
         load = Load(0, answer.told, 1) if self._policy == ROUTE_LEAST_WORK else Load(answer.told, 0, 1)
-        self.of[number].ended(self.requests[number], answer.outcome, answer.reason, load)
+        self.of[number].ended(attempt, answer.outcome, answer.reason, load)
 
     def _retry(self, number: int, _: None) -> None:
-        due_ns, call = self.due.pop(number)
+        self._fire(number, "retry")
+
+    def _hedge(self, number: int, _: None) -> None:
+        self._fire(number, "hedge")
+
+    def _fire(self, number: int, what: str) -> None:
+        due_ns, call = self.due.pop((number, what))
         assert due_ns == self.now_ns
-        call(self.requests[number])
+        call()
 
     def _gone(self, number: int, _: None) -> None:
         self.of[number].give_up(self.requests[number])

@@ -21,7 +21,7 @@ def live_case(family: int, seed: int) -> Case:
     is in rotation for a while."""
     case = draw_estate(family, seed, 60, ALL_BUT_DEADLINES)
     assert isinstance(case.what, Estate) and case.what.router is not None
-    router = replace(case.what.router, true_state=False, client_retries=(), silent=(), hedge=None)
+    router = replace(case.what.router, true_state=False, client_retries=(), silent=())
     rotations = [act for act in case.acts if act[1] == "rotate"]
     acts = [(*act[:2], 0, 0) if act is rotations[seed % 2] else act for act in case.acts]
     return replace(case, what=replace(case.what, router=router), acts=acts)
@@ -29,7 +29,7 @@ def live_case(family: int, seed: int) -> Case:
 
 @pytest.mark.parametrize("family", range(6))
 def test_the_live_router_takes_every_decision_of_the_reference(family: int) -> None:
-    told = {"retried": 0, "gone": 0, "rotated": 0, "buffered": 0}
+    told = {"retried": 0, "gone": 0, "rotated": 0, "buffered": 0, "hedged": 0}
     policies = set()
     for seed in range(60):
         case = live_case(family, seed)
@@ -43,6 +43,7 @@ def test_the_live_router_takes_every_decision_of_the_reference(family: int) -> N
         policies.add(case.what.router.policy)
         kinds = [event[1] for event in simulated.events]
         told["retried"] += kinds.count("retry")
+        told["hedged"] += kinds.count("hedge")
         told["gone"] += kinds.count("gone")
         told["rotated"] += kinds.count("rotate")
         arrived = {event[2]: event[0] for event in simulated.events if event[1] == "arrive"}

@@ -133,6 +133,23 @@ def test_a_client_that_hangs_up_is_heard_by_the_node() -> None:
     play(story)
 
 
+def test_what_is_late_is_asked_of_another_node_and_the_slower_one_is_called_back() -> None:
+    async def story() -> None:
+        async def never() -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+        nodes = await Node(lambda _: never()).start(), await Node().start()
+        it = await site(*nodes, hedge={"after": "5ms"})
+        assert (await (await it.client()).infer()).status == 200
+        await it.until(lambda: nodes[0].hung_up == 1)
+        assert [len(node.seen) for node in nodes] == [1, 1]
+        router = it.gateway.links["m"].router
+        assert router.present == 0 and router.rotation == (0, 1) and router.counts[1].hedges == 1
+
+    play(story)
+
+
 def test_a_node_that_says_it_drains_leaves_after_the_propagation() -> None:
     async def story() -> None:
         draining = answer(503, b'{"error": "bye"}', "Forebay-Draining: 1")
