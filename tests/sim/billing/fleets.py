@@ -13,16 +13,14 @@ from sim.billing.bill import Figures, bill
 from sim.billing.commitments import YEAR_H, Reservation, SavingsPlan
 from sim.billing.prices import Extras, PriceBook, SpotPrice, TypePrice
 from sim.billing.usage import (
-    BatchUsage,
     CrossZone,
     FleetUsage,
     NodeUsage,
     Owner,
     ReplicaUsage,
-    RequestRows,
     up_of_replicas,
-    work_of_batches,
 )
+from tests.sim.billing.batches import BatchUsage, RequestRows, work_of_batches
 
 S = 10**9
 EIGHT = datetime(2026, 3, 2, 8)

@@ -10,16 +10,14 @@ from sim.billing.bill import bill
 from sim.billing.prices import Extras, PriceBook, SpotPrice
 from sim.billing.usage import (
     NOBODY,
-    BatchUsage,
     CrossZone,
     FleetUsage,
     Owner,
     ReplicasUp,
     ReplicaUsage,
-    RequestRows,
     up_of_replicas,
-    work_of_batches,
 )
+from tests.sim.billing.batches import BatchUsage, RequestRows, work_of_batches
 from tests.sim.billing.fleets import BOOK, EIGHT, RESERVED, S, book, fleet, node, nodes, of_c, spot
 
 MINUTE_USD = 0.40 / 60

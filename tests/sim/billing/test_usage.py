@@ -8,17 +8,15 @@ from hypothesis import strategies as st
 
 from sim.billing.usage import (
     BIN_NS,
-    BatchUsage,
     CrossZone,
     Owner,
     ReplicasUp,
     ReplicaUsage,
-    RequestRows,
     Work,
     bins_of,
     up_of_replicas,
-    work_of_batches,
 )
+from tests.sim.billing.batches import BatchUsage, RequestRows, work_of_batches
 from tests.sim.billing.fleets import S, fleet, node
 
 A, B = Owner("digits", "a"), Owner("digits", "b")
