@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from serve.fleet import places
-from serve.policy.codes import OUTCOME_OK
 from sim.billing.usage import CrossZone, FleetUsage, NodeUsage, Owner, ReplicaUsage, Work, up_of_replicas
 from sim.history import Lease
 from sim.measures import Window
@@ -105,7 +104,8 @@ def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> 
             its = next(earlier, None)
             if its is None:
                 continue  # its machine came after the window
-            yield ReplicaUsage(its, name, threads, up.ready_ns, forever_ns if up.down_ns is None else up.down_ns)
+            ends = [ns for ns in (up.down_ns, held[its].lease.gone_ns, forever_ns) if ns is not None]
+            yield ReplicaUsage(its, name, threads, up.ready_ns, min(ends))
     # Nodes beyond those of the model asked for are numbered by pool: they are alike, and always there.
     rest: dict[str, list[int]] = defaultdict(list)
     for number, each in enumerate(held):
@@ -185,18 +185,17 @@ def used_and_wasted(setup: Setup, tally: Tally, window: Window, group: int = 0) 
     was used is that of all models.
 
     Of all rows that were computed, those of requests answered ok were used, over the whole replication: what
-    arrives in one bin may be computed in another. Waste goes to classes by the rows of requests not answered ok,
-    where there are none (a retry was) by rows.
+    arrives in one bin may be computed in another. Waste goes to classes by the rows that were computed for
+    nobody, where there are none (a replica died, a node was lost) by all rows.
     """
     computed = float((tally.batch_rows.sum(axis=0) * np.arange(tally.batch_rows.shape[1])).sum())
     used = min(1.0, float(tally.sums[:, :, SUM_ROWS].sum()) / computed) if computed else 1.0
     cut = slice(window.first, window.last)
-    of_model = np.array([of == group for of in setup.group_of])
+    of_model = np.array([float(of == group) for of in setup.group_of])
     ok_rows = tally.sums[:, cut, SUM_ROWS].sum(axis=1) * of_model
-    outcomes = tally.outcomes[:, cut].sum(axis=1)
-    rows_mean = np.array([source.rows_mean for source in setup.load.sources]) * of_model
-    lost_rows = (outcomes.sum(axis=1) - outcomes[:, OUTCOME_OK]) * rows_mean
-    return _normed(ok_rows, rows_mean) * used, _normed(lost_rows, ok_rows) * (1 - used)
+    wasted_rows = tally.wasted_rows[:, cut].sum(axis=1) * of_model
+    useful = _normed(ok_rows, of_model)
+    return useful * used, _normed(wasted_rows, useful) * (1 - used)
 
 
 def _normed(weights: Floats, otherwise: Floats) -> Floats:

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
-from sim.cost import Cost
+from sim.cost import Cost, cost_of
+from sim.measures import Window
+from sim.replication import TIME_BINS, run
 from sim.result import Charge, Result
 from sim.scenario import Scenario
+from sim.setup import prepare
 from sim.simulate import simulate
 from tests.profiles import Synthetic, write_profile
 from tests.sim.test_cost import BILLED, CONSTANT, costed, scenario, value
@@ -159,3 +162,39 @@ def test_teams_pay_for_their_rows_and_pools_for_what_is_nobodys(folder: Path) ->
     assert useful["platform"] == 0
     idle = [charge for charge in charged(result, pool="spot") if charge.request_class is None]
     assert {charge.tags["team"] for charge in idle} == {"platform"}
+
+
+# -- spot that is taken back -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("refund", "billed_s"), [(None, 0.0), (False, 100.0)])
+def test_spot_taken_back_in_its_first_hour_is_free_where_its_provider_says_so(
+    folder: Path, refund: bool | None, billed_s: float
+) -> None:
+    """A machine that an autoscaler brought is taken back 100 s after it was handed over."""
+    replicas = {
+        "count": 1,
+        "max": 2,
+        "start_up": "1s",
+        "on": ["base", "spot"],
+        "autoscaler": {"kind": "hpa", "cpu": 20},
+    }
+    asked = scenario(
+        {"a": {"arrivals": {"constant": "200/s"}}},
+        "5min",
+        {"queue": {"per": "replica"}, "replicas": replicas},
+        {
+            "base": BASE | {"cores": 1},
+            "spot": BASE | {"cores": 1, "buy": "spot", "nodes": {"min": 0, "max": 1}, "refund_first_hour": refund},
+        },
+        router={},
+    )
+    given = asked.deployment, asked.workload, {}, asked.seed, folder, folder
+    setup = prepare(*given)  # type: ignore[arg-type]
+    done = run(setup, 0, "fast")
+    assert done.history is not None
+    lease = next(lease for lease in done.history.leases if lease.there_ns > 0)
+    lease.gone_ns, lease.reclaimed = lease.there_ns + 100 * 10**9, True
+    bill = cost_of(setup, done, Window(0, TIME_BINS, done.tally.bin_ns)).bill
+    spot_usd = sum(line.effective_usd for line in bill.lines if line.kind == "spot")
+    assert spot_usd == pytest.approx(billed_s / 3600 * 0.06961)
