@@ -117,7 +117,7 @@ def engines_of(deployment: Deployment) -> list[Deployment]:
         for name, model in deployment.models.items()
     }
     placed = deployment.model_copy(update={"models": fixed})
-    held = {name: {place.node: place for place in places(placed, name)} for name in fixed}
+    held = {name: {place.node: place for place in found} for name, found in places_of(placed, list(fixed)).items()}
     engines = []
     for node in sorted({node for found in held.values() for node in found}):
         there = {name: found[node] for name, found in held.items() if node in found}
@@ -175,8 +175,8 @@ def node_of(deployment: Deployment, pool: str | None) -> Deployment:
     if deployment.node_count == 1:
         return deployment
     counts = {}
-    for name in deployment.models:
-        place = next((place for place in places(deployment, name) if place.pool == pool), None)
+    for name, found in places_of(deployment, list(deployment.models)).items():
+        place = next((place for place in found if place.pool == pool), None)
         if place is not None:
             counts[name] = place.replicas
     if not counts:

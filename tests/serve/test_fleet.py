@@ -133,3 +133,11 @@ def test_an_autoscaler_sets_the_replicas_of_a_whole_fleet_not_of_one_of_its_node
     alone = scaled(nodes=1, cores=2)
     assert node_of(alone, "small") == node_of(alone, None) == alone
     assert (most(alone, "digits"), most(several, "digits")) == (2, 5)
+
+
+def test_models_of_a_fleet_share_the_cores_of_its_nodes() -> None:
+    deployment = fleet(2, small=SMALL)
+    models = {"first": deployment.models["digits"], "second": deployment.models["digits"]}
+    engines = engines_of(deployment.model_copy(update={"models": models}))
+    held = [{name: model.replicas.count for name, model in engine.models.items()} for engine in engines]
+    assert held == [{"first": 2}, {"second": 2}]
