@@ -134,13 +134,8 @@ def send(s, pool, q, t, table, levels, b, requests, reason, replica):
         s[ly.HANDING_OVER_NS] += dispatch_ns(front_of(s), q[batch + ly.B_ROWS], requests)
     if s[replica_at(s, ly.R_RUNNING, replica)] == ly.NOWHERE:
         start(s, pool, q, t, table, levels, b, replica)
-    elif s[replica_at(s, ly.R_SECOND, replica)] == ly.NOWHERE:
-        s[replica_at(s, ly.R_SECOND, replica)] = b
     else:
-        q[batch_of(s, s[replica_at(s, ly.R_LAST, replica)]) + ly.B_NEXT] = b
-    if s[ly.POLICY] >= POLICY_WORKERS:
-        q[batch + ly.B_NEXT], s[replica_at(s, ly.R_LAST, replica)] = ly.NOWHERE, b
-        s[replica_at(s, ly.R_HELD, replica)] += q[batch + ly.B_ROWS]
+        s[replica_at(s, ly.R_SECOND, replica)] = b
 
 
 @inlined

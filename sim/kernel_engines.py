@@ -18,9 +18,9 @@ from serve.policy.codes import (
 from serve.policy.engines import tf_serving, torchserve, triton, workers
 from sim import layout as ly
 from sim.compiled import helper, inlined
-from sim.kernel_batch import choose, dispatch, oldest_view, replica_at, send, step, take_batch
+from sim.kernel_batch import batch_of, choose, dispatch, oldest_view, replica_at, send, step, take_batch
 from sim.kernel_leave import refuse
-from sim.kernel_queue import leave_queue, ring_at, row_of, unhook
+from sim.kernel_queue import gatherer, leave_queue, ring_at, row_of, unhook
 
 triton_walk = inlined(triton.walk)
 triton_step = inlined(triton.step)
@@ -124,7 +124,7 @@ def next_gathered(s, pool, q):
     while position < s[ly.LEVEL + ly.LEVEL_TAIL]:
         slot = q[ring_at(s, 0, position)]
         position += 1
-        if slot == ly.NOWHERE or pool[row_of(slot) + ly.GATHERER] != ly.NOWHERE:
+        if slot == ly.NOWHERE or gatherer(pool, slot) != ly.NOWHERE:
             continue
         replica = puller(s)
         if replica == ly.NOWHERE:
@@ -136,7 +136,7 @@ def next_gathered(s, pool, q):
         else:
             if s[at] == 0:
                 event = BATCHING_FIRST
-            pool[row_of(slot) + ly.GATHERER] = replica
+            pool[row_of(slot) + ly.HEAPED] |= (replica + 1) << ly.GATHERER_AT
             s[at] += pool[row_of(slot) + ly.ROWS]
             take_turn(s, replica)
         reason, _ = ask(s, replica, event, blocked)
@@ -198,7 +198,7 @@ def send_gathered(s, pool, q, t, table, levels, replica, reason):
     rows, requests, last = 0, 0, ly.NOWHERE
     for position in range(s[ly.LEVEL + ly.LEVEL_HEAD], s[ly.LEVEL + ly.LEVEL_TAIL]):
         slot = q[ring_at(s, 0, position)]
-        if slot == ly.NOWHERE or pool[row_of(slot) + ly.GATHERER] != replica:
+        if slot == ly.NOWHERE or gatherer(pool, slot) != replica:
             continue
         at = row_of(slot)
         unhook(s, pool, q, slot)
@@ -210,4 +210,9 @@ def send_gathered(s, pool, q, t, table, levels, replica, reason):
             pool[row_of(last) + ly.NEXT] = slot
         rows, requests, last = rows + pool[at + ly.ROWS], requests + 1, slot
     q[batch + ly.B_ROWS] = rows
+    first, last = s[replica_at(s, ly.R_SECOND, replica)], s[replica_at(s, ly.R_LAST, replica)]
     send(s, pool, q, t, table, levels, b, requests, reason, replica)
+    if first != ly.NOWHERE:
+        s[replica_at(s, ly.R_SECOND, replica)], q[batch_of(s, last) + ly.B_NEXT] = first, b
+    q[batch + ly.B_NEXT], s[replica_at(s, ly.R_LAST, replica)] = ly.NOWHERE, b
+    s[replica_at(s, ly.R_HELD, replica)] += rows

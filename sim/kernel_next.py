@@ -7,7 +7,6 @@ from serve.policy.codes import (
     EVENT_FRONT,
     EVENT_WINDOW,
     NEVER_NS,
-    POLICY_FOREBAY,
 )
 from serve.policy.front import FRONT_TIMER_LATE_NS
 from sim import layout as ly
@@ -44,9 +43,9 @@ def timer_event(s, pool, q, at_ns, event):
 @inlined
 def window_due_ns(s, pool, q):
     """When the timer of a window fires, the oldest waiting request's or another engine's; once at each such instant."""
-    if s[ly.WINDOW_NS] == 0 or s[ly.WAITING] == 0:
+    if s[ly.WAITING] == 0 or s[ly.WINDOW_NS] == 0:
         return NEVER_NS
-    if s[ly.POLICY] == POLICY_FOREBAY:
+    if s[ly.WINDOW_NS] > 0:
         due_ns = pool[row_of(oldest(s, pool, q)) + ly.ENQUEUE_NS] + s[ly.WINDOW_NS]
     else:
         due_ns = s[ly.WAKE_NS]

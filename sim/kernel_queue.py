@@ -20,7 +20,7 @@ from sim.layout import (
     DEADLINES,
     ENQUEUE_NS,
     FREE,
-    GATHERER,
+    GATHERER_AT,
     HEAP_BASE,
     HEAP_ENTRY,
     HEAP_SIZE,
@@ -271,8 +271,6 @@ def enqueue(s, pool, q, slot):
     s[ROWS_IN] += pool[at + ROWS]
     s[ONGOING] += 1
     s[ONGOING_ROWS] += pool[at + ROWS]
-    if s[POLICY] >= POLICY_WORKERS:
-        pool[at + GATHERER] = NOWHERE
     count_in(s, pool, slot)
     if s[OLDEST] == NOWHERE:
         s[OLDEST] = slot
@@ -328,7 +326,7 @@ def leave_queue(s, pool, q, slot):
     end_ongoing(s, 1, pool[row_of(slot) + ROWS])
 
 
-@helper
+@inlined
 def unhook(s, pool, q, slot):
     """Take a request out of the middle of its ring: a hole stays, but never at the head or the tail."""
     level, position = pool[row_of(slot) + PRIORITY], pool[row_of(slot) + POSITION]
@@ -348,11 +346,16 @@ def unhook(s, pool, q, slot):
 @inlined
 def let_go(s, pool, slot):
     """Who has pulled a request has it no longer."""
-    at = row_of(slot)
-    if pool[at + GATHERER] != NOWHERE:
-        gathered = REPLICA + R_GATHERED * s[REPLICAS] + pool[at + GATHERER]
-        s[gathered & INDEX_MASK] -= pool[at + ROWS]
-        pool[at + GATHERER] = NOWHERE
+    at, replica = row_of(slot), gatherer(pool, slot)
+    if replica != NOWHERE:
+        s[(REPLICA + R_GATHERED * s[REPLICAS] + replica) & INDEX_MASK] -= pool[at + ROWS]
+        pool[at + HEAPED] &= (1 << GATHERER_AT) - 1
+
+
+@inlined
+def gatherer(pool, slot):
+    """Who has pulled a waiting request, NOWHERE if nobody."""
+    return (pool[row_of(slot) + HEAPED] >> GATHERER_AT) - 1
 
 
 @helper
@@ -360,7 +363,7 @@ def let_all_go(s, pool, q, replica):
     """A replica is gone, or going: what it has pulled is anybody's again."""
     for position in range(s[LEVEL + LEVEL_HEAD], s[LEVEL + LEVEL_TAIL]):
         slot = q[ring_at(s, 0, position)]
-        if slot != NOWHERE and pool[row_of(slot) + GATHERER] == replica:
+        if slot != NOWHERE and gatherer(pool, slot) == replica:
             let_go(s, pool, slot)
 
 

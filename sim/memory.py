@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serve.policy.codes import NEVER_NS
+from serve.policy.codes import NEVER_NS, POLICY_FOREBAY
 from sim import layout as ly
 from sim.plane import Closed, Estate, Ints, Node
 
@@ -268,7 +268,7 @@ def _write_node(row: Ints, number: int, node: Node) -> None:
         ly.SLOTS: spec.slots,
         ly.LEVELS: spec.priority_levels,
         ly.MAX_BATCH: spec.max_batch,
-        ly.WINDOW_NS: spec.window_ns,
+        ly.WINDOW_NS: spec.window_ns if spec.policy == POLICY_FOREBAY else ly.WAKES,
         ly.MAX_QUEUE: spec.max_queue,
         ly.MAX_DEATHS: spec.max_deaths,
         ly.RETRY_AFTER_NS: node.retry_after_ns,
