@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MODEL ?=
 FIDELITY ?= full
 
-.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine bench-ramp bench-router bench-autoscalers show clean
+.PHONY: tour test lint types imports format app bench bench-kernel bench-fidelity bench-engine bench-batching bench-ramp bench-router bench-autoscalers show clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,7 +36,7 @@ format: $(STAMP)
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
 
-bench: bench-kernel bench-engine bench-fidelity bench-ramp
+bench: bench-kernel bench-engine bench-batching bench-fidelity bench-ramp
 
 bench-kernel: $(STAMP)
 	$(BIN)/python -m bench.kernel
@@ -49,6 +49,10 @@ bench-ramp: $(STAMP)
 
 bench-autoscalers: $(STAMP)
 	$(BIN)/python -m bench.autoscalers
+
+# Other engines' batching, live against simulated; installs each engine into an environment of its own.
+bench-batching: $(STAMP)
+	$(BIN)/python -m bench.batching
 
 bench-fidelity: $(STAMP)
 	$(BIN)/python -m bench.fidelity --set $(FIDELITY)

@@ -141,3 +141,14 @@ def test_models_of_a_fleet_share_the_cores_of_its_nodes() -> None:
     engines = engines_of(deployment.model_copy(update={"models": models}))
     held = [{name: model.replicas.count for name, model in engine.models.items()} for engine in engines]
     assert held == [{"first": 2}, {"second": 2}]
+
+
+def test_a_policy_that_only_simulators_run_is_refused_by_name() -> None:
+    data = {
+        "models": {"digits": {"backend": "emulated", "profile": "p.yaml", "batching": {"policy": "ray_serve"}}},
+        "pools": {"here": {"cores": 2, "price": "1 USD/h"}},
+    }
+    deployment = parse(data, Deployment, "d.yaml")
+    for serve in (engines_of, lambda deployment: node_of(deployment, None)):
+        with pytest.raises(SpecError, match=r"models.digits.batching.policy: ray_serve is simulated only"):
+            serve(deployment)

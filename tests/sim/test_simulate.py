@@ -512,3 +512,16 @@ def test_who_is_interrupted_does_not_wait_for_what_runs(folder: Path, monkeypatc
         simulate(scenario(), base=folder, progress=interrupted)
     assert ended == []
     release.set()
+
+
+@pytest.mark.parametrize(("policy", "told"), [("tf_serving", 1), ("torchserve", 1), ("triton", 0)])
+def test_a_result_says_that_a_policy_was_not_held_against_its_engine(folder: Path, policy: str, told: int) -> None:
+    result = simulate(scenario(batching={"policy": policy, "max_batch": 8, "window": "2ms"}), base=folder)
+    assert sum("batching.policy: unchecked" in warning for warning in result.warnings) == told
+
+
+@pytest.mark.parametrize("policy", ["triton", "tf_serving", "torchserve", "mosec", "litserve", "ray_serve"])
+def test_both_engines_say_the_same_under_another_engines_policy(folder: Path, policy: str) -> None:
+    one = scenario(batching={"policy": policy, "max_batch": 8, "window": "2ms"}, replicas={"count": 2})
+    slow, fast = (flat(json.loads(simulate(one, base=folder, engine=e).total.model_dump_json())) for e in ENGINES)
+    assert slow == pytest.approx(fast, rel=1e-9)

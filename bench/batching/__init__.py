@@ -1,0 +1,1 @@
+"""Other engines' batching, live against simulated: see `__main__`."""
