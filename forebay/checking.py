@@ -14,6 +14,7 @@ from serve.deployment import Deployment
 from serve.errors import ForebayError, SpecError
 from serve.files import parse, read, resolve
 from serve.profile import Profile
+from sim.checks import core_warnings
 from sim.claims import claims_of, without_reason
 from sim.counts import load as load_counts
 from sim.expect import Judgement, Outcome
@@ -22,7 +23,6 @@ from sim.law_parts import parts
 from sim.questions import Question, answer
 from sim.result import Result
 from sim.scenario import Scenario
-from sim.setup import core_warnings
 from sim.traces import load as load_trace
 
 SUFFIXES = (".yaml", ".yml", ".json")

@@ -24,6 +24,7 @@ from serve.manifests import with_manifests
 from serve.vocabulary import METRICS
 from sim import paths, workers
 from sim.capacity import capacity_rps
+from sim.checks import asked_models
 from sim.cost import Cost, cost_metrics, cost_of
 from sim.intervals import Shifts, ci, pi
 from sim.level import Level
@@ -43,7 +44,7 @@ from sim.replication import TIME_BINS, Replication, run
 from sim.result import ClassResult, Estimate, Result, Simulated
 from sim.scenario import Engine, Scenario, Slo, Workload
 from sim.service import origin, weakest
-from sim.setup import Setup, asked_models, prepare
+from sim.setup import Setup, prepare
 from sim.showback import showback
 from sim.slo_capacity import computed, with_table
 from sim.tally import Ints

@@ -7,9 +7,9 @@ import pytest
 
 from serve.errors import SpecError
 from serve.policy.routing import DRAW_MASK, ROUTE_AFFINITY, choose
+from sim.checks import check_clients
 from sim.keys import Keys
 from sim.scenario import Scenario
-from sim.setup import check_clients
 
 
 def test_the_hottest_keys_follow_zipfs_law() -> None:
