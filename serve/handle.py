@@ -110,8 +110,8 @@ class Handle:
             return False
         self._open = False
         self._loop.remove_reader(self._end)
+        self._process.kill()  # before it finds its channel closed, and says so
         self._end.close()
-        self._process.kill()
         if self._memory is not None:
             self._memory.close()
         return True
