@@ -7,7 +7,7 @@ divided by one TIME_SCALE. For each policy:
 
 (a) replay: the policy, fed the logged samples, decides what was decided, at every tick;
 (b) the live number of replicas within the simulator's 95 % band, by tick. Each of REPLICATIONS runs has the arrivals
-    that the engine met, counted from its own first instant, and a start-up drawn from those measured in the run;
+    that the engine met, by its own log, and a start-up drawn from those measured in the run;
 (c) the two live runs beside each other: what no prediction can beat.
 
 A policy that is in bench/results/ramp/ is not run again (`--again`: all). Writes bench/results/ramp.json,
@@ -34,6 +34,8 @@ from serve.deployment import Deployment
 from serve.launch import launch
 from serve.load_plan import LoadPlan, OpenLoad
 from serve.loadgen import ClientRows, inputs_of, replay
+from serve.records import ARRIVAL_NS
+from serve.request_log import read_requests
 from serve.scaling_log import SCALING_FILE, Logged
 from serve.scaling_log import replay as decided_again
 from serve.time_scale import faster
@@ -69,6 +71,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 RESULTS = report.RESULTS / "ramp"
 PAGE = report.DOCS / "ramp.md"
+PICTURE = "![Replicas over time, live on the predicted band](ramp.png)"
 COLUMNS = {
     "policy": "policy",
     "run": "run",
@@ -80,6 +83,7 @@ COLUMNS = {
     "off": "mean distance from the median",
     "between": "mean distance of the runs",
     "lost": "not answered ok",
+    "late_share": "late sends",
     "start_up_s": "start-up, s",
 }
 
@@ -127,12 +131,14 @@ def arrivals_ns() -> Ints:
 # -- live ----------------------------------------------------------------------------------------------
 
 
-def live(path: Path, deployment: Deployment, at_ns: Ints, log_dir: Path) -> tuple[ClientRows, Logged]:
-    """One run of the ramp: what clients saw, and the log of scaling with every tick decided again."""
+def live(path: Path, deployment: Deployment, at_ns: Ints, log_dir: Path) -> tuple[ClientRows, Logged, Ints]:
+    """One run of the ramp: what clients saw, the log of scaling with every tick decided again, and what arrived when,
+    counted from the engine's own instant 0."""
     with launch(path, log_dir=log_dir) as engine:
         plan = LoadPlan("m", inputs_of(engine.url, "m", seed=SEED), OpenLoad(at_ns, np.ones(len(at_ns), np.int64)))
         rows = replay(engine.url, plan, cpus=affinity.generator_of(deployment, affinity.here()))
-    return rows, decided_again(log_dir / SCALING_FILE)
+    logged = decided_again(log_dir / SCALING_FILE)
+    return rows, logged, np.sort(read_requests(log_dir)[:, ARRIVAL_NS]) - logged.began_ns
 
 
 # -- beside the simulator --------------------------------------------------------------------------------
@@ -193,8 +199,7 @@ def run_policy(policy: str, folder: Path) -> dict[str, Any]:
     files.save(path, deployment)
     at_ns, runs = arrivals_ns(), []
     for number in range(RUNS):
-        rows, logged = live(path, deployment, at_ns, folder / f"{policy}-{number}")
-        met_ns = at_ns + rows.start_ns - logged.began_ns
+        rows, logged, met_ns = live(path, deployment, at_ns, folder / f"{policy}-{number}")
         until_ns = round(KNOTS_S[-1] * 1e9) + rows.start_ns - logged.began_ns
         counts = predicted(deployment, folder, met_ns, logged.start_ups_ns, until_ns)
         found = compared(logged, counts)
@@ -285,7 +290,7 @@ def main() -> None:
     slim = [{k: v for k, v in row.items() if k not in ("live", "low", "high")} for row in rows]
     report.save("ramp", head | {"runs": [{k: v for k, v in one.items() if k != "rows"} for one in kept]}, slim)
     figure(kept, report.DOCS / "ramp.png")
-    report.splice(PAGE, "ramp", f"{report.told(kept[-1])}\n\n{report.table(slim, COLUMNS)}")
+    report.splice(PAGE, "ramp", f"{report.told(kept[-1])}\n\n{report.table(slim, COLUMNS)}\n\n{PICTURE}")
 
 
 if __name__ == "__main__":
