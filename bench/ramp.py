@@ -152,8 +152,10 @@ def predicted(deployment: Deployment, base: Path, at_ns: Ints, start_ups_ns: Seq
     for replication in range(REPLICATIONS):
         rng = stream(SEED, replication, "bench", "start_up")
         start_up_ns = int(rng.choice(np.asarray(start_ups_ns, np.int64)))
-        replicas = setup.model.replicas.model_copy(update={"start_up": start_up_ns})
-        one = replace(setup, model=setup.model.model_copy(update={"replicas": replicas}))
+        model = setup.first.model
+        replicas = model.replicas.model_copy(update={"start_up": start_up_ns})
+        serving = replace(setup.first, model=model.model_copy(update={"replicas": replicas}))
+        one = replace(setup, served=(serving,))
         history = run(one, replication, "fast").history
         assert history is not None
         counts.append([step.counted for step in history.steps if step.at_ns <= until_ns])

@@ -17,6 +17,7 @@ from serve.scaling import Scaling
 from serve.time_scale import faster
 from sim import replication
 from sim.control import Control
+from sim.fleet import Fleet
 from sim.scenario import Workload
 from sim.setup import Setup, prepare
 from sim.workload import Given
@@ -49,16 +50,12 @@ class Heard(Control):
         scaler.scrape = lambda now_ns, found: (self.scrapes.update({now_ns: found[0]}), scrape(now_ns, found))
         super().__init__(plane, advance, scaler, *rest, **more)
 
-    def _gone(self, replica: Any) -> None:
-        self.went.append((self._plane.now_ns, replica.number))
-        super()._gone(replica)
-
 
 class Replayed:
     """The engine's loop under a virtual clock, with processes that take as long as the simulator's."""
 
     def __init__(self, setup: Setup, heard: Heard) -> None:
-        replicas = setup.model.replicas
+        replicas = setup.first.model.replicas
         self.now_ns, self.heard = 0, heard
         self.steps: list[Step] = []
         self.draining: set[int] = set()
@@ -137,6 +134,13 @@ def test_the_two_loops_take_the_same_steps(tmp_path: Path, monkeypatch: pytest.M
     workload = Workload.model_validate({"duration": f"{SECONDS}s", "classes": classes})
     setup = prepare(deployment, workload, {}, 1, tmp_path, tmp_path, given)
     monkeypatch.setattr(replication, "Control", Heard)
+    gone = Fleet.gone
+
+    def note_gone(self: Fleet, replica: Any) -> None:
+        Heard.last.went.append((self.plane.now_ns, replica.number))
+        gone(self, replica)
+
+    monkeypatch.setattr(Fleet, "gone", note_gone)
     history = replication.run(setup, 0, "fast").history
     assert history is not None
     until_ns = SECONDS * S
