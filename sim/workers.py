@@ -115,8 +115,12 @@ def unordered(task: Callable[[W], V], jobs: Sequence[W]) -> Iterator[tuple[int, 
     import joblib
 
     yield 0, task(jobs[0])
-    pool = joblib.Parallel(n_jobs=min(cores, len(jobs) - 1), return_as="generator_unordered")
-    yield from pool(joblib.delayed(_alone)(task, number, job) for number, job in enumerate(jobs) if number)
+    with warnings.catch_warnings():
+        # A worker that has grown is replaced, as it should be. Raised as an error, where warnings are, that would end
+        # the thread that hands over results, and with it all.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        pool = joblib.Parallel(n_jobs=min(cores, len(jobs) - 1), return_as="generator_unordered")
+        yield from pool(joblib.delayed(_alone)(task, number, job) for number, job in enumerate(jobs) if number)
 
 
 def _alone(task: Callable[[W], V], number: int, job: W) -> tuple[int, V]:

@@ -74,7 +74,8 @@ def test_the_prediction_is_written_down_before_the_engine_starts(
     def refuse(*args: object, **kwargs: object) -> None:
         raise Started
 
-    monkeypatch.setattr("planner.verify.launch", refuse)
+    monkeypatch.setattr("planner.verify.look", lambda *_: None)  # which starts an engine of its own
+    monkeypatch.setattr("planner.subject.launch", refuse)
     with pytest.raises(Started):
         verify(deployed)
     written = files.load(deployed.with_name("d.prediction.yaml"), Prediction)

@@ -38,7 +38,7 @@ def law(arrivals: dict[str, Any]) -> Arrivals:
 def load_of(arrivals: dict[str, Any], base: Path, duration: str = "10s") -> Load:
     model = Model.model_validate({"file": "m.onnx", "profile": "p.yaml"})
     workload = Workload.model_validate({"duration": duration, "classes": {"a": {"arrivals": arrivals}}})
-    return build(workload, model, base)
+    return build(workload, [model] * len(workload.classes), base)
 
 
 def test_every_part_has_its_path() -> None:

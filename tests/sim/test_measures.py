@@ -108,7 +108,8 @@ def played(tmp_path: Path, spec: dict[str, Any], seconds: int = 4) -> tuple[Refe
             },
         }
     )
-    load = build(workload, model, tmp_path, lambda rng, rows: rng.integers(20_000, 90_000, len(rows)))
+    models = [model] * len(workload.classes)
+    load = build(workload, models, tmp_path, lambda rng, rows: rng.integers(20_000, 90_000, len(rows)))
     rows_max, bits = model.batching.max_batch, 2
     steps = np.array([0.8, 0.9, 1.0, 1.3])
     table = np.concatenate([steps * (2 + 0.5 * r) * MS * (1 + 0.1 * p) for p in range(2) for r in range(rows_max + 1)])
