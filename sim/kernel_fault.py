@@ -6,7 +6,7 @@ from sim import layout as ly
 from sim.compiled import helper, inlined
 from sim.kernel_batch import batch_of, end_batch, find_next_end, kill, replica_at
 from sim.kernel_leave import ride
-from sim.kernel_queue import heap_pop, heap_push, row_of
+from sim.kernel_queue import heap_pop, heap_push, row_of, top_slot
 
 # -- slow nodes, replicas that hang ----------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ def heal_node(s):
 @helper
 def never_arrive(g, pool, q):
     """The next attempt to reach a node is dropped on its way there."""
-    slot = q[g[ly.HEAPS + ly.HEAP_WIDTH * ly.DELIVERIES + ly.HEAP_BASE] + 2]
+    slot = top_slot(g, q, ly.DELIVERIES)
     heap_pop(g, q, ly.DELIVERIES)
     at, now_ns = row_of(slot), g[ly.NOW_NS]
     pool[at + ly.ARRIVAL_NS], pool[at + ly.LEFT_NS], pool[at + ly.ENQUEUE_NS] = now_ns, now_ns, -1

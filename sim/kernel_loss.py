@@ -6,7 +6,7 @@ from sim.compiled import helper, inlined
 from sim.kernel_batch import replica_at, stop_running
 from sim.kernel_fault import heal_node
 from sim.kernel_leave import post, ride
-from sim.kernel_queue import row_of
+from sim.kernel_queue import heap_field, row_of
 from sim.kernel_tally import take_back
 
 
@@ -56,7 +56,7 @@ def renew(s, q):
     for b in range(s[ly.ROOM]):
         q[s[ly.AT_BATCHES_FREE] + b] = s[ly.ROOM] - 1 - b
     for heap in (ly.DEADLINES, ly.CANCELS):
-        block = ly.HEAPS + ly.HEAP_WIDTH * heap
+        block = heap_field(heap, 0)
         s[block + ly.HEAP_SIZE], s[block + ly.BUFFER_SIZE], s[block + ly.TIMER_DUE_NS] = 0, 0, NEVER_NS
     for level in range(s[ly.LEVELS]):
         block = ly.LEVEL + ly.LEVEL_WIDTH * level

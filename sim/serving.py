@@ -52,8 +52,13 @@ class Serving:
         return Node(self.spec, replicas, drawn.service, front, self.retry_after_ns, expected_ns, deadline_ns)
 
     def nodes(self, drawn: Drawn, place: Place) -> list[Node]:
-        """Its nodes on one machine: one, or one a replica."""
-        return [self.node(drawn, 1)] * place.replicas if self.per_replica else [self.node(drawn, place.replicas)]
+        """Its nodes on one machine."""
+        count = self.node_count(place)
+        return [self.node(drawn, place.replicas // count)] * count
+
+    def node_count(self, place: Place) -> int:
+        """How many nodes it has on one machine: one, or one a replica."""
+        return place.replicas if self.per_replica else 1
 
     def on(self, drawn: Drawn, machine: Drawn) -> Drawn:
         """What was drawn for it, on a machine whose level takes the path of another model's replicas there."""

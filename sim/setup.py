@@ -134,8 +134,8 @@ class Setup:
         node."""
         machine_of = {host.node: machine for machine, host in enumerate(self.hosts)}
         slots: list[Slot] = []
-        node = 0
-        for serving in self.served:
+        for group, serving in enumerate(self.served):
+            node = self.nodes_of(group).start
             on = serving.model.replicas.on or list(self.deployment.pools)
             own = []
             for place in serving.places:
@@ -143,15 +143,13 @@ class Setup:
                     number = node + replica if serving.per_replica else node
                     slot = Slot(number, 0 if serving.per_replica else replica, machine_of[place.node])
                     own.append((on.index(place.pool), slot.machine, slot))
-                node += place.replicas if serving.per_replica else 1
+                node += serving.node_count(place)
             slots += [slot for _, _, slot in sorted(own, key=lambda each: each[:2])]
         return tuple(slots)
 
     def nodes_of(self, group: int) -> range:
         """The numbers of a model's nodes, as planes number them."""
-        counts = [
-            sum(p.replicas for p in each.places) if each.per_replica else len(each.places) for each in self.served
-        ]
+        counts = [sum(each.node_count(place) for place in each.places) for each in self.served]
         return range(sum(counts[:group]), sum(counts[: group + 1]))
 
     def scaler(self) -> Scaler:
