@@ -77,6 +77,31 @@ def control_node(g, s, pool, q, t, x, out, op, replica):
 
 
 @inlined
+def control_router(g, rows, pool, q, t, x, known, recent, op, node, replica):
+    """What control asks for of the router or its network, if this is that: 1, else 0."""
+    if op == ly.OP_ROTATE:
+        empty_buffer(g, rows[len(rows) - g[ly.GROUPS] + node], rows, pool, q, t, x, known, recent)
+    elif op == ly.OP_CUT:
+        rows[node, ly.CUT] = replica
+    else:
+        return 0
+    return 1
+
+
+@inlined
+def router_stop(g):
+    """The code of what control has yet to be told of the router, NOWHERE if nothing."""
+    if g[ly.WOKEN_ID] >= 0:
+        g[ly.WHERE] = ly.NOWHERE - g[ly.WOKEN_GROUP]
+        g[ly.WHICH], g[ly.WOKEN_ID] = g[ly.WOKEN_ID] >> ATTEMPT_BITS, -1
+        return ly.STOP_NO_REPLICA
+    if g[ly.EMPTIED] > 0:
+        g[ly.WHERE], g[ly.WHICH], g[ly.EMPTIED] = ly.NOWHERE, -1, 0
+        return ly.STOP_EMPTY
+    return ly.NOWHERE
+
+
+@inlined
 def at_router(g, rows, pool, q, t, x, out, order, known, recent, asks, event):
     """An event of the router's own comes about, if this is one: 1, else 0."""
     if event == EVENT_ANSWERED:
@@ -105,13 +130,9 @@ def advance_estate(
             g[ly.WHERE] = ly.NOWHERE
             return ly.GROW
         if op == ly.OP_NONE:
-            if g[ly.WOKEN_ID] >= 0:
-                g[ly.WHERE] = ly.NOWHERE - g[ly.WOKEN_GROUP]
-                g[ly.WHICH], g[ly.WOKEN_ID] = g[ly.WOKEN_ID] >> ATTEMPT_BITS, -1
-                return ly.STOP_NO_REPLICA
-            if g[ly.EMPTIED] > 0:
-                g[ly.WHERE], g[ly.WHICH], g[ly.EMPTIED] = ly.NOWHERE, -1, 0
-                return ly.STOP_EMPTY
+            code = router_stop(g)
+            if code != ly.NOWHERE:
+                return code
             if stopped != ly.NOWHERE:
                 return tell_stop(g, rows[stopped], stopped)
             if starved(g) != 0:
@@ -145,13 +166,7 @@ def advance_estate(
                 g[ly.WHERE] = n
                 return ly.GROW
         elif event == EVENT_CONTROL:
-            if op == ly.OP_NONE:
-                return ly.STOP_UNTIL
-            if op == ly.OP_ROTATE:
-                empty_buffer(g, rows[len(rows) - g[ly.GROUPS] + node], rows, pool, q, t, x, known, recent)
-                return ly.STOP_UNTIL
-            if op == ly.OP_CUT:
-                rows[node, ly.CUT] = replica
+            if op == ly.OP_NONE or control_router(g, rows, pool, q, t, x, known, recent, op, node, replica) != 0:
                 return ly.STOP_UNTIL
             n = node
         s = rows[n]
