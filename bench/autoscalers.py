@@ -130,7 +130,7 @@ def day(asked: Scenario) -> Day:
     assert isinstance(asked.deployment, Deployment)
     setup = prepare(asked.deployment, asked.workload, asked.slo, asked.seed, SCENARIOS, SCENARIOS)
     one: Replication = run(setup, 0, "fast")
-    present = ((0, setup.first.model.replicas.count),) if one.history is None else tuple(one.history.present)
+    present = ((0, setup.first.model.replicas.count),) if one.history is None else tuple(one.history.fleets[0].present)
     fine: Ints = one.tally.fine[0, :-1]
     wide = WINDOW_S * 10**9 // one.tally.fine_ns
     sums = np.add.reduceat(fine, np.arange(0, len(fine), wide), axis=0)

@@ -158,7 +158,7 @@ def predicted(deployment: Deployment, base: Path, at_ns: Ints, start_ups_ns: Seq
         one = replace(setup, served=(serving,))
         history = run(one, replication, "fast").history
         assert history is not None
-        counts.append([step.counted for step in history.steps if step.at_ns <= until_ns])
+        counts.append([step.counted for step in history.models[0].steps if step.at_ns <= until_ns])
     return np.array(counts, np.int64)
 
 

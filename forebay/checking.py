@@ -22,7 +22,7 @@ from sim.junit import Case, CaseOutcome, Suite
 from sim.law_parts import parts
 from sim.questions import Question, answer
 from sim.result import Result
-from sim.scenario import Scenario
+from sim.scenario import Scenario, claimable
 from sim.traces import load as load_trace
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -142,7 +142,7 @@ def _asked(path: Path, scenario: Scenario) -> FileCheck | _Asked:
     if not scenario.expect:
         _read_traces(path, scenario)
         return FileCheck(str(path), "scenario", "valid", warnings=warnings)
-    claims, _ = claims_of(scenario.expect, list(scenario.workload.classes), path, scenario.variants)
+    claims, _ = claims_of(scenario.expect, claimable(scenario.workload, deployment), path, scenario.variants)
     contrast, given = None, scenario.contrast
     if given is not None:
         named = [claim for claim in claims if claim.text.strip() == without_reason(given.fails)][:1]

@@ -23,7 +23,7 @@ from sim.law_parts import files as files_named
 from sim.paths import SOURCE, apply
 from sim.pricing import priced
 from sim.samples import read_columns
-from sim.scenario import RequestClass, Scenario, Workload
+from sim.scenario import RequestClass, Scenario, Workload, claimable
 from sim.slo import bounds, objective_of_all, objectives
 
 REQUESTS_MAX = 1e10
@@ -38,13 +38,12 @@ def load_scenario(path: Path, seed: int | None = None) -> Scenario:
     except SpecError as error:
         raise SpecError([*error.faults, *_claim_faults_of_broken(path)]) from None
     deployment, folder, faults = _deployment(path, scenario)
-    classes = list(scenario.workload.classes)
-    faults += (
-        claims_of(scenario.expect, classes, path, scenario.variants)[1] + bounds_of(scenario.slo, classes, path)[1]
-    )
+    names = claimable(scenario.workload, deployment)
+    faults += claims_of(scenario.expect, names, path, scenario.variants)[1]
+    faults += bounds_of(scenario.slo, list(scenario.workload.classes), path)[1]
     faults += trace_faults(path, scenario.workload) + size_faults(path, scenario)
     if not faults:
-        faults += objective_faults(path, scenario)
+        faults += objective_faults(path, scenario, names)
     if deployment is not None:
         prefix = "" if isinstance(scenario.deployment, str) else "deployment."
         faults += workload_faults(path, scenario.workload, deployment)
@@ -58,16 +57,16 @@ def load_scenario(path: Path, seed: int | None = None) -> Scenario:
     return scenario if seed is None else scenario.model_copy(update={"seed": seed})
 
 
-def objective_faults(path: Path, scenario: Scenario) -> list[Fault]:
-    """Claims on how the SLO fares, where it names no percentile of their requests."""
+def objective_faults(path: Path, scenario: Scenario, names: Collection[str]) -> list[Fault]:
+    """Claims on how the SLO fares, where it names no percentile of their requests; `names`: what claims may name."""
     classes = list(scenario.workload.classes)
-    claims, limits = claims_of(scenario.expect, classes, path, scenario.variants)[0], bounds(scenario.slo, classes)
+    claims, limits = claims_of(scenario.expect, names, path, scenario.variants)[0], bounds(scenario.slo, classes)
     wanted = dict(zip((*classes, None), (*objectives(limits, classes), objective_of_all(limits, classes)), strict=True))
     return [
         Fault(str(path), f"expect.{index}", f"{of.metric} needs a percentile of these requests in slo:, such as p99")
         for index, claim in enumerate(claims)
         for of in (claim.of, claim.than)
-        if of is not None and of.metric in OF_THE_SLO and wanted[of.class_] is None
+        if of is not None and of.metric in OF_THE_SLO and wanted.get(of.class_) is None
     ]
 
 
@@ -89,11 +88,10 @@ def as_set(path: Path, scenario: Scenario, overrides: Mapping[str, Any]) -> Scen
     """The scenario with its deployment inside and the values of `--set`; SpecError if claims or SLO are wrong then."""
     deployment, _ = deployment_of(path, scenario)
     changed = apply(scenario.model_copy(update={"deployment": deployment}), overrides)
-    classes = list(changed.workload.classes)
-    if (
-        faults := claims_of(changed.expect, classes, SOURCE, changed.variants)[1]
-        + bounds_of(changed.slo, classes, SOURCE)[1]
-    ):
+    assert isinstance(changed.deployment, Deployment)
+    names = claimable(changed.workload, changed.deployment)
+    faults = claims_of(changed.expect, names, SOURCE, changed.variants)[1]
+    if faults := faults + bounds_of(changed.slo, list(changed.workload.classes), SOURCE)[1]:
         raise SpecError(faults)
     return changed
 
@@ -212,7 +210,13 @@ def size_faults(path: Path, scenario: Scenario) -> list[Fault]:
 
 def profile_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:
     """Profiles that are not there; `path` is the file that holds the deployment, under `prefix`."""
-    return _missing(path, ((f"{prefix}models.{name}.profile", m.profile) for name, m in deployment.models.items()))
+    named = [
+        (f"{prefix}models.{name}.{model.path_to(version_name)}{where}", profile)
+        for name, model in deployment.models.items()
+        for version_name, version in model.all_versions.items()
+        for where, profile in version.profiles.items()
+    ]
+    return _missing(path, named)
 
 
 def price_faults(path: Path, deployment: Deployment, prefix: str = "") -> list[Fault]:
@@ -254,8 +258,13 @@ def sample_faults(path: Path, profile: Profile) -> list[Fault]:
 
 def file_faults(path: Path, deployment: Deployment) -> list[Fault]:
     """Model files that are not there, of the models that need one."""
-    needed = {f"models.{name}.file": m.file for name, m in deployment.models.items() if m.backend != "emulated"}
-    return _missing(path, ((field, file) for field, file in needed.items() if file is not None))
+    needed = [
+        (f"models.{name}.{model.path_to(version_name)}file", version.file)
+        for name, model in deployment.models.items()
+        if model.backend != "emulated"
+        for version_name, version in model.all_versions.items()
+    ]
+    return _missing(path, [(field, file) for field, file in needed if file is not None])
 
 
 def _missing(path: Path, named: Collection[tuple[str, str]] | Iterator[tuple[str, str]]) -> list[Fault]:

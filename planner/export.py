@@ -8,7 +8,7 @@ from typing import Any
 
 from planner.plan import Plan
 from serve import files
-from serve.deployment import Deployment
+from serve.deployment import Deployment, Model, with_profiles
 from serve.errors import SpecError
 from sim.law_parts import moved
 from sim.scenario import PlannedFor, Scenario, Workload
@@ -17,16 +17,20 @@ from sim.scenario import PlannedFor, Scenario, Workload
 def rebased(deployment: Deployment, old: Path, new: Path) -> Deployment:
     """The deployment with its relative paths, which count from folder `old`, counting from folder `new`."""
     models = {
-        name: model.model_copy(
-            update={
-                "file": None if model.file is None else _moved(model.file, old, new),
-                "profile": _moved(model.profile, old, new),
-            }
-        )
+        name: with_profiles(model, lambda file: _moved(file, old, new), lambda file: _moved(file, old, new))
         for name, model in deployment.models.items()
     }
     prices = None if deployment.prices is None else _moved(deployment.prices, old, new)
     return deployment.model_copy(update={"models": models, "prices": prices})
+
+
+def _hashed(model: Model, sha256: str) -> Model:
+    """The model with its profile's hash."""
+    hashed = {"profile_sha256": sha256}
+    if model.versions is None:
+        return model.model_copy(update=hashed)
+    versions = {name: version.model_copy(update=hashed) for name, version in model.versions.items()}
+    return model.model_copy(update={"versions": versions})
 
 
 def _rebased_workload(workload: Workload, old: Path, new: Path) -> Workload:
@@ -56,7 +60,7 @@ def deployment_of(plan: Plan, scenario: Scenario, *, base: Path, folder: Path) -
     if plan.deployment is None or plan.result is None:
         raise SpecError.of("scenario", "slo", "nothing holds it, so there is no deployment to write")
     models = {
-        name: model.model_copy(update={"profile_sha256": files.sha256(base / model.profile)})
+        name: _hashed(model, files.sha256(base / model.main.only_profile))
         for name, model in plan.deployment.models.items()
     }
     planned_for = PlannedFor(

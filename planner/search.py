@@ -18,7 +18,7 @@ from planner.fleet_race import FleetRace
 from planner.plan import Plan
 from planner.race import Evaluate, Progress, Race
 from planner.slo import parse_slo
-from serve.deployment import Deployment
+from serve.deployment import Deployment, check_single
 from serve.files import load
 from serve.manifests import with_manifests
 from serve.profile import Profile
@@ -74,9 +74,10 @@ def inputs(scenario: Scenario, base: Path) -> tuple[Deployment, Profile]:
         path = base / deployment
         deployment = export.rebased(with_manifests(load(path, Deployment), path), path.parent, base)
     deployment = with_manifests(deployment, base / "scenario.yaml")
+    check_single(deployment, "plan")
     _, model = cost.only_model(deployment)
     deployment = deployment.model_copy(update={"planned_for": None, "prediction": None})
-    return priced(deployment, base).deployment, load(base / model.profile, Profile)
+    return priced(deployment, base).deployment, load(base / model.main.only_profile, Profile)
 
 
 def _whole(candidate: space.Candidate, scenario: Scenario, base: Path) -> space.Candidate:

@@ -9,7 +9,7 @@ from pathlib import Path
 from planner import cost
 from serve import affinity, files
 from serve.capacity_table import check_tables
-from serve.deployment import Deployment
+from serve.deployment import Deployment, check_single
 from serve.errors import SpecError
 from serve.fleet import most
 from serve.launch import Live, launch
@@ -37,7 +37,7 @@ class Subject:
     @property
     def profile_path(self) -> Path:
         """Where the profile lies."""
-        return files.resolve(self.path, self.deployment.models[self.name].profile)
+        return files.resolve(self.path, self.deployment.models[self.name].main.only_profile)
 
     @property
     def scaled(self) -> bool:
@@ -91,6 +91,7 @@ class Subject:
 def read_subject(path: Path, seed: int | None = None) -> Subject:
     """The deployment to verify; SpecError if it lacks what it was planned for."""
     deployment = with_manifests(files.load(path, Deployment), path)
+    check_single(deployment, "verify")
     check_tables(deployment, path)
     name, model = cost.only_model(deployment)
     if model.replicas.autoscaler is not None and (deployment.router is not None or deployment.node_count != 1):
@@ -102,5 +103,5 @@ def read_subject(path: Path, seed: int | None = None) -> Subject:
             path, "planned_for", "is missing: verify replays the workload in it; `forebay plan` writes it"
         )
     planned = files.parse(deployment.planned_for, PlannedFor, f"{path}: planned_for")
-    profile = files.load(files.resolve(path, model.profile), Profile)
+    profile = files.load(files.resolve(path, model.main.only_profile), Profile)
     return Subject(path, deployment, name, planned, profile, planned.seed if seed is None else seed)

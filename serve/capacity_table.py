@@ -16,9 +16,13 @@ def check_tables(deployment: Deployment, named_in: Path) -> None:
     faults = []
     for name, model in deployment.models.items():
         scaler = model.replicas.autoscaler
-        if not isinstance(scaler, Predictive) or scaler.profile_sha256 is None:
+        if (
+            not isinstance(scaler, Predictive)
+            or scaler.profile_sha256 is None
+            or not isinstance(model.main.profile, str)
+        ):
             continue
-        profile = resolve(named_in, model.profile)
+        profile = resolve(named_in, model.main.only_profile)
         if sha256(profile) != scaler.profile_sha256:
             what = f"is stale: {profile} has changed since it was computed; plan again, or leave it and the hash out"
             faults.append(Fault(str(named_in), f"models.{name}.replicas.autoscaler.capacity", what))

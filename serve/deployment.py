@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -10,11 +11,13 @@ from pydantic import Field, field_validator, model_validator
 from serve.autoscaler import Autoscaler, Manifest
 from serve.batching import POLICIES, SLOTS_UNBOUNDED, Batching
 from serve.costs import Buy, Commitment, Costs, MachineType, Region
+from serve.draws import Exponential, Lognormal
+from serve.errors import Fault, SpecError
 from serve.policy.codes import NEVER_NS
 from serve.policy.retries import ATTEMPTS_MAX
 from serve.scheduler import SchedulerSpec
 from serve.spec import Name, Origin, SchemaVersion, Spec
-from serve.units import DurationNs, PriceUsdPerH, Share, parse_duration_ns
+from serve.units import Bytes, DurationNs, PriceUsdPerH, Share, format_share, parse_duration_ns
 
 FRONT_SHARE = 10
 """The front's budget, where a deployment sets none, is one so manieth of the p99 SLO (rule 10)."""
@@ -46,11 +49,29 @@ class Queue(Spec):
         return self
 
 
+class StartUp(Spec):
+    """What a replica's start-up is drawn from, each time that one starts."""
+
+    lognormal: Lognormal | None = None
+    exponential: Exponential | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> StartUp:
+        if (self.lognormal is None) == (self.exponential is None):
+            raise ValueError("takes either lognormal or exponential")
+        return self
+
+
 class Replicas(Spec):
     """The processes that run a model."""
 
     count: int = Field(1, ge=1, le=4096, description="number of replicas")
     threads: int = Field(1, ge=1, le=1024, description="compute threads of each")
+    memory: Bytes | None = Field(None, description="of each, which its node must have; none: it is not looked at")
+    accelerators: int = Field(0, ge=0, description="of each, which no other replica uses")
+    accelerator_memory: Bytes | None = Field(
+        None, description="of each, of all that its node's accelerators have; none: it is not looked at"
+    )
     affinity: Literal["auto", "none"] = Field(
         "auto",
         description="auto: each replica has cores of its own, as many as threads, if that leaves one to the front",
@@ -59,8 +80,8 @@ class Replicas(Spec):
     autoscaler: Autoscaler | None = Field(None, description="sets their number; `count` is where it begins")
     min: int = Field(1, ge=0, description="fewest that an autoscaler may set; 0: a router holds what comes meanwhile")
     max: int | None = Field(None, ge=1, le=4096, description="most that it may set; none: what there is room for")
-    start_up: DurationNs | None = Field(
-        None, ge=0, description="from wanting one to its being ready; none: as calibrated"
+    start_up: Annotated[DurationNs, Field(ge=0)] | StartUp | None = Field(
+        None, description="from wanting one to its being ready, or what that is drawn from; none: as calibrated"
     )
     drain_limit: DurationNs = Field(
         30_000_000_000, ge=0, description="how long one that goes may take over what it has", validate_default=False
@@ -87,6 +108,44 @@ class Replicas(Spec):
         return self
 
 
+Profiles = str | dict[MachineType, str]
+"""A profile's file, or one by machine type."""
+
+
+class Version(Spec):
+    """One version of a model: what it is, and its share of the traffic."""
+
+    file: str | None = Field(
+        None, description="model file that `serve` loads, relative to this file; not needed by an emulated model"
+    )
+    profile: Profiles = Field(
+        description="profile that `sim` draws from, relative to this file; or {machine type: profile}"
+    )
+    profile_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="hash of that profile when this was planned"
+    )
+    traffic: Share | None = Field(
+        None, ge=0, le=1, description="of the model's requests; none: all for the first version, if no other has any"
+    )
+
+    @property
+    def only_profile(self) -> str:
+        """Its profile, where it has one for all machine types: see `check_single`."""
+        assert isinstance(self.profile, str), "a profile by machine type"
+        return self.profile
+
+    @property
+    def profiles(self) -> dict[str, str]:
+        """All its profiles, by where in the version they are named."""
+        if isinstance(self.profile, str):
+            return {"profile": self.profile}
+        return {f"profile.{type_}": profile for type_, profile in self.profile.items()}
+
+    def profile_on(self, type_: str | None) -> str | None:
+        """Its profile on machines of a type; none: it has none there."""
+        return self.profile if isinstance(self.profile, str) else self.profile.get(type_ or "")
+
+
 class Model(Spec):
     """One model of a deployment."""
 
@@ -94,9 +153,15 @@ class Model(Spec):
     file: str | None = Field(
         None, description="model file that `serve` loads, relative to this file; not needed by an emulated model"
     )
-    profile: str = Field(description="profile that `sim` draws from, relative to this file")
+    profile: Profiles | None = Field(
+        None,
+        description="profile that `sim` draws from, relative to this file; or {machine type: profile}",
+    )
     profile_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="hash of that profile when this was planned"
+    )
+    versions: dict[Name, Version] | None = Field(
+        None, min_length=1, description="in place of file and profile: versions by name, which share the traffic"
     )
     backend: Literal["onnx", "emulated"] = Field(
         "onnx", description="emulated: holds its slot for a time drawn from the profile"
@@ -110,9 +175,41 @@ class Model(Spec):
 
     @model_validator(mode="after")
     def _file(self) -> Model:
-        if self.backend != "emulated" and self.file is None:
-            raise ValueError("file is needed unless backend is emulated")
+        if self.versions is None and self.profile is None:
+            raise ValueError("profile: is missing; or give versions, each with a profile")
+        if self.versions is not None and (self.profile, self.file, self.profile_sha256) != (None, None, None):
+            raise ValueError("takes either versions, or file and profile, which are those of a single one")
+        lack = [name for name, version in self.all_versions.items() if version.file is None]
+        if self.backend != "emulated" and lack:
+            raise ValueError(f"{self.path_to(lack[0])}file is needed unless backend is emulated")
+        if not math.isclose(sum(self.shares), 1.0, abs_tol=1e-9):
+            raise ValueError(f"versions: their traffic must add up to 100%, got {format_share(sum(self.shares))}")
         return self
+
+    @property
+    def all_versions(self) -> dict[str, Version]:
+        """Its versions by name; `v1` is the only one where none are named."""
+        if self.versions is not None:
+            return dict(self.versions)
+        assert self.profile is not None, "neither versions nor a profile"
+        return {"v1": Version(file=self.file, profile=self.profile, profile_sha256=self.profile_sha256)}
+
+    def path_to(self, version: str) -> str:
+        """What paths to a version's fields begin with, within the model."""
+        return "" if self.versions is None else f"versions.{version}."
+
+    @property
+    def shares(self) -> list[float]:
+        """Of the traffic, by version."""
+        given = [version.traffic for version in self.all_versions.values()]
+        if any(given):
+            return [share or 0.0 for share in given]
+        return [1.0, *[0.0] * (len(given) - 1)]
+
+    @property
+    def main(self) -> Version:
+        """The version with most of the traffic, the first of equals."""
+        return list(self.all_versions.values())[self.shares.index(max(self.shares))]
 
     @model_validator(mode="after")
     def _engine(self) -> Model:
@@ -305,6 +402,13 @@ class Pool(Spec):
         None, description="whether spot that is taken back within its first hour is free; none: as the provider does"
     )
     cores: int | None = Field(None, ge=1, description="cores of one node; may be left out where its type is known")
+    memory: Bytes | None = Field(None, description="memory of one node; may be left out where its type is known")
+    accelerators: int | None = Field(
+        None, ge=0, description="accelerators of one node; none: as its type has, else none"
+    )
+    accelerator_memory: Bytes | None = Field(
+        None, description="memory of one accelerator; may be left out where its type is known"
+    )
     price: PriceUsdPerH | None = Field(
         None, ge=0, description="price of one node as it is bought; may be left out where its type is known"
     )
@@ -393,6 +497,38 @@ class Deployment(Spec):
             return self.front.budget
         asked = slo if self.planned_for is None else self.planned_for.get("slo")
         return front_budget_within_ns(p99_bounds_ns(asked or {}))
+
+
+def check_single(deployment: Deployment, what: str) -> None:
+    """SpecError for models of several versions, or with a profile for each machine type, which `what` cannot take."""
+    faults = []
+    for name, model in deployment.models.items():
+        if len(model.all_versions) > 1:
+            known = ", ".join(model.all_versions)
+            faults.append(Fault("deployment", f"models.{name}.versions", f"{what} takes one version, got {known}"))
+        elif not isinstance(model.main.profile, str):
+            where = f"models.{name}.{model.path_to(next(iter(model.all_versions)))}profile"
+            message = f"{what} takes one profile, got one for each of {', '.join(model.main.profile)}"
+            faults.append(Fault("deployment", where, message))
+    if faults:
+        raise SpecError(faults)
+
+
+def with_profiles(model: Model, profile: Callable[[str], str], file: Callable[[str], str] | None = None) -> Model:
+    """The model with other names for the files that it is in."""
+
+    def moved(old: Any) -> dict[str, Any]:
+        profiles = old.profile
+        if isinstance(profiles, dict):
+            profiles = {type_: profile(name) for type_, name in profiles.items()}
+        elif profiles is not None:
+            profiles = profile(profiles)
+        return {"profile": profiles, "file": old.file if file is None or old.file is None else file(old.file)}
+
+    if model.versions is None:
+        return model.model_copy(update=moved(model))
+    versions = {name: version.model_copy(update=moved(version)) for name, version in model.versions.items()}
+    return model.model_copy(update={"versions": versions})
 
 
 def p99_bounds_ns(slo: Mapping[str, Any]) -> list[int]:

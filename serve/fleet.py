@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.batching import NOT_SERVED
-from serve.deployment import Deployment, Pool
+from serve.deployment import Deployment, Model, Pool, Replicas, check_single
 from serve.errors import Fault, SpecError
 from serve.policy.scaling.placement import Room, Size, place_all
+from serve.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,43 +43,84 @@ def places_of(deployment: Deployment, models: Sequence[str], *, spare: bool = Fa
     ------
     SpecError : replicas that fit on no node.
     """
-    rooms = [
-        Room(number, name, Size(_cores(name, deployment.pools[name])))
-        for number, name in enumerate(name for name, pool in deployment.pools.items() for _ in range(pool.most))
-    ]
+    rooms = rooms_of(deployment, models)
     found = {}
     for name in models:
         found[name] = _places(deployment, name, rooms, spare)
-        taken = {place.node: place.replicas * deployment.models[name].replicas.threads for place in found[name]}
-        rooms = [room._replace(left=room.left.without(Size(taken.get(room.node, 0)))) for room in rooms]
+        size, taken = size_of(deployment.models[name]), {place.node: place.replicas for place in found[name]}
+        rooms = [room._replace(left=room.left.without(size.times(taken.get(room.node, 0)))) for room in rooms]
     return found
+
+
+def size_of(model: Model) -> Size:
+    """What a replica of a model needs of its node."""
+    replicas = model.replicas
+    return Size(replicas.threads, replicas.memory or 0, replicas.accelerators, replicas.accelerator_memory or 0)
+
+
+def rooms_of(deployment: Deployment, models: Sequence[str]) -> list[Room]:
+    """All nodes that there can be, empty.
+
+    Raises
+    ------
+    SpecError : what is not known of a pool that some model may be on, and asks for.
+    """
+    faults = [
+        Fault("deployment", f"pools.{pool}.{field}", f"is missing: models.{name}.replicas.{field} asks for it")
+        for name in models
+        for pool in deployment.models[name].replicas.on or deployment.pools
+        for field in ("memory", "accelerator_memory")
+        if getattr(deployment.models[name].replicas, field) is not None
+        and getattr(deployment.pools[pool], field) is None
+    ]
+    if faults:
+        raise SpecError(faults)
+    sizes = {name: _node_size(name, pool) for name, pool in deployment.pools.items()}
+    nodes = [name for name, pool in deployment.pools.items() for _ in range(pool.most)]
+    return [Room(number, name, sizes[name]) for number, name in enumerate(nodes)]
+
+
+def _node_size(name: str, pool: Pool) -> Size:
+    accelerators = pool.accelerators or 0
+    return Size(_cores(name, pool), pool.memory or 0, accelerators, accelerators * (pool.accelerator_memory or 0))
 
 
 def _places(deployment: Deployment, model: str, rooms: Sequence[Room], spare: bool) -> list[Place]:
     """Where a model's replicas run, of what room there is."""
-    replicas = deployment.models[model].replicas
+    replicas, size = deployment.models[model].replicas, size_of(deployment.models[model])
     if replicas.autoscaler is None and len(rooms) == 1:
-        return [Place(0, rooms[0].pool, replicas.count)]
+        endless = rooms[0].left._replace(cores=size.cores * replicas.count)
+        if endless.holds(size.times(replicas.count)):
+            return [Place(0, rooms[0].pool, replicas.count)]
     pools = list(deployment.pools) if replicas.on is None else replicas.on
-    room_for = sum(room.left.cores // replicas.threads for room in rooms if room.pool in pools)
+    fit = {room.node: room.left.count(size) for room in rooms if room.pool in pools}
+    room_for = sum(fit.values())
     most = replicas.count if replicas.autoscaler is None else min(replicas.max or room_for, room_for)
-    nodes = place_all([Size(replicas.threads)] * max(most, replicas.count), pools, rooms)
+    nodes = place_all([size] * max(most, replicas.count), pools, rooms)
     homeless = nodes.count(None)
     if homeless:
         what = (
-            f"{replicas.count} replicas of {replicas.threads} threads do not fit: {homeless} find no node with that "
-            f"many free cores in {', '.join(pools)}"
+            f"{replicas.count} replicas of {_needs(replicas)} do not fit: {homeless} find no node with that much "
+            f"left in {', '.join(pools)}"
         )
         raise SpecError([Fault("deployment", f"models.{model}.replicas", f"{what}; fewer replicas, or more nodes")])
     most = max(nodes.count(room.node) for room in rooms)
     held = {room.node: nodes.count(room.node) for room in rooms if room.node in nodes}
     if spare:
-        held |= {
-            room.node: min(most, room.left.cores // replicas.threads)
-            for room in rooms
-            if room.node not in held and room.pool in pools and room.left.cores >= replicas.threads
-        }
+        held |= {node: min(most, count) for node, count in fit.items() if node not in held and count > 0}
     return [Place(room.node, room.pool, held[room.node]) for room in rooms if room.node in held]
+
+
+def _needs(replicas: Replicas) -> str:
+    """What a replica asks for, in words."""
+    needs = [f"{replicas.threads} threads"]
+    if replicas.memory is not None:
+        needs.append(f"{format_bytes(replicas.memory)} of memory")
+    if replicas.accelerators:
+        needs.append(f"{replicas.accelerators} accelerators")
+    if replicas.accelerator_memory is not None:
+        needs.append(f"{format_bytes(replicas.accelerator_memory)} of accelerator memory")
+    return ", ".join(needs)
 
 
 def most(deployment: Deployment, model: str) -> int:
@@ -97,6 +139,7 @@ def _check_served(deployment: Deployment) -> None:
     ]
     if faults:
         raise SpecError(faults)
+    check_single(deployment, "an engine")
 
 
 def engines_of(deployment: Deployment) -> list[Deployment]:

@@ -53,12 +53,12 @@ class ModelEngine:
         self._cores = cores
         self._settings = Settings(
             backend=config.backend,
-            file=None if config.file is None else str(engine.folder / config.file),
-            profile=str(engine.folder / config.profile),
+            file=None if config.main.file is None else str(engine.folder / config.main.file),
+            profile=str(engine.folder / config.main.only_profile),
             threads=config.replicas.threads,
             max_batch=config.batching.max_batch,
             batch_axis=config.batch_axis,
-            profile_sha256=config.profile_sha256,
+            profile_sha256=config.main.profile_sha256,
         )
         self._pauses_s = [0.0] * most
         self.first_start: asyncio.Future[None] = engine.loop.create_future()

@@ -51,8 +51,10 @@ def _replicas(model: str, replicas: Replicas, time_scale: float) -> Replicas:
 
 def _only(spec: Any, time_scale: float, *fields: str) -> Any:
     """With these durations divided, where they are said."""
-    values = {field: getattr(spec, field) for field in fields}
-    return spec.model_copy(update={f: round(ns / time_scale) for f, ns in values.items() if ns is not None})
+    said = {field: value for field in fields if (value := getattr(spec, field)) is not None}
+    return spec.model_copy(
+        update={f: round(v / time_scale) if isinstance(v, int) else _divided(v, time_scale) for f, v in said.items()}
+    )
 
 
 def _divided(value: Any, time_scale: float) -> Any:

@@ -19,8 +19,9 @@ class Order(IntEnum):
     READY = 4
     SCRAPE = 5
     TICK = 6
-    ROTATE = 7
-    LEAVE = 8
+    ROLLOUT = 7
+    ROTATE = 8
+    LEAVE = 9
 
 
 class Agenda:

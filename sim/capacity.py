@@ -14,7 +14,7 @@ from sim.plane import Closed, Ints, Node, Requests, StopCode
 from sim.planes import build_plane
 from sim.rng import stream, uniform_bits
 from sim.scenario import Engine
-from sim.serving import Serving
+from sim.serving import Kind, Serving
 from sim.setup import Setup
 from sim.workload import Source
 
@@ -38,23 +38,24 @@ def capacity_rps(setup: Setup, engine: Engine) -> float:
     of all requests at which the first of them has reached its own.
     """
     weights = np.array([source.weight for source in setup.load.sources])
-    found = []
+    found, shares = [], setup.shares
     for group, serving in enumerate(setup.served):
-        alike = Counter(place.replicas for place in serving.places)
-        own = sum(n * node_capacity_rps(setup, engine, replicas, group) for replicas, n in sorted(alike.items()))
-        asked = float(weights[[of == group for of in setup.group_of]].sum())
+        alike = Counter((place.replicas, serving.kind_of[place.pool]) for place in serving.places)
+        own = sum(n * node_capacity_rps(setup, engine, *of, group) for of, n in sorted(alike.items()))
+        asked = sum(float(weights[p.class_]) * shares[group] for p in setup.portions if p.group == group)
         found.append(own * float(weights.sum()) / asked if asked > 0 else math.inf)
     return min(found) if min(found) < math.inf else own
 
 
-def node_capacity_rps(setup: Setup, engine: Engine, replicas: int, group: int = 0) -> float:
-    """Requests per second that a node with so many replicas of a model answers at most, alone on its machine.
+def node_capacity_rps(setup: Setup, engine: Engine, replicas: int, kind: int = 0, group: int = 0) -> float:
+    """Requests per second that a node with so many replicas of a version answers at most, alone on its machine, which
+    is of one of its kinds.
 
     Simulated with so many clients without a think time that more than a batch always waits, without
     deadlines, bound of the queue or budget of the front, which would only take work away.
     """
     serving = setup.served[group]
-    node = _unbounded(serving, replicas)
+    node = _unbounded(serving, serving.kinds[kind], replicas)
     batch, slots = serving.spec.max_batch, min(serving.spec.slots, SLOTS_MOST)
     clients = (replicas * (slots + 1) + 4) * batch
     turns = max(_TURNS_MIN, min(_TURNS_MAX, BATCHES // replicas))
@@ -73,8 +74,8 @@ def node_capacity_rps(setup: Setup, engine: Engine, replicas: int, group: int = 
     return answered / ((_BINS - 2) * bin_ns * 1e-9)
 
 
-def _unbounded(serving: Serving, replicas: int) -> Node:
-    node = serving.node(serving.law.expected(), replicas)
+def _unbounded(serving: Serving, kind: Kind, replicas: int) -> Node:
+    node = serving.node(kind, kind.law.expected(), replicas)
     front = node.front.copy()
     front[FRONT_BUDGET_NS] = -1
     spec = replace(node.scheduler, max_queue=-1)
@@ -94,7 +95,7 @@ class _Mix:
     """Requests of all classes that ask for a model, mixed by their rates."""
 
     def __init__(self, setup: Setup, group: int) -> None:
-        self._sources = [source for source, of in zip(setup.load.sources, setup.group_of, strict=True) if of == group]
+        self._sources = [setup.load.sources[p.class_] for p in setup.portions if p.group == group]
         weights = np.array([source.weight for source in self._sources])
         self._edges = np.cumsum(weights) / max(weights.sum(), 1e-300)
         self._rng = stream(setup.seed, 0, "capacity", "mix")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from serve.autoscaler import Idle, Predictive
 from serve.deployment import Deployment, Model
 from serve.errors import Fault, SpecError
 from serve.policy.retries import ATTEMPTS_MAX
@@ -38,10 +39,11 @@ def check_scaling(deployment: Deployment, names: Sequence[str]) -> None:
     """SpecError for what of the models that are asked for cannot be simulated."""
     faults = [fault for name in names for fault in _scaling_faults(deployment, name)]
     if len(names) > 1:
+        what = f"kind idle cannot be simulated beside other models ({', '.join(names)}): keda, kpa and ray_serve can"
         faults += [
-            (f"models.{name}.replicas.autoscaler", f"cannot be simulated beside other models yet ({', '.join(names)})")
+            (f"models.{name}.replicas.autoscaler.kind", what)
             for name in names
-            if deployment.models[name].replicas.autoscaler is not None
+            if isinstance(deployment.models[name].replicas.autoscaler, Idle)
         ]
     if faults:
         raise SpecError([Fault("deployment", field, what) for field, what in faults])
@@ -56,6 +58,14 @@ def _scaling_faults(deployment: Deployment, name: str) -> list[tuple[str, str]]:
         faults.append((f"{where}.replicas.autoscaler", f"kind {scaler.kind} is not simulated yet"))
     if scaler is not None and scaler.kind == "idle":
         faults += _idle_faults(model, where)
+    if scaler is not None and len(model.all_versions) > 1 and scaler.kind == "idle":
+        faults.append((f"{where}.replicas.autoscaler.kind", "idle takes a model of one version"))
+    single = len(model.all_versions) == 1 and isinstance(model.main.profile, str)
+    if isinstance(scaler, Predictive) and scaler.capacity is None and not single:
+        what = "is missing: it is computed only for a model of one version with one profile"
+        faults.append((f"{where}.replicas.autoscaler.capacity", what))
+    if len(model.all_versions) > 1 and deployment.router is None:
+        faults.append(("router", f"is missing: it divides the traffic over versions ({', '.join(model.all_versions)})"))
     if scaler is not None and model.replicas.min == 0 and deployment.router is None:
         faults.append(("router", "is missing: it holds what comes while there is no replica (replicas.min: 0)"))
     if scaler is not None and model.replicas.min == 0 and scaler.kind in ("hpa", "target_tracking"):

@@ -3,6 +3,7 @@
     [class.]metric < value          also <=, >, >=, ==          interactive.p99 < 50ms
     [class.]metric in [low, high]                               busy in [0.5, 0.7]
     [class.]metric < [class.]metric                             interactive.p99 < batch.p99
+    [model.version.]metric ...                                  digits.v2.p99 < digits.v1.p99
     A cheaper_than B                                            spot cheaper_than reserved
     ... because REASON                                          p99 < 50ms because users leave after that
 
@@ -42,7 +43,7 @@ _GRAMMAR = "must read like 'p99 < 50ms', 'interactive.goodput >= 100/s', 'busy i
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """The metric of a class (None: of all requests), in a variant (None: in the scenario as it stands)."""
+    """The metric of a class or version (None: of all requests), in a variant (None: in the scenario as it stands)."""
 
     metric: str
     class_: str | None = None
@@ -162,7 +163,8 @@ def parse_metric(name: str, classes: Collection[str]) -> tuple[str | None, str]:
     """
     if name in METRICS:
         return None, name
-    class_, dot, metric = name.partition(".")
+    named = [each for each in classes if name.startswith(f"{each}.") and name[len(each) + 1 :] in METRICS]
+    class_, dot, metric = (named[0], ".", name[len(named[0]) + 1 :]) if named else name.partition(".")
     if not dot or (metric not in METRICS and class_ not in classes):
         raise ValueError(f"{name!r} is not a metric; {_nearest(name, METRICS)}")
     if class_ not in classes:

@@ -109,12 +109,20 @@ def _bound_usd(setup: Setup, replication: Replication, window: Window) -> float:
     span_ns = (window.last - window.first) * window.bin_ns
     rows_of, choices, book = {}, {}, setup.book
     for group, serving in enumerate(setup.served):
-        rows_of[serving.name] = float(ok_rows[[of == group for of in setup.group_of]].sum())
-        alone_ns = replication.alone_ns[group]
-        service_ns = {rows: float(alone_ns[rows]) for rows in range(1, serving.spec.max_batch + 1)}
+        rows_of[serving.label] = float(ok_rows[[of == group for of in setup.group_of]].sum())
         threads = serving.model.replicas.threads
-        choices[serving.name] = [
-            Choice(cheapest_usd_per_h(setup.prices.types[name], book, 0, span_ns), pool.cores or 1, threads, service_ns)
+        service_ns = [
+            {rows: float(alone_ns[rows]) for rows in range(1, serving.spec.max_batch + 1)}
+            for alone_ns in replication.alone_ns[group]
+        ]
+        choices[serving.label] = [
+            Choice(
+                cheapest_usd_per_h(setup.prices.types[name], book, 0, span_ns),
+                pool.cores or 1,
+                threads,
+                service_ns[serving.kind_of.get(name, 0)],
+            )
             for name, pool in setup.deployment.pools.items()
+            if name in serving.kind_of or len(serving.kinds) == 1
         ]
     return perfect_usd(rows_of, choices)

@@ -6,6 +6,7 @@ the live engine runs. Memory is bounded by the requests present at once, not by 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -277,6 +278,12 @@ class DataPlane:
         happened = s[[ly.ARRIVALS, ly.ROWS_IN, ly.ANSWERS_OUT, ly.WAITED_NS]].tolist()
         return Scrape(now_ns, Counters(*spans, *happened), Gauges(waiting, ongoing, int(s[ly.AVAILABLE])))
 
+    def outcomes(self) -> Ints:
+        """Requests that have come to their end by now, by class and outcome."""
+        first, shape = self._s[ly.T_OUTCOMES], (self._classes, self._bins[0], OUTCOME_COUNT)
+        counts: Ints = self._t[first : first + math.prod(shape)].reshape(shape).sum(axis=1)
+        return counts
+
     # -- what comes out --------------------------------------------------------------------------------
 
     def rows(self) -> Rows:
@@ -327,6 +334,7 @@ class DataPlane:
             self._order[2 * leaves + pair] = self._order[2 * (leaves + pair)]
         self._asks = np.zeros((self._classes, ly.A_WIDTH), np.int64)
         self._asks[:, ly.A_GROUPS] = 1
+        self._asks[:, ly.A_STEP] = router is not None and router.versioned
         self._recent = np.zeros((1, 1), np.int64)
         if router is None:
             return

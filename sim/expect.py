@@ -48,7 +48,7 @@ def estimate_of(claim: Expectation, simulated: Variants) -> Estimate | None:
 
 def _estimate(of: Operand, simulated: Variants) -> Estimate | None:
     result = simulated[of.variant].result
-    part = result.total if of.class_ is None else result.classes.get(of.class_)
+    part = result.part(of.class_)
     return None if part is None else part.metrics.get(of.metric)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from sim.agenda import Agenda, Order
-from sim.fleet import Fleet
+from sim.fleets import Fleets
 from sim.outages import Outages
 
 Kind = Literal["lose", "slow", "cut", "crash", "hang"]
@@ -27,6 +27,7 @@ class Act:
     at_ns: int
     kind: Kind
     machines: tuple[int, ...] = ()
+    group: int = 0
     replica: int = -1
     heal_ns: int | None = None
     per_mille: int = 1000
@@ -42,26 +43,28 @@ def instants(rng: np.random.Generator, mean_ns: float) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """What fails in one replication: acts in the order of their file, and instants by machine and by replica."""
+    """What fails in one replication: acts in the order of their file, instants by machine, and by group and replica."""
 
     acts: Sequence[Act] = ()
     losses: Callable[[int], Iterator[int]] | None = None
-    crashes: Callable[[int], Iterator[int]] | None = None
+    crashes: Callable[[int, int], Iterator[int]] | None = None
 
 
 class Failures:
     """Has them come about."""
 
-    def __init__(self, failing: Failing, fleet: Fleet, outages: Outages, agenda: Agenda) -> None:
-        self._fleet, self._outages, self._agenda = fleet, outages, agenda
+    def __init__(self, failing: Failing, fleets: Fleets, outages: Outages, agenda: Agenda) -> None:
+        self._fleets, self._outages, self._agenda = fleets, outages, agenda
         for act in failing.acts:
             agenda.at(act.at_ns, Order.FAILURE, partial(self._befall, act))
         if failing.losses is not None:
-            for machine in range(len(fleet.machines.all)):
+            for machine in range(len(fleets.machines.all)):
                 self._next(failing.losses(machine), outages.lose, machine)
         if failing.crashes is not None:
-            for number in range(len(fleet.slots)):
-                self._next(failing.crashes(number), self._crash, number)
+            for fleet in fleets.all:
+                for number in range(len(fleet.plan.slots)):
+                    crash = partial(self._crash, fleet.plan.group)
+                    self._next(failing.crashes(fleet.plan.group, number), crash, number)
 
     def _next(self, at_ns: Iterator[int], fail: Callable[[int], None], which: int) -> None:
         def event() -> None:
@@ -79,19 +82,19 @@ class Failures:
             else:
                 self._outages.cut(machine, act.heal_ns)
         if act.kind == "crash":
-            self._crash(act.replica)
+            self._crash(act.group, act.replica)
         elif act.kind == "hang":
-            self._hang(act.replica)
+            self._hang(act.group, act.replica)
 
-    def _crash(self, number: int) -> None:
+    def _crash(self, group: int, number: int) -> None:
         """A replica's process dies, if it is up."""
-        replica = self._fleet.replicas.get(number)
+        replica = self._fleets.all[group].replicas.get(number)
         if replica is not None and replica.up:
-            self._fleet.plane.kill(replica.slot.replica, replica.slot.node)
-            self._fleet.died(replica)
+            self._fleets.plane.kill(replica.slot.replica, replica.slot.node)
+            replica.fleet.died(replica)
 
-    def _hang(self, number: int) -> None:
+    def _hang(self, group: int, number: int) -> None:
         """What a replica computes never ends, if it is up."""
-        replica = self._fleet.replicas.get(number)
+        replica = self._fleets.all[group].replicas.get(number)
         if replica is not None and replica.up:
-            self._fleet.plane.hang(replica.slot.replica, replica.slot.node)
+            self._fleets.plane.hang(replica.slot.replica, replica.slot.node)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,12 +9,14 @@ from functools import partial
 from serve.policy import respawn
 from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.nanoseconds import SECOND_NS
-from serve.roster import comers, step_of
+from serve.policy.scaling.placement import Size
+from serve.roster import Step, comers, goers, step_of
 from sim.agenda import Agenda, Order
-from sim.history import History, Lease, Up
+from sim.history import FleetCourse, History, Lease, Up
 from sim.machines import Machines, Slot
 from sim.plane import Plane
 
+ONE_CORE = Size(1)
 POLL_NS = SECOND_NS
 """How often it is looked whether a queue that drains is empty."""
 
@@ -38,10 +39,32 @@ class Timing:
     replace_ns: int = 300 * SECOND_NS
 
 
+@dataclass(frozen=True, slots=True)
+class FleetPlan:
+    """What a fleet is made of.
+
+    Parameters
+    ----------
+    slots : where replicas can run, in the order in which they are taken.
+    size : what a replica takes of its machine.
+    per_replica : every slot is a queue of its own, which drains as a whole.
+    group : that its nodes are, to the plane.
+    start_up_ns : draws how long the next start-up takes; None: as `timing` says.
+    """
+
+    timing: Timing
+    slots: Sequence[Slot]
+    size: Size = ONE_CORE
+    per_replica: bool = False
+    group: int = 0
+    start_up_ns: Callable[[], int] | None = None
+
+
 @dataclass(slots=True)
 class Replica:
     """A replica, and what is believed of it."""
 
+    fleet: Fleet
     number: int
     slot: Slot
     started_ns: int
@@ -50,7 +73,8 @@ class Replica:
     up: bool = False
     known: bool = False
     """Whether the plane knows of it: it was ready once."""
-    in_rotation: bool = False
+    rotated_ns: int | None = None
+    """Since when it is sent requests; None: it is not."""
     leaving: bool = False
     drained: bool = False
     life: int = 0
@@ -62,96 +86,82 @@ class Replica:
 
 
 class Fleet:
-    """One model's replicas on a plane; as many as are `wanted` come as soon as there is room.
+    """The replicas of one version of a model on a plane; as many as are `wanted` come as soon as there is room.
 
     Parameters
     ----------
-    slots : where replicas can run, in the order in which they are taken.
-    per_replica : every slot is a queue of its own, which drains as a whole.
     routed : a router must be told who is in rotation.
+
+    `changed` is called when a replica is ready, in rotation, or either no longer, `when_gone` when one has gone.
     """
 
     def __init__(
-        self,
-        plane: Plane,
-        agenda: Agenda,
-        history: History,
-        timing: Timing,
-        slots: Sequence[Slot],
-        machines: Machines,
-        *,
-        per_replica: bool,
-        routed: bool,
+        self, plane: Plane, agenda: Agenda, history: History, machines: Machines, plan: FleetPlan, *, routed: bool
     ) -> None:
-        self.plane, self.agenda, self.history, self.timing = plane, agenda, history, timing
-        self.slots, self.machines = slots, machines
+        self.plane, self.agenda, self.history, self.machines = plane, agenda, history, machines
+        self.plan, self.timing = plan, plan.timing
+        self.course = FleetCourse()
+        history.fleets.append(self.course)
         self.replicas: dict[int, Replica] = {}
         self.wanted = 0
-        self.unreachable: set[int] = set()
-        """Nodes that the router knows it cannot reach."""
-        self._per_replica, self._routed = per_replica, routed
-        self._nodes: dict[int, list[int]] = defaultdict(list)
-        for slot in slots:
-            if slot.node not in self._nodes[slot.machine]:
-                self._nodes[slot.machine].append(slot.node)
+        self._routed = routed
+        self.changed: Callable[[], None] = lambda: None
         self.when_gone: Callable[[], None] = lambda: None
-        machines.freed = self.fill
 
     @property
     def now_ns(self) -> int:
         """Instant of the plane's last stop."""
         return self.plane.now_ns
 
-    def nodes_on(self, machine: int) -> list[int]:
-        """The plane's nodes on a machine, in order."""
-        return sorted(self._nodes[machine])
-
-    def on(self, machine: int) -> list[Replica]:
-        """The replicas on a machine, by number."""
-        here = (replica for replica in self.replicas.values() if replica.slot.machine == machine)
-        return sorted(here, key=lambda replica: replica.number)
-
-    def at_place(self, node: int, replica: int) -> Replica:
-        """The replica of a plane's node."""
-        places = {(each.slot.node, each.slot.replica): each for each in self.replicas.values()}
-        return places[node, replica]
-
     # -- replicas come -------------------------------------------------------------------------------
 
     def begin(self, count: int) -> None:
         """So many replicas are wanted, and up at once where there is room."""
         self.wanted = count
-        for number, machine in enumerate(self.machines.all):
-            if machine.fixed and self.machines.markets.get(machine.pool) is None:
-                self.machines.rent(number, 0)
         for replica in self._placed(at_once=True):
-            replica.in_rotation = True
+            replica.rotated_ns = 0
             self._up(replica)
         self.rotate()
         self.note()
+
+    def resize(self, wanted: int) -> None:
+        """So many replicas are wanted from now on: some come as far as there is room, or some go."""
+        self.wanted = wanted
+        self.fill()
+        step = self._step()
+        for number in goers(step, self.replicas.values()):
+            self.stop(self.replicas[number])
 
     def fill(self) -> None:
         """Replicas that are wanted begin, as far as there is room."""
         begun = False
         for replica in self._placed():
             begins_ns = max(self.now_ns, self.machines[replica.slot.machine].there_ns)
-            self.start(replica, begins_ns + self.timing.start_up_ns)
+            self.start(replica, begins_ns + self.start_up_ns())
             begun = True
         if begun:
             self.note()
 
+    def _step(self) -> Step:
+        return step_of(self.now_ns, Decision(self.wanted, ""), self.replicas.values())
+
     def _placed(self, *, at_once: bool = False) -> Iterator[Replica]:
         """Replicas that are wanted and not there, each where there is room."""
-        step = step_of(self.now_ns, Decision(self.wanted, ""), self.replicas.values())
+        step = self._step()
         if step.change <= 0:
             return
         taken = {replica.slot for replica in self.replicas.values()}
-        free = [slot for slot in self.slots if slot not in taken]
-        numbers = comers(step, self.replicas, len(self.slots))
-        places = self.machines.places(free, self.now_ns, at_once=at_once)
+        free = [slot for slot in self.plan.slots if slot not in taken]
+        numbers = comers(step, self.replicas, len(self.plan.slots))
+        places = self.machines.places(free, self.plan.size, self.now_ns, at_once=at_once)
         for number, slot in zip(numbers, places, strict=False):
-            replica = self.replicas[number] = Replica(number, slot, self.now_ns)
+            replica = self.replicas[number] = Replica(self, number, slot, self.now_ns)
+            self.machines.take(slot.machine, self.plan.size)
             yield replica
+
+    def start_up_ns(self) -> int:
+        """How long a replica that starts now takes to be ready."""
+        return self.timing.start_up_ns if self.plan.start_up_ns is None else self.plan.start_up_ns()
 
     def start(self, replica: Replica, ready_ns: int) -> None:
         """A replica will be ready at an instant, unless it dies or goes before."""
@@ -163,7 +173,7 @@ class Fleet:
     def _ready(self, replica: Replica, life: int) -> None:
         if self._lives(replica, life):
             self._up(replica)
-            self.note_short()
+            self.changed()
             self.agenda.at(
                 self.now_ns + self.timing.probe_ns, Order.ROTATE, partial(self._come_in, replica, replica.life)
             )
@@ -172,12 +182,12 @@ class Fleet:
         now_ns, lease = self.now_ns, self.machines[replica.slot.machine]
         replica.ready_ns, replica.up, replica.known = now_ns, True, True
         lease.ready_ns = now_ns if lease.ready_ns is None else lease.ready_ns
-        self.history.ups.setdefault(replica.number, []).append(Up(lease.machine, now_ns))
+        self.course.ups.setdefault(replica.number, []).append(Up(lease.machine, now_ns))
         self.plane.ready(replica.slot.replica, replica.slot.node)
 
     def _come_in(self, replica: Replica, life: int) -> None:
         if self._lives(replica, life) and not replica.leaving:
-            replica.in_rotation = True
+            replica.rotated_ns = self.now_ns
             self.rotate()
 
     # -- replicas die ----------------------------------------------------------------------------------
@@ -187,7 +197,7 @@ class Fleet:
         replica.life += 1
         if replica.up:
             replica.up = False
-            ups = self.history.ups[replica.number]
+            ups = self.course.ups[replica.number]
             ups[-1] = replace(ups[-1], down_ns=self.now_ns)
 
     def died(self, replica: Replica) -> None:
@@ -200,15 +210,15 @@ class Fleet:
         if replica.leaving:
             self.gone(replica)
             return
-        self.start(replica, self.now_ns + respawn.wait_ns(deaths) + self.timing.start_up_ns)
-        self.note_short()
+        self.start(replica, self.now_ns + respawn.wait_ns(deaths) + self.start_up_ns())
+        self.changed()
         leaves_ns = self.now_ns + self.timing.propagation_ns
         self.agenda.at(leaves_ns, Order.LEAVE, partial(self._leave_if_down, replica, replica.life))
 
     def _leave_if_down(self, replica: Replica, life: int) -> None:
         """The router knows by now that a replica is not ready."""
-        if self._lives(replica, life) and not replica.up and replica.in_rotation:
-            replica.in_rotation = False
+        if self._lives(replica, life) and not replica.up and replica.rotated_ns is not None:
+            replica.rotated_ns = None
             self.rotate()
 
     # -- replicas go -----------------------------------------------------------------------------------
@@ -229,10 +239,10 @@ class Fleet:
         """Nothing more is sent to it; it ends what it has."""
         if not self._drains(replica):
             return
-        replica.in_rotation = False
+        replica.rotated_ns = None
         self.rotate()
         slot = replica.slot
-        if self._per_replica:
+        if self.plan.per_replica:
             self.plane.drain(slot.node)
             self.agenda.at(self.now_ns + POLL_NS, Order.LEAVE, partial(self._poll, replica))
         else:
@@ -251,29 +261,36 @@ class Fleet:
     def _give_up(self, replica: Replica) -> None:
         """Its time to drain is over: it is killed."""
         if self._drains(replica):
-            if not self._per_replica:
+            if not self.plan.per_replica:
                 self.plane.kill(replica.slot.replica, replica.slot.node)
             self.gone(replica)
 
     def gone(self, replica: Replica) -> None:
         """A replica is there no longer, and its machine perhaps empty."""
-        del self.replicas[replica.number]
+        self.drop(replica)
         self.down(replica)
         slot = replica.slot
         if replica.known and replica.lost_with is None:
-            if self._per_replica:
+            if self.plan.per_replica:
                 self.plane.lose(slot.node)
             else:
                 self.plane.retire(slot.replica, slot.node)
-        if replica.in_rotation:
+        if replica.rotated_ns is not None:
             self.rotate()
         self.note()
-        self.when_gone()
         self._perhaps_empty(slot.machine)
+        self.machines.freed()
+        self.when_gone()
+        self.changed()
+
+    def drop(self, replica: Replica) -> None:
+        """A replica counts no more, and leaves its place."""
+        del self.replicas[replica.number]
+        self.machines.give(replica.slot.machine, self.plan.size)
 
     def _perhaps_empty(self, number: int) -> None:
         machine = self.machines.all[number]
-        if not machine.fixed and number in self.machines and not self.on(number):
+        if not machine.fixed and number in self.machines and self.machines.is_empty(number):
             lease = self.machines[number]
             lease.emptied_ns = self.now_ns
             returned_ns = self.now_ns + machine.empty_after_ns
@@ -281,24 +298,28 @@ class Fleet:
 
     def _return(self, lease: Lease, emptied_ns: int) -> None:
         """A machine that has been empty since an instant goes."""
-        if self.machines.holds(lease) and lease.emptied_ns == emptied_ns and not self.on(lease.machine):
+        if self.machines.holds(lease) and lease.emptied_ns == emptied_ns and self.machines.is_empty(lease.machine):
             self.machines.end(lease, self.now_ns)
 
     # -- what is told --------------------------------------------------------------------------------
 
+    @property
+    def rotation(self) -> list[Replica]:
+        """Replicas that are sent requests."""
+        return [r for r in self.replicas.values() if r.rotated_ns is not None]
+
+    @property
+    def ready(self) -> int:
+        """How many replicas that stay are ready."""
+        return sum(not r.leaving and r.ready_ns is not None for r in self.replicas.values())
+
     def rotate(self) -> None:
         """The router is told which nodes to send to."""
         if self._routed:
-            nodes = {replica.slot.node for replica in self.replicas.values() if replica.in_rotation}
-            self.plane.rotate(sorted(nodes - self.unreachable))
+            reached = {r.slot.node for r in self.rotation if r.slot.machine not in self.machines.unreachable}
+            self.plane.rotate(sorted(reached), self.plan.group)
+        self.changed()
 
     def note(self) -> None:
         """How many replicas there are, is written down."""
-        self.history.present.append((self.now_ns, len(self.replicas)))
-
-    def note_short(self) -> None:
-        """How many replicas are missing is written down, if that has changed."""
-        ready = sum(not r.leaving and r.ready_ns is not None for r in self.replicas.values())
-        short, known = max(0, self.wanted - ready), self.history.short
-        if short != (known[-1][1] if known else 0):
-            known.append((self.now_ns, short))
+        self.course.present.append((self.now_ns, len(self.replicas)))

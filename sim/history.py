@@ -39,27 +39,23 @@ class Up:
 
 
 @dataclass(slots=True)
-class History:
-    """Every tick, from when on how many replicas were there, starting and draining too, and when what failed."""
+class FleetCourse:
+    """Of one version of a model, over time."""
 
-    steps: list[Step] = field(default_factory=list)
     present: list[tuple[int, int]] = field(default_factory=list)
-    short: list[tuple[int, int]] = field(default_factory=list)
-    """From when on how many fewer were ready than were wanted."""
-    leases: list[Lease] = field(default_factory=list)
-    """Of all machines, those that are there included, in the order in which they were asked for."""
+    """From when on how many replicas were there, starting and draining too."""
     ups: dict[int, list[Up]] = field(default_factory=dict)
     """Of every replica, by its number: when it was up."""
-    deaths_ns: list[int] = field(default_factory=list)
-    """Of replicas, by themselves."""
-    losses_ns: list[int] = field(default_factory=list)
-    """Of machines."""
-    reclaims_ns: list[int] = field(default_factory=list)
-    """Of machines, by their provider."""
 
-    def replicas_mean(self, start_ns: int, end_ns: int) -> float:
-        """Replicas that were there, on average over a span."""
-        return _mean(self.present, start_ns, end_ns)
+
+@dataclass(slots=True)
+class ModelCourse:
+    """Of one model, over time."""
+
+    steps: list[Step] = field(default_factory=list)
+    """Every tick."""
+    short: list[tuple[int, int]] = field(default_factory=list)
+    """From when on how many fewer replicas were ready than were wanted."""
 
     def moves(self, start_ns: int, end_ns: int) -> tuple[int, int]:
         """Ticks that set more replicas within a span, and those that set fewer."""
@@ -76,17 +72,62 @@ class History:
             for before, after in pairwise(moves)
         )
 
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """A rollout that has come to its end: `given_up` says why it was rolled back; empty if it was not."""
+
+    at_ns: int
+    given_up: str = ""
+
+
+@dataclass(slots=True)
+class History:
+    """What was there when, by fleet (group) and by model, and when what failed."""
+
+    fleets: list[FleetCourse] = field(default_factory=list)
+    models: list[ModelCourse] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list)
+    """Of all machines, those that are there included, in the order in which they were asked for."""
+    deaths_ns: list[int] = field(default_factory=list)
+    """Of replicas, by themselves."""
+    losses_ns: list[int] = field(default_factory=list)
+    """Of machines."""
+    reclaims_ns: list[int] = field(default_factory=list)
+    """Of machines, by their provider."""
+    rollouts: list[Rolled] = field(default_factory=list)
+
+    def replicas_mean(self, start_ns: int, end_ns: int) -> float:
+        """Replicas that were there, on average over a span."""
+        return sum(_mean(fleet.present, start_ns, end_ns) for fleet in self.fleets)
+
     def under_target(self, start_ns: int, end_ns: int) -> float:
-        """Share of a span in which fewer replicas were ready than were wanted."""
-        return _mean([(at_ns, short > 0) for at_ns, short in self.short], start_ns, end_ns)
+        """Share of a span in which fewer replicas of some model were ready than were wanted."""
+        told = [(at_ns, number, short) for number, model in enumerate(self.models) for at_ns, short in model.short]
+        changes = sorted(told, key=lambda change: change[0])  # at one instant each model's as they were told
+        short, levels = [0] * len(self.models), []
+        for at_ns, number, missing in changes:
+            short[number] = missing
+            levels.append((at_ns, int(any(short))))
+        return _mean(levels, start_ns, end_ns)
 
     def scaling(self, start_ns: int, end_ns: int) -> dict[str, Any]:
         """What a span's metrics tell of it, by the fields of `sim.measures.NodeTotals`."""
-        ups, downs = self.moves(start_ns, end_ns)
-        flaps, under_target = self.flaps(start_ns, end_ns), self.under_target(start_ns, end_ns)
-        failed = {"deaths": self.deaths_ns, "node_losses": self.losses_ns, "reclaims": self.reclaims_ns}
-        counts = {name: sum(start_ns <= at_ns < end_ns for at_ns in instants) for name, instants in failed.items()}
-        return {"scale_ups": ups, "scale_downs": downs, "flaps": flaps, "under_target": under_target, **counts}
+        moves = [model.moves(start_ns, end_ns) for model in self.models]
+        instants = {
+            "deaths": self.deaths_ns,
+            "node_losses": self.losses_ns,
+            "reclaims": self.reclaims_ns,
+            "rollouts": [each.at_ns for each in self.rollouts if not each.given_up],
+            "rollbacks": [each.at_ns for each in self.rollouts if each.given_up],
+        }
+        return {
+            "scale_ups": sum(ups for ups, _ in moves),
+            "scale_downs": sum(downs for _, downs in moves),
+            "flaps": sum(model.flaps(start_ns, end_ns) for model in self.models),
+            "under_target": self.under_target(start_ns, end_ns),
+            **{name: sum(start_ns <= at_ns < end_ns for at_ns in each) for name, each in instants.items()},
+        }
 
 
 def _mean(levels: Sequence[tuple[int, int]], start_ns: int, end_ns: int) -> float:

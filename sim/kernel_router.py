@@ -95,13 +95,16 @@ def route(g, rows, pool, q, t, x, known, recent, asks, slot):
 
 @inlined
 def group_for(g, rows, pool, asks, slot):
-    """The group that serves a request: of the versions of its model, the one whose part of the draws holds its own."""
+    """The group that serves a request: of the versions of its model, the one whose part of the draws holds its own; by
+    which it may be counted."""
     class_ = pool[row_of(slot) + ly.CLASS]
     first, count = asks[class_, ly.A_GROUP], asks[class_, ly.A_GROUPS]
     if count == 1:
         return first
     upto = rows[len(rows) - g[ly.GROUPS] :, ly.SHARE_UPTO]
-    return version(another_draw(pool[row_of(slot) + ly.ROUTE]) & DRAW_MASK, upto, first, count)
+    group = version(another_draw(pool[row_of(slot) + ly.ROUTE]) & DRAW_MASK, upto, first, count)
+    pool[row_of(slot) + ly.CLASS] += (group - first) * asks[class_, ly.A_STEP]
+    return group
 
 
 @helper

@@ -310,7 +310,7 @@ K_NODES, K_ROTATION, K_SCORE, K_FAILURES, K_EJECTIONS, K_UNTIL_NS, K_LINES = ran
 
 # What the router knows of classes: columns of an array. How often their clients ask again, whether nodes never learn
 # that one gave up, the first of the groups that serve them, and how many these are.
-A_TRIES, A_SILENT, A_GROUP, A_GROUPS, A_WIDTH = range(5)
+A_TRIES, A_SILENT, A_GROUP, A_GROUPS, A_STEP, A_WIDTH = range(6)
 
 # Operations of control.
 OP_NONE, OP_READY, OP_KILL, OP_DRAIN_REPLICA, OP_DRAIN, OP_LOSE, OP_RETIRE, OP_ROTATE = range(8)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from serve.policy.codes import OUTCOME_COUNT
 from serve.records import ATTEMPT, REQUEST, Rows, empty_rows
 from serve.scheduler import Batch, Request
 from sim.plane import Ints
@@ -89,6 +90,13 @@ class Ledger:
         """The batch log (see `sim.tally`), by node in order of dispatch, of every batch that started."""
         log = [self._batches[i] for i in sorted(self._batches)]
         return np.array(log, np.int64).reshape(-1, BATCH_WIDTH)
+
+    def outcomes(self, classes: int) -> Ints:
+        """(classes, OUTCOME_COUNT): requests that a router has seen the end of."""
+        counts = np.zeros((classes, OUTCOME_COUNT), np.int64)
+        ended = np.array([request[:2] for request in self._requests], np.int64).reshape(-1, 2)
+        np.add.at(counts, (ended[:, 0], ended[:, 1]), 1)
+        return counts
 
     def tally(
         self,

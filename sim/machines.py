@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from serve.policy.scaling.placement import Size
 from sim.agenda import Agenda, Order
 from sim.history import History, Lease
 from sim.plane import Estate
@@ -28,6 +30,8 @@ class Machine:
     provision_ns: int = 0
     empty_after_ns: int = 0
     pool: str = ""
+    size: Size | None = None
+    """None: there is room for all that has a slot there."""
 
 
 def slots_of(estate: Estate) -> tuple[Slot, ...]:
@@ -53,6 +57,10 @@ class Machines:
         self._agenda, self._history = agenda, history
         self._leases: dict[int, Lease] = {}
         self._down: dict[int, object] = {}
+        self._held: dict[int, list[Size]] = defaultdict(list)
+        """What replicas take, by machine."""
+        self.unreachable: set[int] = set()
+        """Machines that the router knows it cannot reach."""
         self.freed: Callable[[], None] = lambda: None
         self.rented: Callable[[Lease], None] = lambda lease: None
 
@@ -70,6 +78,28 @@ class Machines:
         """The machines of a pool that are there, or on their way, by number."""
         return [self._leases[number] for number in sorted(self._leases) if self.all[number].pool == pool]
 
+    # -- what is on them -----------------------------------------------------------------------------------
+
+    def take(self, machine: int, size: Size) -> None:
+        """A replica has its place there."""
+        self._held[machine].append(size)
+
+    def give(self, machine: int, size: Size) -> None:
+        """It has none any more."""
+        self._held[machine].remove(size)
+
+    def is_empty(self, machine: int) -> bool:
+        """Whether no replica has its place there."""
+        return not self._held[machine]
+
+    def _has_room(self, machine: int, size: Size) -> bool:
+        left = self.all[machine].size
+        if left is None:
+            return True
+        for held in self._held[machine]:
+            left = left.without(held)
+        return left.holds(size)
+
     # -- which can be had ----------------------------------------------------------------------------------
 
     def withhold(self, machine: int, why: object) -> None:
@@ -83,11 +113,14 @@ class Machines:
         del self._down[machine]
         return True
 
-    def places(self, free: Sequence[Slot], now_ns: int, *, at_once: bool = False) -> Iterator[Slot]:
-        """Of the slots that are free those that a replica can have: first where machines are, then where they can be
-        had, which are asked for as they are taken, and there `at_once` or when they are provisioned."""
+    def places(self, free: Sequence[Slot], size: Size, now_ns: int, *, at_once: bool = False) -> Iterator[Slot]:
+        """Of the slots that are free those that a replica of a size can have, which it takes before the next is
+        asked for: first where machines are, then where they can be had, which are asked for as they are taken, and
+        there `at_once` or when they are provisioned."""
         usable = [slot for slot in free if slot.machine not in self._down]
         for slot in sorted(usable, key=lambda slot: slot.machine not in self._leases):  # stable: else as preferred
+            if not self._has_room(slot.machine, size):
+                continue
             if slot.machine not in self._leases:
                 answer = self._ask(slot.machine, now_ns, at_once)
                 if answer is None:

@@ -105,6 +105,8 @@ class NodeTotals:
     deaths: int = 0
     node_losses: int = 0
     reclaims: int = 0
+    rollouts: int = 0
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class Run:
     classes: tuple[Totals, ...]
     total: Totals
     node: NodeTotals
+    versions: tuple[Totals, ...] = field(default=())
+    """By version of the models that have several, if that is known."""
     answered_in_time: tuple[int, ...] | None = field(default=None)
     """By class: ok requests of the window that were answered before the load ended; none: all were."""
     budgets: tuple[Record | None, ...] = field(default=())
@@ -158,7 +162,7 @@ def run_of_tally(
         front_busy_s=float(tally.front_busy_s[cut].sum()),
         in_system_s=float(tally.in_system_s[cut].sum()),
     )
-    return Run(classes, together(classes), node, in_time)
+    return Run(classes, together(classes), node, answered_in_time=in_time)
 
 
 def _class_totals(tally: Tally, class_: int, cut: slice, latency_first: int) -> Totals:
@@ -242,7 +246,8 @@ def histogram_quantiles_s(counts: Ints | Floats, shares: Sequence[float]) -> lis
 
 
 def metrics(run: Run) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """(metrics of all requests and the node, metrics of each class), by the names of `serve.vocabulary`.
+    """(metrics of all requests and the node, metrics of each class, then of each version), by the names of
+    `serve.vocabulary`.
 
     What is undefined (a percentile of no answer, a share of no request) is nan.
     """
@@ -254,7 +259,8 @@ def metrics(run: Run) -> tuple[dict[str, float], list[dict[str, float]]]:
             found |= {"slo_met": _ratio(totals.good, int(totals.outcomes.sum()))} | error_budget.metrics(budget)
     total |= node_metrics(run.node)
     total["wasted"] = _ratio(run.total.wasted_rows, _rows(run.node))
-    return total, classes
+    versions = [_request_metrics(t, run.node.span_s, int(t.outcomes[OUTCOME_OK])) for t in run.versions]
+    return total, [*classes, *versions]
 
 
 def _request_metrics(totals: Totals, span_s: float, answered: int) -> dict[str, float]:
@@ -290,6 +296,8 @@ def node_metrics(node: NodeTotals) -> dict[str, float]:
         "deaths": float(node.deaths),
         "node_losses": float(node.node_losses),
         "reclaims": float(node.reclaims),
+        "rollouts": float(node.rollouts),
+        "rollbacks": float(node.rollbacks),
     }
 
 

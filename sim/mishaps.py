@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import gamma
@@ -13,8 +13,8 @@ import numpy as np
 from serve.deployment import Deployment
 from serve.errors import Fault, SpecError
 from serve.files import resolve
-from serve.fleet import Place
 from sim.failing import Act, Failing, Kind, instants
+from sim.placing import Group
 from sim.rng import stream
 from sim.spot import Market, Supply
 from sim.spot_traces import SpotTrace, read_spot_trace
@@ -26,18 +26,19 @@ class Mishaps:
     """What every replication of a simulation has in common of them."""
 
     world: World
+    events: tuple[Event, ...]
     acts: tuple[Act, ...]
     traces: Mapping[str, SpotTrace]
     """By zone."""
     deployment: Deployment
-    places: Sequence[Place]
+    groups: Sequence[Group]
     seed: int
     duration_ns: int
 
     @property
     def any(self) -> bool:
         """Whether anything can happen at all."""
-        return bool(self.acts or self._spot_pools) or self.steady
+        return self.changes or self.steady
 
     @property
     def steady(self) -> bool:
@@ -48,7 +49,7 @@ class Mishaps:
     @property
     def changes(self) -> bool:
         """Whether what there is to serve with changes over time, beyond what fails all the time."""
-        return bool(self.acts or self._spot_pools)
+        return bool(self.events or self._spot_pools)
 
     @property
     def _spot_pools(self) -> list[str]:
@@ -59,9 +60,14 @@ class Mishaps:
         """What fails in a replication."""
         failures = self.world.failures
         draws = partial(_failures, self.seed, replication)
-        losses = None if failures.node.mtbf is None else partial(draws, "node", failures.node.mtbf)
-        crashes = None if failures.replica is None else partial(draws, "replica", failures.replica.mtbf)
+        losses = None if failures.node.mtbf is None else partial(draws, failures.node.mtbf, "node")
+        crashes = None if failures.replica is None else partial(self._crashes, draws, failures.replica.mtbf)
         return Failing(self.acts, losses, crashes)
+
+    def _crashes(self, draws: Callable[..., Iterator[int]], mtbf_ns: int, group: int, number: int) -> Iterator[int]:
+        """Instants at which a group's replica of a number dies, if it is up."""
+        own = self.groups[group]
+        return draws(mtbf_ns, "replica" if group == 0 else f"replica {own.model}.{own.version}", number)
 
     def markets(self, replication: int) -> dict[str, Market]:
         """Where spot pools have their machines from in a replication."""
@@ -98,7 +104,7 @@ class Mishaps:
         return trace.supply(offset_ns, 2 * self.duration_ns, -(-nodes // max(trace.most, 1)))
 
 
-def _failures(seed: int, replication: int, kind: str, mtbf_ns: int, which: int):  # type: ignore[no-untyped-def]
+def _failures(seed: int, replication: int, mtbf_ns: int, kind: str, which: int) -> Iterator[int]:
     return instants(stream(seed, replication, f"{kind} {which}", "failures"), mtbf_ns)
 
 
@@ -117,59 +123,69 @@ def mishaps(
     world: World,
     events: Sequence[Event],
     deployment: Deployment,
-    model: str,
-    places: Sequence[Place],
+    groups: Sequence[Group],
+    hosts: Sequence[tuple[int, str]],
     seed: int,
     duration_ns: int,
     base: Path,
 ) -> Mishaps:
-    """What befalls the machines that hold a model's replicas; `base` is the folder that traces are relative to.
+    """What befalls the machines that hold replicas of some groups: `hosts`, by node and pool. `base` is the folder that
+    traces are relative to.
 
     Raises
     ------
     SpecError : what there is not, or cannot be simulated, all faults at once; a trace that cannot be read.
     """
-    faults = [*_event_faults(events, deployment, model, duration_ns), *_world_faults(world, deployment)]
+    faults = [*_event_faults(events, deployment, groups, duration_ns), *_world_faults(world, deployment)]
     if faults:
         raise SpecError([Fault("scenario", field, what) for field, what in faults])
-    acts = tuple(_act(event, deployment, places) for event in events)
+    acts = tuple(_act(event, deployment, groups, hosts) for event in events if event.rollout is None)
     traces = {
         zone: read_spot_trace(resolve(base / "scenario.yaml", spot.trace))
         for zone, spot in world.spot.items()
         if spot.trace is not None
     }
-    return Mishaps(world, acts, traces, deployment, places, seed, duration_ns)
+    return Mishaps(world, tuple(events), acts, traces, deployment, groups, seed, duration_ns)
 
 
-def _act(event: Event, deployment: Deployment, places: Sequence[Place]) -> Act:
+def _act(event: Event, deployment: Deployment, groups: Sequence[Group], hosts: Sequence[tuple[int, str]]) -> Act:
     heal_ns = None if event.for_ is None else event.at + event.for_
     if event.hang is not None:
-        return Act(event.at, "hang", replica=int(event.hang.replica.split("/")[1]))
+        return _of_replica(event.at, "hang", event.hang, deployment, groups)
     if isinstance(event.fail, ReplicaTarget):
-        return Act(event.at, "crash", replica=int(event.fail.replica.split("/")[1]))
+        return _of_replica(event.at, "crash", event.fail, deployment, groups)
     kinds: dict[Kind, NodeTarget | None] = {"lose": event.fail, "slow": event.slow, "cut": event.partition}
     kind, target = next((kind, target) for kind, target in kinds.items() if target is not None)
     per_mille = 1000 if event.slow is None else max(1, round(1000 * event.slow.factor))
-    machines = _machines(target, deployment, places)
+    machines = _machines(target, deployment, hosts)
     return Act(event.at, kind, machines, heal_ns=heal_ns, per_mille=per_mille)
 
 
-def _machines(target: NodeTarget, deployment: Deployment, places: Sequence[Place]) -> tuple[int, ...]:
+def _of_replica(at_ns: int, kind: Kind, target: ReplicaTarget, deployment: Deployment, groups: Sequence[Group]) -> Act:
+    """Of a model's replicas, one of the version that has most of the traffic at first."""
+    name, number = target.replica.split("/")
+    model = deployment.models[name]
+    main = next(version for version, each in model.all_versions.items() if each == model.main)
+    group = next(i for i, each in enumerate(groups) if (each.model, each.version) == (name, main))
+    return Act(at_ns, kind, group=group, replica=int(number))
+
+
+def _machines(target: NodeTarget, deployment: Deployment, hosts: Sequence[tuple[int, str]]) -> tuple[int, ...]:
     """Of the machines that can hold replicas those that are meant, in the order of nodes."""
     if target.zone is not None:
-        return tuple(i for i, place in enumerate(places) if deployment.pools[place.pool].zone == target.zone)
+        return tuple(i for i, (_, pool) in enumerate(hosts) if deployment.pools[pool].zone == target.zone)
     assert target.node is not None
-    pool, number = target.node.split("/")
+    name, number = target.node.split("/")
     first = 0
-    for name, each in deployment.pools.items():
-        if name == pool:
+    for pool, each in deployment.pools.items():
+        if pool == name:
             break
         first += each.most
-    return tuple(i for i, place in enumerate(places) if place.node == first + int(number))
+    return tuple(i for i, (node, _) in enumerate(hosts) if node == first + int(number))
 
 
 def _event_faults(
-    events: Sequence[Event], deployment: Deployment, model: str, duration_ns: int
+    events: Sequence[Event], deployment: Deployment, groups: Sequence[Group], duration_ns: int
 ) -> list[tuple[str, str]]:
     faults = []
     for i, event in enumerate(events):
@@ -179,21 +195,22 @@ def _event_faults(
         for kind in ("fail", "slow", "hang", "partition"):
             target = getattr(event, kind)
             if target is not None:
-                faults += _target_faults(f"{where}.{kind}", target, deployment, model)
+                faults += _target_faults(f"{where}.{kind}", target, deployment, groups)
     return faults
 
 
 def _target_faults(
-    where: str, target: NodeTarget | ReplicaTarget, deployment: Deployment, model: str
+    where: str, target: NodeTarget | ReplicaTarget, deployment: Deployment, groups: Sequence[Group]
 ) -> list[tuple[str, str]]:
     if isinstance(target, ReplicaTarget):
         name, number = target.replica.split("/")
-        replicas = deployment.models[model].replicas
-        most = None if replicas.autoscaler is not None else replicas.count
-        if name != model:
-            return [(f"{where}.replica", f"must be one of {model}, got {target.replica!r}")]
-        if most is not None and int(number) >= most:
-            return [(f"{where}.replica", f"must be below {model}/{most}: counted from 0, got {target.replica!r}")]
+        models = list(dict.fromkeys(group.model for group in groups))
+        if name not in models:
+            return [(f"{where}.replica", f"must be one of {', '.join(models)}, got {target.replica!r}")]
+        replicas = deployment.models[name].replicas
+        if replicas.autoscaler is None and int(number) >= replicas.count:
+            what = f"must be below {name}/{replicas.count}: counted from 0, got {target.replica!r}"
+            return [(f"{where}.replica", what)]
         return []
     if deployment.router is None:
         return [(where, "needs a router, such as {policy: p2c}: without one nobody notices that a node is gone")]

@@ -80,6 +80,8 @@ class Network:
         served = served_by[trip.class_] if trip.class_ < len(served_by) else range(1)
         draw = another_draw(trip.route) & DRAW_MASK
         trip.group = int(version(draw, self.split, served.start, len(served)))
+        if self._router.versioned:
+            trip.class_ += trip.group - served.start
         self._begin(attempt)
 
     def _begin(self, attempt: Request) -> None:

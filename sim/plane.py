@@ -111,6 +111,7 @@ class Router:
     ejection: Ejection | None = None  # when a node that fails is left alone
     hedge: Hedge | None = None  # when what is not answered yet is sent to another node as well
     served_by: tuple[range, ...] = ()  # by class: the groups that serve it, versions of one model; (): group 0
+    versioned: bool = False  # requests that the i-th version of a model serves count as i classes further on
     split: tuple[int, ...] = ()  # by group: up to where, of SPLIT_WHOLE, a model's draws go to it and those before it
 
     @property
@@ -430,6 +431,10 @@ class Plane(Protocol):
 
     def scrape(self, node: int = 0) -> Scrape:
         """What is counted of a node, now (rule 13)."""
+
+    def outcomes(self) -> Ints:
+        """(classes, OUTCOME_COUNT): requests that have come to their end by now; with a router (planes built to
+        tally)."""
 
     def rows(self) -> Rows:
         """The rows of all requests that left by `now_ns`, by request id (planes built to keep rows); with a router, of

@@ -6,6 +6,7 @@ says itself goes before the list. Commitments are priced in `sim.committing`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ REFUNDS = frozenset({"aws"})
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """A deployment whose pools have cores and prices, and what it is billed by."""
+    """A deployment whose pools have their hardware and prices, and what it is billed by."""
 
     deployment: Deployment
     book: PriceBook
@@ -64,12 +65,12 @@ def _catalogue(deployment: Deployment, base: Path) -> Catalogue:
 
 
 def _bought(name: str, pool: Pool, catalogue: Catalogue, notes: Notes) -> Bought:
-    """The pool with cores, price and origin."""
+    """The pool with its hardware, price and origin."""
     offer = _offer(name, pool, catalogue, notes)
     filled: dict[str, object] = {"price_origin": pool.price_origin or "assumed"}
     if offer is not None:
         quote = offer.on_demand if pool.buy == "on_demand" else offer.spot
-        filled |= {} if pool.cores is not None else {"cores": offer.vcpus}
+        filled |= {field: value for field, value in _hardware(offer).items() if getattr(pool, field) is None}
         if pool.price is None and quote is None:
             notes.fault(f"pools.{name}.price", f"is missing: no spot price of {pool.type} is known")
         elif pool.price is None and quote is not None:
@@ -79,6 +80,17 @@ def _bought(name: str, pool: Pool, catalogue: Catalogue, notes: Notes) -> Bought
     # A commitment covers what is bought on demand and of one type; whatever else a pool buys is a type of its own.
     type_ = name if pool.type is None or pool.buy == "spot" else f"{pool.type}@{region}"
     return Bought(pool.model_copy(update=filled), type_, offer)
+
+
+def _hardware(offer: Offer) -> dict[str, int | None]:
+    """What a machine of an offer has, by the fields of a pool."""
+    accelerator = offer.accelerator
+    return {
+        "cores": offer.vcpus,
+        "memory": offer.memory_bytes,
+        "accelerators": 0 if accelerator is None else math.ceil(accelerator.count),
+        "accelerator_memory": None if accelerator is None else accelerator.memory,
+    }
 
 
 def _offer(name: str, pool: Pool, catalogue: Catalogue, notes: Notes) -> Offer | None:

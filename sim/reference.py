@@ -223,6 +223,10 @@ class Reference:
             return self._network.scrape(BUFFER - node)
         return self.stations[node].scheduler.scrape(self.now_ns)
 
+    def outcomes(self) -> Ints:
+        """Requests that have come to their end by now, by class and outcome."""
+        return self._ledger.outcomes(self._classes)
+
     # -- the record --------------------------------------------------------------------------------
 
     def rows(self) -> Rows:

@@ -38,7 +38,7 @@ class Replication:
     bounded and none can be much later."""
     fed: int  # open requests that arrived
     tau_ns: Floats  # what its bootstrap made of service times: `Drawn.tau_ns`
-    alone_ns: tuple[Floats, ...]  # by model and rows, without neighbours: `Drawn.alone_ns`
+    alone_ns: tuple[tuple[Floats, ...], ...]  # by version, kind of machine and rows, without neighbours
     level_shift: float
     history: History | None = None  # what control did
 
@@ -58,7 +58,7 @@ class Replication:
 def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     """Simulate one replication; its chance depends on nothing but the seed and its number."""
     drawn = setup.drawn(replication)
-    classes = len(setup.load.sources)
+    classes = len(setup.portions)
     bin_ns = -(-setup.load.duration_ns // TIME_BINS)
     estate = setup.estate(drawn, replication)
     plane = build_plane(
@@ -69,10 +69,10 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
         TIME_BINS + 1,
         bin_ns,
         setup.slo_ns,
-        setup.first.model.replicas.autoscaler is not None,
+        setup.metered,
         bins_of(setup.load.duration_ns) if any(setup.objectives) else NO_FINE,
     )
-    feed = _Feed(plane, setup.load_on(drawn[0]), setup.seed, replication)
+    feed = _Feed(plane, setup.load_on(drawn[0][0]), setup.seed, replication)
     control = _controlled(setup, plane, feed, replication)
     feed.run(setup.load.duration_ns)
     at_end = plane.tally() if unbounded(setup) else None
@@ -81,9 +81,9 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     check(tally, feed.open_fed, setup.closed is None, setup.router is None or setup.router.attempts == 1)
     first, kept = _compact(tally)
     history = None if control is None else control.history
-    tau_ns = _mean_tau_ns([each.tau_ns for each in drawn], estate.rows_max)
-    alone_ns = tuple(each.alone_ns for each in drawn)
-    return Replication(kept, first, in_time, feed.open_fed, tau_ns, alone_ns, drawn[0].level_shift, history)
+    tau_ns = _mean_tau_ns([each.tau_ns for kinds in drawn for each in kinds], estate.rows_max)
+    alone_ns = tuple(tuple(each.alone_ns for each in kinds) for kinds in drawn)
+    return Replication(kept, first, in_time, feed.open_fed, tau_ns, alone_ns, drawn[0][0].level_shift, history)
 
 
 def _mean_tau_ns(tau_ns: Sequence[Floats], rows_max: int) -> Floats:
@@ -96,18 +96,14 @@ def _mean_tau_ns(tau_ns: Sequence[Floats], rows_max: int) -> Floats:
 def _controlled(setup: Setup, plane: Plane, feed: _Feed, replication: int) -> Control | None:
     """All replicas are up from the start; or as many as there are to be, and control goes on from there."""
     if not setup.controlled:
-        for slot in setup.slots:
+        for slot in (slot for slots in setup.slots for slot in slots):
             plane.ready(slot.replica, slot.node)
         return None
     control = Control(
         plane,
         feed.advance,
-        None if setup.first.model.replicas.autoscaler is None else setup.scaler(),
-        setup.timing,
-        setup.slots,
+        setup.model_plans(replication),
         setup.machines,
-        setup.first.model.replicas.count,
-        per_replica=setup.first.per_replica,
         routed=setup.router is not None,
         failing=setup.mishaps.failing(replication),
         markets=setup.mishaps.markets(replication),
@@ -169,7 +165,7 @@ def _drained(plane: Plane, feed: _Feed, setup: Setup) -> Tally:
     if not setup.load.closed and not setup.controlled:
         feed.run(setup.load.duration_ns + _FOREVER_NS)
         return plane.tally()
-    opened = [source.index for source in setup.load.open]
+    opened = [number for number, portion in enumerate(setup.portions) if not setup.load.sources[portion.class_].clients]
     until_ns, step_ns = setup.load.duration_ns, max(_DRAIN_NS, setup.load.duration_ns // TIME_BINS)
     while int((tally := plane.tally()).outcomes[opened].sum()) < feed.open_fed:
         until_ns += step_ns

@@ -84,6 +84,7 @@ class Result(Spec):
     warnings: list[str] = []
     total: ClassResult
     classes: dict[Name, ClassResult]
+    versions: dict[str, ClassResult] = Field({}, description="by model.version, of models that have several")
     batch_rows: dict[int, float] = Field(description="share of batches by their rows")
     reasons: dict[str, float] = Field(description="share of batches by why they left")
     refusals: dict[str, float] = Field(description="share of requests by why they were refused, dropped or failed")
@@ -91,6 +92,12 @@ class Result(Spec):
         description="latency quantiles at 0, 0.5, ..., 100 %, of all replications together"
     )
     showback: Showback | None = Field(None, description="the bill by who pays it; none: not billed")
+
+    def part(self, name: str | None) -> ClassResult | None:
+        """The metrics of a class or version; of all requests without a name, none of one that there is not."""
+        if name is None:
+            return self.total
+        return self.classes.get(name) or self.versions.get(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,13 @@ class Scenario(Spec):
         return self
 
 
+def claimable(workload: Workload, deployment: Deployment | None) -> list[str]:
+    """What claims may name in front of a metric: classes, and model.version of models that have several."""
+    models = {} if deployment is None else deployment.models
+    versions = [f"{name}.{version}" for name, model in models.items() for version in model.versions or ()]
+    return [*workload.classes, *versions]
+
+
 class PlannedFor(Spec):
     """What a deployment was planned for: the part of the scenario that `verify` replays."""
 

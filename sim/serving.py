@@ -1,16 +1,15 @@
-"""One model as it is served: how long its batches take, and where its replicas can run."""
+"""One version of a model as it is served: how long its batches take on which machines, and where replicas can run."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from serve.batching import UNCHECKED
-from serve.deployment import Model
+from serve.deployment import Model, Version
 from serve.errors import ProfileError
 from serve.files import sha256
 from serve.fleet import Place
@@ -21,44 +20,13 @@ from sim.service import Drawn, Law, Measured, front_at
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """A model of a deployment, with what calibration measured of it."""
+class Kind:
+    """What calibration measured of a version on one kind of machine."""
 
-    name: str
-    model: Model
+    path: Path
     measured: Measured
     law: Law
-    spec: SchedulerSpec
     front: Ints
-    places: tuple[Place, ...]
-    retry_after_ns: int
-
-    @property
-    def replicas(self) -> int:
-        """Its replicas, the most of them where an autoscaler sets their number."""
-        if self.model.replicas.autoscaler is None:
-            return self.model.replicas.count
-        return sum(place.replicas for place in self.places)
-
-    @property
-    def per_replica(self) -> bool:
-        """Whether each replica has an engine of its own."""
-        return self.model.queue.per == "replica"
-
-    def node(self, drawn: Drawn, replicas: int) -> Node:
-        """A node with so many replicas."""
-        front = front_at(self.front, drawn.front_level)
-        expected_ns, deadline_ns = row_ns(drawn.service, self.spec), batch_deadline_ns(drawn.service, self.spec)
-        return Node(self.spec, replicas, drawn.service, front, self.retry_after_ns, expected_ns, deadline_ns)
-
-    def nodes(self, drawn: Drawn, place: Place) -> list[Node]:
-        """Its nodes on one machine."""
-        count = self.node_count(place)
-        return [self.node(drawn, place.replicas // count)] * count
-
-    def node_count(self, place: Place) -> int:
-        """How many nodes it has on one machine: one, or one a replica."""
-        return place.replicas if self.per_replica else 1
 
     def on(self, drawn: Drawn, machine: Drawn) -> Drawn:
         """What was drawn for it, on a machine whose level takes the path of another model's replicas there."""
@@ -67,18 +35,79 @@ class Serving:
         service = replace(drawn.service, levels=machine.service.levels, level_bin_ns=machine.service.level_bin_ns)
         return Drawn(service, machine.level_shift, machine.front_level)
 
-    def warnings(self, path: Path) -> list[str]:
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A version of a deployment's model, with what calibration measured of it."""
+
+    name: str
+    version_name: str
+    model: Model
+    kinds: tuple[Kind, ...]
+    kind_of: Mapping[str, int]
+    """By pool."""
+    spec: SchedulerSpec
+    places: tuple[Place, ...]
+    count: int
+    """Replicas that are there at first."""
+    retry_after_ns: int
+
+    @property
+    def label(self) -> str:
+        """What it is called among all versions of all models."""
+        return self.name if len(self.model.all_versions) == 1 else f"{self.name}.{self.version_name}"
+
+    @property
+    def version(self) -> Version:
+        """As the deployment says it."""
+        return self.model.all_versions[self.version_name]
+
+    @property
+    def main(self) -> Kind:
+        """That of its first node."""
+        return self.kind(self.places[0].pool)
+
+    def kind(self, pool: str) -> Kind:
+        """That of a pool's machines."""
+        return self.kinds[self.kind_of[pool]]
+
+    @property
+    def most(self) -> int:
+        """Replicas that there is a place for."""
+        return sum(place.replicas for place in self.places)
+
+    @property
+    def per_replica(self) -> bool:
+        """Whether each replica has an engine of its own."""
+        return self.model.queue.per == "replica"
+
+    def node(self, kind: Kind, drawn: Drawn, replicas: int) -> Node:
+        """A node with so many replicas."""
+        front = front_at(kind.front, drawn.front_level)
+        expected_ns, deadline_ns = row_ns(drawn.service, self.spec), batch_deadline_ns(drawn.service, self.spec)
+        return Node(self.spec, replicas, drawn.service, front, self.retry_after_ns, expected_ns, deadline_ns)
+
+    def nodes(self, drawn: Drawn, place: Place) -> list[Node]:
+        """Its nodes on one machine."""
+        count = self.node_count(place)
+        return [self.node(self.kind(place.pool), drawn, place.replicas // count)] * count
+
+    def node_count(self, place: Place) -> int:
+        """How many nodes it has on one machine: one, or one a replica."""
+        return place.replicas if self.per_replica else 1
+
+    @property
+    def warnings(self) -> list[str]:
         """What a result says of its numbers."""
-        return [
-            *(f"{path}: {warning}" for warning in self.law.warnings),
-            *self.measured.profile.warnings,
-            *self._changed(path),
-            *self._unchecked(),
-        ]
+        found = []
+        for kind in self.kinds:
+            found += [f"{kind.path}: {warning}" for warning in kind.law.warnings]
+            found += [*kind.measured.profile.warnings, *self._changed(kind.path)]
+        return [*found, *self._unchecked()]
 
     def _changed(self, path: Path) -> list[str]:
         """That the profile is not the one that the deployment was planned with."""
-        if self.model.profile_sha256 is None or sha256(path) == self.model.profile_sha256:
+        if self.version.profile_sha256 is None or sha256(path) == self.version.profile_sha256:
             return []
         return [f"{path}: is not the profile that the deployment was planned with (profile_sha256 differs)"]
 
@@ -120,10 +149,9 @@ def law_of(path: Path, measured: Measured, model: Model, rows_mean: float, besid
     return replace(law, level=level)
 
 
-def together(places: Iterable[Sequence[Place]]) -> Counter[int]:
-    """Replicas of all models by node."""
-    found = Counter[int]()
-    for each in places:
-        for place in each:
-            found[place.node] += place.replicas
-    return found
+def fronts_warning(served: Sequence[Serving]) -> list[str]:
+    """What is simplified where several models share a machine."""
+    nodes = [place.node for serving in served for place in serving.places]
+    if len(set(nodes)) == len(nodes):
+        return []
+    return ["models that share a machine are simulated with a front each: as one engine a model, not one for all"]

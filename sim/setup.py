@@ -3,40 +3,56 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from serve.autoscaler import Bounds, Idle
-from serve.deployment import Deployment
-from serve.errors import SpecError
+from serve.deployment import Deployment, StartUp
+from serve.errors import Fault, SpecError
 from serve.files import resolve
-from serve.fleet import places_of
+from serve.fleet import size_of
 from serve.policy.routing import ROUTE_ROUND_ROBIN
+from serve.policy.scaling.rollout import thresholds
 from serve.router import ROUTES, UNBOUNDED_ROWS, ejection_of, hedge_of
 from serve.scaler import Scaler
 from sim.billing.prices import PriceBook
 from sim.checks import asked_models, check_clients, check_scaling, core_warnings
+from sim.control import ModelPlan
 from sim.drawing import closed_clients
-from sim.fleet import Timing
+from sim.fleet import FleetPlan, Timing
 from sim.level import Level
 from sim.machines import Machine, Slot
 from sim.mishaps import Mishaps, mishaps
+from sim.placing import Group, Placing, placing
 from sim.plane import Closed, Estate, Ints, Node, Router
 from sim.pricing import Priced, priced
 from sim.rng import stream
+from sim.rollouts import check_rollouts, extra_replicas, rollout_plan
 from sim.scenario import Slo, Workload
 from sim.service import Drawn, Measured, client_draw, front_vector
-from sim.serving import Serving, law_of, together
+from sim.serving import Kind, Serving, fronts_warning, law_of
 from sim.slo import bounds, limits_ns, objective_of_all, objectives
 from sim.workload import Given, Load, build
 from sim.world import NO_WORLD, Event, World
 
+Kinds = tuple[Drawn, ...]
+"""What was drawn for one version, by the kind of its machines."""
+
 
 @dataclass(frozen=True, slots=True)
+class Portion:
+    """Requests of one class that one version serves: what the planes count apart."""
+
+    class_: int
+    group: int
+
+
+@dataclass(frozen=True)
 class Setup:
     """What every replication of a simulation shares."""
 
@@ -44,10 +60,11 @@ class Setup:
     workload: Workload
     prices: Priced
     starts: datetime
-    served: tuple[Serving, ...]  # the models that are asked for
-    group_of: tuple[int, ...]  # by class: which of them
-    load: Load
-    slo_ns: Ints  # by class
+    served: tuple[Serving, ...]  # the versions of the models that are asked for, by group of the plane
+    portions: tuple[Portion, ...]  # class by class, version by version
+    load: Load  # of which sources have the numbers of their first portions
+    placing: Placing
+    slo_ns: Ints  # by portion
     objectives: tuple[float | None, ...]  # by class, and of all requests: the share that the SLO wants within it
     seed: int
     mishaps: Mishaps
@@ -60,31 +77,63 @@ class Setup:
 
     @property
     def replicas(self) -> int:
-        """Replicas of all models, the most of them where an autoscaler sets their number."""
-        return sum(serving.replicas for serving in self.served)
+        """Replicas of all models that are there at first."""
+        return sum(serving.count for serving in self.served)
 
     @property
+    def models(self) -> dict[str, range]:
+        """The groups of each model."""
+        found: dict[str, range] = {}
+        for group, serving in enumerate(self.served):
+            first = found[serving.name].start if serving.name in found else group
+            found[serving.name] = range(first, group + 1)
+        return found
+
+    @property
+    def group_of(self) -> tuple[int, ...]:
+        """By portion: which version serves it."""
+        return tuple(portion.group for portion in self.portions)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """By group: the share of its model's traffic that it has at first."""
+        return tuple(
+            serving.model.shares[list(serving.model.all_versions).index(serving.version_name)]
+            for serving in self.served
+        )
+
+    def by_class(self, portions: Ints) -> Ints:
+        """What is counted by portion (its first axis), by class."""
+        firsts = [i for i, each in enumerate(self.portions) if i == 0 or each.class_ != self.portions[i - 1].class_]
+        summed: Ints = np.add.reduceat(portions, firsts, axis=0)
+        return summed
+
+    @cached_property
     def hosts(self) -> tuple[Host, ...]:
         """The machines that can hold replicas, by their number among all nodes of the deployment."""
-        found = {place.node: place.pool for serving in self.served for place in serving.places}
-        return tuple(Host(node, found[node]) for node in sorted(found))
+        return hosts_of(self.placing)
 
     @property
     def closed(self) -> Closed | None:
         """The closed-loop clients."""
         return closed_clients(self.load)
 
-    def drawn(self, replication: int) -> tuple[Drawn, ...]:
-        """Service times of one replication by model, each from its own bootstrap, and paths of the machine's level."""
+    def drawn(self, replication: int) -> tuple[Kinds, ...]:
+        """Service times of one replication by version and kind of machine, each from its own bootstrap, and paths of
+        the machine's level."""
         found = []
         for number, serving in enumerate(self.served):
-            purpose = f"bootstrap of {serving.name}" if number > 0 else "bootstrap"
-            rng = stream(self.seed, replication, "calibration", purpose)
-            found.append(serving.law.bootstrap(rng, self.load.duration_ns))
+            own = []
+            for index, kind in enumerate(serving.kinds):
+                purpose = f"bootstrap of {serving.label}" if number > 0 else "bootstrap"
+                purpose = f"{purpose} on {kind.path.name}" if index > 0 else purpose
+                rng = stream(self.seed, replication, "calibration", purpose)
+                own.append(kind.law.bootstrap(rng, self.load.duration_ns))
+            found.append(tuple(own))
         return tuple(found)
 
-    def estate(self, drawn: Sequence[Drawn], replication: int) -> Estate:
-        """What a plane simulates: the nodes that hold replicas, model by model, their machines, and the router."""
+    def estate(self, drawn: Sequence[Kinds], replication: int) -> Estate:
+        """What a plane simulates: the nodes that hold replicas, version by version, their machines, and the router."""
         nodes: list[Node] = []
         groups: list[int] = []
         machines: list[int] = []
@@ -92,7 +141,7 @@ class Setup:
         for group, (serving, own) in enumerate(zip(self.served, drawn, strict=True)):
             for place in serving.places:
                 machine, level = levels[place.node]
-                there = serving.nodes(serving.on(own, level), place)
+                there = serving.nodes(serving.kind(place.pool).on(own[serving.kind_of[place.pool]], level), place)
                 nodes += there
                 groups += [group] * len(there)
                 machines += [machine] * len(there)
@@ -100,16 +149,18 @@ class Setup:
         several = len(self.served) > 1
         return Estate(tuple(nodes), self.router, tuple(groups) if several else (), tuple(machines) if shared else ())
 
-    def _levels(self, drawn: Sequence[Drawn], replication: int) -> dict[int, tuple[int, Drawn]]:
+    def _levels(self, drawn: Sequence[Kinds], replication: int) -> dict[int, tuple[int, Drawn]]:
         """By node: which of the machines it is, and something drawn there, whose level takes the machine's path."""
         found = {}
-        moved = next((i for i, serving in enumerate(self.served) if not serving.law.exact), 0)
         for machine, host in enumerate(self.hosts):
-            there = drawn[moved]
+            there = [group for group, serving in enumerate(self.served) if host.pool in serving.kind_of]
+            moved = next((group for group in there if not self.served[group].main.law.exact), there[0])
+            kind = self.served[moved].kind_of[host.pool]
+            level = drawn[moved][kind]
             if machine > 0:
                 rng = stream(self.seed, replication, "node", str(host.node))
-                there = self.served[moved].law.elsewhere(there, rng, self.load.duration_ns)
-            found[host.node] = machine, there
+                level = self.served[moved].kinds[kind].law.elsewhere(level, rng, self.load.duration_ns)
+            found[host.node] = machine, level
         return found
 
     @property
@@ -120,7 +171,8 @@ class Setup:
             pool = self.deployment.pools[host.pool]
             fixed = seen[host.pool] < pool.least
             seen[host.pool] += 1
-            found.append(Machine(fixed, pool.provision, pool.empty_after, host.pool))
+            size = self.placing.sizes.get(host.node)
+            found.append(Machine(fixed, pool.provision, pool.empty_after, host.pool, size))
         return tuple(found)
 
     @property
@@ -128,12 +180,12 @@ class Setup:
         """The prices that it is billed by."""
         return self.prices.book
 
-    @property
-    def slots(self) -> tuple[Slot, ...]:
-        """Where replicas can run, model by model, in the order in which places are taken: by pool as preferred, then by
+    @cached_property
+    def slots(self) -> tuple[tuple[Slot, ...], ...]:
+        """By group: where its replicas can run, in the order in which places are taken: by pool as preferred, then by
         node."""
         machine_of = {host.node: machine for machine, host in enumerate(self.hosts)}
-        slots: list[Slot] = []
+        found = []
         for group, serving in enumerate(self.served):
             node = self.nodes_of(group).start
             on = serving.model.replicas.on or list(self.deployment.pools)
@@ -144,30 +196,65 @@ class Setup:
                     slot = Slot(number, 0 if serving.per_replica else replica, machine_of[place.node])
                     own.append((on.index(place.pool), slot.machine, slot))
                 node += serving.node_count(place)
-            slots += [slot for _, _, slot in sorted(own, key=lambda each: each[:2])]
-        return tuple(slots)
+            found.append(tuple(slot for _, _, slot in sorted(own, key=lambda each: each[:2])))
+        return tuple(found)
 
     def nodes_of(self, group: int) -> range:
-        """The numbers of a model's nodes, as planes number them."""
+        """The numbers of a version's nodes, as planes number them."""
         counts = [sum(each.node_count(place) for place in each.places) for each in self.served]
         return range(sum(counts[:group]), sum(counts[: group + 1]))
 
-    def scaler(self) -> Scaler:
-        """What sets the number of replicas."""
-        replicas = self.first.model.replicas
-        assert replicas.autoscaler is not None, "no autoscaler"
-        bounds = Bounds(least=replicas.min, most=self.replicas)
+    # -- control -----------------------------------------------------------------------------------------
+
+    def model_plans(self, replication: int) -> list[ModelPlan]:
+        """What control is to do with each model in a replication."""
+        return [self._model_plan(name, groups, replication) for name, groups in self.models.items()]
+
+    def _model_plan(self, name: str, groups: range, replication: int) -> ModelPlan:
+        model = self.served[groups.start].model
+        fleets = [
+            FleetPlan(
+                self._timing(group),
+                self.slots[group],
+                size_of(model),
+                self.served[group].per_replica,
+                group,
+                start_ups_ns(model.replicas.start_up, self._stream(replication, group, "start-up")),
+            )
+            for group in groups
+        ]
+        versions = {self.served[group].version_name: number for number, group in enumerate(groups)}
+        rollouts = [
+            rollout_plan(event.at, event.rollout, versions, self._portions_of(groups[versions[event.rollout.to]]))
+            for event in self.mishaps.events
+            if event.rollout is not None and event.rollout.model == name
+        ]
+        shares = self.shares[groups.start : groups.stop]
+        return ModelPlan(fleets, model.replicas.count, self._scaler(groups), shares, rollouts)
+
+    def _stream(self, replication: int, group: int, purpose: str) -> np.random.Generator:
+        return stream(self.seed, replication, self.served[group].label, purpose)
+
+    def _portions_of(self, group: int) -> list[int]:
+        return [number for number, portion in enumerate(self.portions) if portion.group == group]
+
+    def _scaler(self, groups: range) -> Scaler | None:
+        """What sets the number of a model's replicas; None: nothing does."""
+        replicas = self.served[groups.start].model.replicas
+        if replicas.autoscaler is None:
+            return None
+        room = max(self.served[group].most for group in groups)
+        bounds = Bounds(least=replicas.min, most=min(replicas.max or room, room))
         starts_ns = round(self.starts.replace(tzinfo=UTC).timestamp()) * 10**9
         return Scaler(replicas.autoscaler, bounds, replicas.threads, starts_ns)  # type: ignore[arg-type]
 
-    @property
-    def timing(self) -> Timing:
-        """How long replicas take to come and to go."""
-        replicas, router = self.first.model.replicas, self.deployment.router
-        startup = self.first.measured.profile.startup
-        start_up_ns = replicas.start_up
-        if start_up_ns is None:
-            start_up_ns = round((startup.spawn_s + startup.load_s + startup.warmup_s) * 1e9)
+    def _timing(self, group: int) -> Timing:
+        """How long replicas of a version take to come and to go."""
+        serving, router = self.served[group], self.deployment.router
+        replicas, startup = serving.model.replicas, serving.main.measured.profile.startup
+        start_up_ns = round((startup.spawn_s + startup.load_s + startup.warmup_s) * 1e9)
+        if isinstance(replicas.start_up, int):
+            start_up_ns = replicas.start_up
         if router is None:
             return Timing(start_up_ns, drain_limit_ns=replicas.drain_limit)
         failures = self.mishaps.world.failures.node
@@ -175,23 +262,32 @@ class Setup:
         return Timing(start_up_ns, router.probe, router.propagation, replicas.drain_limit, *noticed)
 
     @property
+    def scaled(self) -> bool:
+        """Whether an autoscaler sets the number of some model's replicas."""
+        return any(serving.model.replicas.autoscaler is not None for serving in self.served)
+
+    @property
+    def metered(self) -> bool:
+        """Whether control looks at what nodes count: an autoscaler does, and who waits until one is empty."""
+        return self.scaled or any(event.rollout is not None for event in self.mishaps.events)
+
+    @property
     def controlled(self) -> bool:
         """Whether anything happens to replicas and machines."""
-        return self.first.model.replicas.autoscaler is not None or self.mishaps.any
+        return self.scaled or self.mishaps.any
 
     @property
     def changing(self) -> bool:
         """Whether what there is to serve with changes over time."""
-        return self.first.model.replicas.autoscaler is not None or self.mishaps.changes
+        return self.scaled or self.mishaps.changes
 
     @property
     def router(self) -> Router | None:
         """The router, as planes take it."""
-        router = self.deployment.router
-        served_by = tuple(range(group, group + 1) for group in self.group_of) if len(self.served) > 1 else ()
+        router, served_by, several = self.deployment.router, self._served_by, len(self.served) > 1
         if router is None:  # several models on one machine: each has its queue there, with nothing in between
-            return Router(ROUTE_ROUND_ROBIN, served_by=served_by) if served_by else None
-        clients = [class_.client for class_ in self.workload.classes.values()]
+            return Router(ROUTE_ROUND_ROBIN, served_by=served_by) if several else None
+        clients = [list(self.workload.classes.values())[portion.class_].client for portion in self.portions]
         taken = Router(
             ROUTES[router.policy],
             router.network,
@@ -203,7 +299,9 @@ class Setup:
             silent=tuple(client is not None and not client.cancels for client in clients),
             ejection=ejection_of(router.eject),
             hedge=hedge_of(router.hedge),
-            served_by=served_by,
+            served_by=served_by if several else (),
+            versioned=True,
+            split=self._split if several else (),
         )
         if router.retry is None:
             return taken
@@ -214,6 +312,22 @@ class Setup:
             budget_percent=round(100 * retry.budget),
             backoff_ns=retry.backoff,
             backoff_most_ns=retry.backoff_max,
+        )
+
+    @property
+    def _served_by(self) -> tuple[range, ...]:
+        """By portion: the versions that may serve its requests, all of them for those that arrive as the first."""
+        models = self.models
+        return tuple(
+            models[serving.name] if models[serving.name].start == group else range(group, group + 1)
+            for group, serving in ((group, self.served[group]) for group in self.group_of)
+        )
+
+    @property
+    def _split(self) -> tuple[int, ...]:
+        """By group: up to where a model's draws go to it and the versions before it."""
+        return tuple(
+            upto for groups in self.models.values() for upto in thresholds(self.shares[groups.start : groups.stop])
         )
 
     @property
@@ -241,6 +355,24 @@ class Host:
     pool: str
 
 
+def hosts_of(placed: Placing) -> tuple[Host, ...]:
+    """The machines that can hold replicas of any group, by node."""
+    pools = {place.node: place.pool for places in placed.places for place in places}
+    return tuple(Host(node, pools[node]) for node in sorted(pools))
+
+
+def start_ups_ns(law: int | StartUp | None, rng: np.random.Generator) -> Callable[[], int] | None:
+    """Draws how long start-ups take; None where they always take as long."""
+    if not isinstance(law, StartUp):
+        return None
+    if law.exponential is not None:
+        mean_ns = law.exponential.mean
+        return lambda: round(mean_ns * float(rng.standard_exponential()))
+    assert law.lognormal is not None
+    median_ns, sigma = law.lognormal.median, law.lognormal.sigma
+    return lambda: round(median_ns * float(rng.lognormal(0.0, sigma)))
+
+
 def prepare(
     deployment: Deployment,
     workload: Workload,
@@ -265,86 +397,138 @@ def prepare(
     prices = priced(deployment, deployment_base)
     deployment = prices.deployment
     names = asked_models(deployment, workload)
-    models = {name: deployment.models[name] for name in names}
-    check_scaling(deployment, tuple(models))
+    asked = list(dict.fromkeys(names))
+    check_scaling(deployment, asked)
     check_clients(deployment, workload)
-    profiles = {name: resolve(deployment_base / "deployment.yaml", model.profile) for name, model in models.items()}
-    measured = {name: Measured.load(path) for name, path in profiles.items()}
-    first = measured[names[0]].profile
+    check_rollouts(events, deployment, asked)
+    groups = _groups(deployment, asked, events)
+    router, spare = deployment.router, bool(events) or world.takes_machines
+    scaled = any(deployment.models[name].replicas.autoscaler is not None for name in asked)
+    placed = placing(deployment, groups, controlled=scaled or spare, spare=spare)
+    measured = _measured(deployment, groups, placed, deployment_base)
+    first = next(iter(measured[0].values()))[1].profile
     client_ns = client_draw(first.client, first.front.bytes_in_per_row)
-    router = deployment.router
+    portions = [
+        Portion(class_, group)
+        for class_, name in enumerate(names)
+        for group, each in enumerate(groups)
+        if each.model == name
+    ]
     load = replace(
-        build(workload, [models[name] for name in names], base, client_ns, given),
-        routed=router is not None or len(models) > 1,
+        build(workload, [deployment.models[name] for name in names], base, client_ns, given),
+        routed=router is not None or len(groups) > 1,
         by_key=router is not None and router.policy == "affinity",
     )
-    spare = bool(events) or world.takes_machines
-    if len(models) > 1 and spare:
-        what = f"failures and spot cannot be simulated with several models yet ({', '.join(models)})"
-        raise SpecError.of("scenario", "events" if events else "world", what)
-    served = _served(deployment, names, profiles, measured, load, slo, level, spare)
-    befalls = mishaps(world, events, deployment, names[0], served[0].places, seed, load.duration_ns, base)
+    firsts = [next(i for i, portion in enumerate(portions) if portion.class_ == class_) for class_ in range(len(names))]
+    sources = tuple(replace(source, index=first) for source, first in zip(load.sources, firsts, strict=True))
+    load = replace(load, sources=sources)
+    served = _served(deployment, groups, placed, measured, load, names, slo, level)
+    hosts = [(host.node, host.pool) for host in hosts_of(placed)]
+    befalls = mishaps(world, events, deployment, groups, hosts, seed, load.duration_ns, base)
     classes = tuple(workload.classes)
     limits = bounds(slo, classes)
+    by_class = limits_ns(limits, classes)
     return Setup(
         deployment=deployment,
         workload=workload,
         prices=prices,
         starts=world.starts,
         served=tuple(served),
-        group_of=tuple(list(models).index(name) for name in names),
+        portions=tuple(portions),
         load=load,
-        slo_ns=np.array(limits_ns(limits, classes), np.int64),
+        placing=placed,
+        slo_ns=np.array([by_class[portion.class_] for portion in portions], np.int64),
         objectives=(*objectives(limits, classes), objective_of_all(limits, classes)),
         seed=seed,
         mishaps=befalls,
         warnings=(
-            *dict.fromkeys(text for one in served for text in one.warnings(profiles[one.name])),
-            *_fronts(served),
+            *dict.fromkeys(text for one in served for text in one.warnings),
+            *fronts_warning(served),
             *core_warnings(deployment),
             *prices.warnings,
         ),
     )
 
 
+def _groups(deployment: Deployment, names: Sequence[str], events: Sequence[Event]) -> list[Group]:
+    """The versions that are simulated: of each model that is asked for those that have traffic, or get it by a
+    rollout."""
+    found = []
+    for name in names:
+        model, extra = deployment.models[name], extra_replicas(deployment.models[name], name, events)
+        rolls = {event.rollout.to for event in events if event.rollout is not None and event.rollout.model == name}
+        for version, share in zip(model.all_versions, model.shares, strict=True):
+            if share > 0 or version in rolls:
+                found.append(Group(name, version, extra))
+    return found
+
+
+def _measured(
+    deployment: Deployment, groups: Sequence[Group], placed: Placing, base: Path
+) -> list[dict[str, tuple[Path, Measured]]]:
+    """By group and pool that can hold it: the profile of its machines. Each file is read once."""
+    found, read, faults = [], dict[Path, Measured](), []
+    for group, places in zip(groups, placed.places, strict=True):
+        model = deployment.models[group.model]
+        own = {}
+        for pool in dict.fromkeys(place.pool for place in places):
+            name = model.all_versions[group.version].profile_on(deployment.pools[pool].type)
+            if name is None:
+                where = f"models.{group.model}.{model.path_to(group.version)}profile"
+                type_ = deployment.pools[pool].type
+                faults.append((where, f"has none for {type_ or 'machines without a type'} (pools.{pool})"))
+                continue
+            path = resolve(base / "deployment.yaml", name)
+            if path not in read:
+                read[path] = Measured.load(path)
+            own[pool] = path, read[path]
+        found.append(own)
+    if faults:
+        raise SpecError([Fault("deployment", field, what) for field, what in dict.fromkeys(faults)])
+    return found
+
+
 def _served(
     deployment: Deployment,
-    names: Sequence[str],
-    profiles: Mapping[str, Path],
-    measured: Mapping[str, Measured],
+    groups: Sequence[Group],
+    placed: Placing,
+    measured: Sequence[Mapping[str, tuple[Path, Measured]]],
     load: Load,
+    names: Sequence[str],
     slo: Slo,
     level: Level | None,
-    spare: bool,
 ) -> list[Serving]:
-    """The models that are asked for, by class; models that nobody asks for are not simulated."""
-    models = {name: deployment.models[name] for name in names}
-    placed = places_of(deployment, tuple(models), spare=spare)
+    """The versions of the models that are asked for, by group; models that nobody asks for are not simulated."""
+    models = {group.model: deployment.models[group.model] for group in groups}
     levels = max(model.queue.priority_levels for model in models.values())  # planes have the same ones everywhere
-    beside = together(placed.values())
-    budget_ns, served = deployment.front_budget_ns(slo), []
-    for name, model in models.items():
-        own = replace(load, sources=tuple(s for s, asked in zip(load.sources, names, strict=True) if asked == name))
-        most = max(beside[place.node] for place in placed[name])
-        profile = measured[name].profile
+    cores = min(model.replicas.threads for model in models.values())
+    served = []
+    for number, (group, by_pool) in enumerate(zip(groups, measured, strict=True)):
+        model = models[group.model]
+        asking = tuple(s for s, name in zip(load.sources, names, strict=True) if name == group.model)
+        rows_mean, beside = replace(load, sources=asking).rows_mean, placed.most_beside(number, cores)
+        paths = list(dict.fromkeys(path for path, _ in by_pool.values()))
+        read = dict(by_pool.values())
+        kinds = [
+            Kind(
+                path,
+                read[path],
+                law_of(path, read[path], model, rows_mean, beside, level),
+                front_vector(read[path].profile.front, read[path].profile.noise, deployment.front_budget_ns(slo)),
+            )
+            for path in paths
+        ]
         served.append(
             Serving(
-                name=name,
+                name=group.model,
+                version_name=group.version,
                 model=model,
-                measured=measured[name],
-                law=law_of(profiles[name], measured[name], model, own.rows_mean, most, level),
+                kinds=tuple(kinds),
+                kind_of={pool: paths.index(path) for pool, (path, _) in by_pool.items()},
                 spec=replace(model.scheduler_spec(), priority_levels=levels),
-                front=front_vector(profile.front, profile.noise, budget_ns),
-                places=tuple(placed[name]),
+                places=tuple(placed.places[number]),
+                count=placed.counts[number],
                 retry_after_ns=deployment.front.retry_after,
             )
         )
     return served
-
-
-def _fronts(served: Sequence[Serving]) -> list[str]:
-    """What is simplified where several models share a machine."""
-    nodes = Counter(place.node for serving in served for place in serving.places)
-    if max(nodes.values()) == 1:
-        return []
-    return ["models that share a machine are simulated with a front each: as one engine a model, not one for all"]

@@ -221,10 +221,26 @@ def completed(scenario: Scenario, base: Path, deployment_base: Path) -> Scenario
         assert isinstance(question.deployment, Deployment)
         return prepare(question.deployment, question.workload, question.slo, question.seed, base, deployment_base)
 
-    names = set(asked_models(deployment, scenario.workload))
-    if len(names) > 1:
-        return whole  # none of them is scaled
-    return with_table(whole, names.pop(), deployment_base, prepared, evaluate)
+    names = asked_models(deployment, scenario.workload)
+    for name in dict.fromkeys(names):
+        filled = with_table(_asking(whole, name, names), name, deployment_base, prepared, evaluate).deployment
+        assert isinstance(filled, Deployment) and isinstance(whole.deployment, Deployment)
+        models = {**whole.deployment.models, name: filled.models[name]}
+        whole = whole.model_copy(update={"deployment": whole.deployment.model_copy(update={"models": models})})
+    return whole
+
+
+def _asking(scenario: Scenario, name: str, names: Sequence[str]) -> Scenario:
+    """The scenario with those classes only that ask for a model; `names`: the models that they ask for."""
+    classes = {
+        class_: asked
+        for (class_, asked), of in zip(scenario.workload.classes.items(), names, strict=True)
+        if of == name
+    }
+    others = scenario.workload.classes.keys() - classes.keys()
+    slo = {bound: value for bound, value in scenario.slo.items() if bound.partition(".")[0] not in others}
+    workload = scenario.workload.model_copy(update={"classes": classes})
+    return scenario.model_copy(update={"workload": workload, "slo": slo})
 
 
 def _replications(setup: Setup, count: int, engine: Engine, progress: Progress | None) -> list[Replication]:
@@ -257,11 +273,13 @@ def _result(
     costs = [cost_of(setup, replication, window) for replication in done]
     values = [_metrics(setup, one, cost) for one, cost in zip(runs, costs, strict=True)]
     names = list(scenario.workload.classes)
+    labels = [serving.label for serving in setup.served if serving.label != serving.name]
     pooled = together([one.total for one in runs])
     batch_rows = np.sum([one.node.batch_rows for one in runs], axis=0)
     reasons = np.sum([one.node.batch_reasons for one in runs], axis=0)
     shifts = _shifts(done, batch_rows)
-    totals, parts = [total for total, _ in values], [[each[i] for _, each in values] for i in range(len(names))]
+    totals = [total for total, _ in values]
+    parts = {name: [each[i] for _, each in values] for i, name in enumerate([*names, *labels])}
     result = Result(
         scenario_sha256=scenario_sha256(scenario),
         seed=scenario.seed,
@@ -272,17 +290,21 @@ def _result(
         verdict_reason=judged.reason,
         capacity_rps=capacity,
         warmup_s=window.first * window.bin_ns * 1e-9,
-        origin=weakest([origin(each.measured.profile, each.law.threads) for each in setup.served]),
+        origin=weakest(
+            [origin(kind.measured.profile, kind.law.threads) for each in setup.served for kind in each.kinds]
+        ),
         warnings=_warnings(setup, judged, len(done)),
         total=_estimates(totals, shifts, unstable),
-        classes={name: _estimates(part, shifts, unstable) for name, part in zip(names, parts, strict=True)},
+        classes={name: _estimates(parts[name], shifts, unstable) for name in names},
+        versions={label: _estimates(parts[label], shifts, unstable) for label in labels},
         batch_rows=batch_shares(batch_rows),
         reasons=reason_shares(reasons, int(reasons.sum())),
         refusals=reason_shares(pooled.drop_reasons, int(pooled.outcomes.sum())),
         latency_cdf_s=[] if unstable else latency_cdf_s(pooled),
         showback=showback(setup, costs, window),
     )
-    by_class: dict[str | None, list[dict[str, float]]] = {None: totals, **dict(zip(names, parts, strict=True))}
+    by_class: dict[str | None, list[dict[str, float]]] = {None: totals}
+    by_class.update(parts)
     samples = {
         (class_, metric): np.array([each[metric] for each in runs_of])
         for class_, runs_of in by_class.items()
@@ -317,23 +339,40 @@ def _in_system(done: Sequence[Replication], window: Window) -> np.ndarray:
 def _run(setup: Setup, replication: Replication, window: Window, unstable: bool) -> Run:
     """Summed up within the window. Of an unstable queue only what was answered while the load lasted counts as
     throughput: its backlog is not worked off at the rate at which it came."""
-    in_time = None
+    in_time, tally = None, replication.tally
     if unstable:
-        in_time = tuple(int(n) for n in replication.in_time[:, window.first : window.last].sum(axis=1))
+        counted = setup.by_class(replication.in_time[:, window.first : window.last].sum(axis=1))
+        in_time = tuple(int(n) for n in counted)
     history, replicas = replication.history, float(setup.replicas)
     span_ns = (window.first * window.bin_ns, window.last * window.bin_ns)
     scaling = {} if history is None else history.scaling(*span_ns)
     if history is not None:
         replicas = history.replicas_mean(*span_ns)
-    one = run_of_tally(replication.tally, window, replicas, in_time, replication.latency_first, _node_count(setup))
+    one = run_of_tally(tally, window, replicas, in_time, replication.latency_first, _node_count(setup))
     front_busy_s = one.node.front_busy_s + _unstamped_s(setup, one)
-    node = replace(one.node, front_busy_s=front_busy_s, **scaling)
-    budgets = budgets_of_tally(replication.tally, window, setup.objectives) if any(setup.objectives) else ()
-    return replace(one, node=node, budgets=budgets)
+    one = replace(_put_together(setup, one), node=replace(one.node, front_busy_s=front_busy_s, **scaling))
+    if not any(setup.objectives):
+        return one
+    by_class = replace(tally, fine=setup.by_class(tally.fine))
+    return replace(one, budgets=budgets_of_tally(by_class, window, setup.objectives))
+
+
+def _put_together(setup: Setup, one: Run) -> Run:
+    """A run by portion, by class and by version."""
+    portions = list(zip(setup.portions, one.classes, strict=True))
+    classes = [
+        together([t for portion, t in portions if portion.class_ == c]) for c in range(len(setup.workload.classes))
+    ]
+    versions = [
+        together([t for portion, t in portions if portion.group == group])
+        for group, serving in enumerate(setup.served)
+        if serving.label != serving.name
+    ]
+    return replace(one, classes=tuple(classes), versions=tuple(versions))
 
 
 def _metrics(setup: Setup, one: Run, cost: Cost) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """All metrics of a replication, and those of each class."""
+    """All metrics of a replication, and those of each class, then of each version."""
     total, classes = metrics(one)
     return total | cost_metrics(cost, setup.book, total["throughput"]), classes
 
@@ -349,7 +388,7 @@ def _unstamped_s(setup: Setup, one: Run) -> float:
     batches, requests = int(one.node.batch_rows.sum()), int(one.total.outcomes.sum())
     seconds = 0.0
     for group, each in zip(setup.group_of, one.classes, strict=True):
-        costs, count = setup.served[group].measured.profile.front, int(each.outcomes.sum())
+        costs, count = setup.served[group].main.measured.profile.front, int(each.outcomes.sum())
         share = count / requests if requests else 1 / len(one.classes)
         seconds += (count * costs.unstamped_us_per_request + batches * share * costs.unstamped_us_per_batch) * 1e-6
     return seconds

@@ -70,7 +70,7 @@ def with_table(scenario: Scenario, name: str, deployment_base: Path, prepare: Pr
     if not isinstance(scaler, Predictive) or scaler.capacity is not None:
         return scenario
     _check(scenario, name)
-    profile = sha256(resolve(deployment_base / "deployment.yaml", model.profile))
+    profile = sha256(resolve(deployment_base / "deployment.yaml", model.main.only_profile))
     table = _table(scenario, name, profile, prepare, evaluate)
     filled = scaler.model_copy(update={"capacity": dict(enumerate(table, 1)), "profile_sha256": profile})
     replicas = model.replicas.model_copy(update={"autoscaler": filled})

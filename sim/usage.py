@@ -14,9 +14,10 @@ import numpy as np
 
 from serve.fleet import places
 from sim.billing.usage import CrossZone, FleetUsage, NodeUsage, Owner, ReplicaUsage, Work, up_of_replicas
-from sim.history import Lease
+from sim.history import History, Lease, Up
 from sim.measures import Window
 from sim.replication import Replication
+from sim.serving import Serving
 from sim.setup import Setup
 from sim.tally import SUM_ROWS, Floats, Tally
 
@@ -97,15 +98,14 @@ def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> 
                 there = ReplicaUsage(number_of[place.node], serving.name, serving.model.replicas.threads, 0, forever_ns)
                 yield from [there] * place.replicas
     else:
-        name, threads = setup.first.name, setup.first.model.replicas.threads
         leases = _by_machine(held)
-        for up in (up for ups in replication.history.ups.values() for up in ups):
+        for serving, up in _ups(setup, replication.history):
             earlier = (n for n in reversed(leases[up.machine]) if held[n].lease.there_ns <= up.ready_ns)
             its = next(earlier, None)
             if its is None:
                 continue  # its machine came after the window
             ends = [ns for ns in (up.down_ns, held[its].lease.gone_ns, forever_ns) if ns is not None]
-            yield ReplicaUsage(its, name, threads, up.ready_ns, min(ends))
+            yield ReplicaUsage(its, serving.name, serving.model.replicas.threads, up.ready_ns, min(ends))
     # Nodes beyond those of the model asked for are numbered by pool: they are alike, and always there.
     rest: dict[str, list[int]] = defaultdict(list)
     for number, each in enumerate(held):
@@ -120,6 +120,12 @@ def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> 
                 if at < len(numbers):
                     idle = ReplicaUsage(numbers[at], other, model.replicas.threads, 0, forever_ns)
                     yield from [idle] * place.replicas
+
+
+def _ups(setup: Setup, history: History) -> Iterator[tuple[Serving, Up]]:
+    """Every replica while it was up, with the version that it was of."""
+    for serving, fleet in zip(setup.served, history.fleets, strict=True):
+        yield from ((serving, up) for ups in fleet.ups.values() for up in ups)
 
 
 def _by_machine(held: Sequence[_Held]) -> dict[int, list[int]]:
@@ -160,7 +166,7 @@ def _work(
 
 def _core_ns(setup: Setup, tally: Tally, window: Window, group: int) -> Floats:
     """(machines, time bins of the window): what a model's replicas worked there."""
-    machine_of = {slot.node: slot.machine for slot in setup.slots}
+    machine_of = {slot.node: slot.machine for slot in setup.slots[group]}
     core_ns = np.zeros((len(setup.hosts), window.last - window.first))
     threads = setup.served[group].model.replicas.threads
     for node in setup.nodes_of(group):
@@ -213,7 +219,7 @@ def _cross_zone(setup: Setup, tally: Tally, window: Window) -> Iterator[CrossZon
     for class_, (group, owner) in enumerate(zip(setup.group_of, _owners(setup), strict=True)):
         core_ns = _core_ns(setup, tally, window, group)
         share = core_ns[elsewhere].sum(axis=0) / np.maximum(core_ns.sum(axis=0), 1.0)
-        front = setup.served[group].measured.profile.front
+        front = setup.served[group].main.measured.profile.front
         row_bytes = front.bytes_in_per_row + front.bytes_out_per_row
         crossing = tally.sums[class_, window.first : window.last, SUM_ROWS] * row_bytes * share
         for bin_ in np.flatnonzero(crossing).tolist():
@@ -221,8 +227,6 @@ def _cross_zone(setup: Setup, tally: Tally, window: Window) -> Iterator[CrossZon
 
 
 def _owners(setup: Setup) -> list[Owner]:
-    """By class: whom its work belongs to."""
-    return [
-        Owner(setup.served[group].name, name, tuple(sorted(class_.tags.items())))
-        for group, (name, class_) in zip(setup.group_of, setup.workload.classes.items(), strict=True)
-    ]
+    """By portion: whom its work belongs to."""
+    of_class = [(name, tuple(sorted(class_.tags.items()))) for name, class_ in setup.workload.classes.items()]
+    return [Owner(setup.served[portion.group].name, *of_class[portion.class_]) for portion in setup.portions]

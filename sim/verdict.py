@@ -138,7 +138,10 @@ def _recovery(setup: Setup, in_system: Floats) -> Judged:
     """Whether by the end no more than a fair share waits: what replicas hold and one more batch each, or the median."""
     course = in_system.mean(axis=0)
     end = float(course[-END_BINS:].mean())
-    holds = sum(each.replicas * (each.spec.slots + 1) * each.spec.max_batch for each in setup.served)
+    holds = sum(
+        (each.most if setup.controlled else each.count) * (each.spec.slots + 1) * each.spec.max_batch
+        for each in setup.served
+    )
     usual = max(float(np.median(course)), float(holds))
     shown = f"{end:.4g} in system at the end, at most {float(course.max()):.4g} in between"
     return Judged("recovered" if end <= usual else "not recovered", shown)

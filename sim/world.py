@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema, model_validator
 
 from serve.costs import Region
-from serve.spec import Spec
+from serve.draws import Lognormal
+from serve.spec import Name, Spec
 from serve.units import DurationNs, Share
 
 Member = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*/[0-9]+$")]
@@ -79,13 +80,6 @@ class Weibull(Spec):
 
     mean: DurationNs = Field(gt=0)
     shape: float = Field(gt=0.1, le=10, description="below 1: heavy-tailed; 1: exponential")
-
-
-class Lognormal(Spec):
-    """Lifetimes whose logarithm is normal."""
-
-    median: DurationNs = Field(gt=0)
-    sigma: float = Field(gt=0, le=5, description="standard deviation of the logarithm")
 
 
 class Fitted(Spec):
@@ -179,8 +173,64 @@ class Slowed(NodeTarget):
     factor: float = Field(gt=0.001, le=1000, description="what service takes, in times of what it should")
 
 
+KINDS = ("fail", "slow", "hang", "partition", "rollout")
+"""Of events."""
+
+
+class CanaryStep(Spec):
+    """A share of the traffic that the new version has for a while."""
+
+    traffic: Share = Field(gt=0, lt=1)
+    hold: DurationNs = Field(ge=0, alias="for", description="from when it has the replicas for it")
+
+
+Bound = Annotated[int, Field(ge=0, strict=True)] | Share
+"""A count, or a share of the replicas wanted."""
+
+
+class RolloutEvent(Spec):
+    """A model's replicas become another version's (rule 18)."""
+
+    model: Name
+    to: Name = Field(description="the version that all requests go to in the end")
+    kind: Literal["rolling", "blue_green", "canary"] = Field(
+        "rolling",
+        description="replica by replica; all traffic at once when as many new ones are there; or by `steps` of it",
+    )
+    surge: Bound = Field(0.25, description="rolling: replicas beyond those wanted, rounded up", validate_default=False)
+    unavailable: Bound = Field(
+        0.25, description="rolling: replicas of those wanted that may be missing, rounded down", validate_default=False
+    )
+    steps: list[CanaryStep] = Field([], description="canary: shares of the traffic, before all of it")
+    keep: DurationNs = Field(
+        30_000_000_000,
+        ge=0,
+        description="blue_green, canary: how long old replicas stay when they have no traffic any more (Argo: 30s)",
+        validate_default=False,
+    )
+    min_ready: DurationNs = Field(
+        0, ge=0, description="how long a replica must have been in rotation before it counts", validate_default=False
+    )
+    progress: DurationNs = Field(
+        600_000_000_000,
+        gt=0,
+        description="rolled back if for so long none came to count while some were waited for (Kubernetes: 10min)",
+        validate_default=False,
+    )
+    abort: Share | None = Field(
+        None, ge=0, lt=1, description="rolled back if more of the new version's requests fail; none: never"
+    )
+    check: DurationNs = Field(10_000_000_000, gt=0, description="how often those are looked at", validate_default=False)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> RolloutEvent:
+        if (self.kind == "canary") != bool(self.steps):
+            raise ValueError("steps: are those of kind canary, which needs some, such as [{traffic: 5%, for: 10min}]")
+        return self
+
+
 class Event(Spec):
-    """Something that happens: exactly one of fail, slow, hang and partition."""
+    """Something that happens: exactly one of fail, slow, hang, partition and rollout."""
 
     at: DurationNs = Field(ge=0, description="from the start of the workload")
     fail: NodeTarget | ReplicaTarget | None = Field(
@@ -189,6 +239,7 @@ class Event(Spec):
     slow: Slowed | None = Field(None, description="batches that start there take longer (grey failure)")
     hang: ReplicaTarget | None = Field(None, description="the batch that it runs, or the next, never ends")
     partition: NodeTarget | None = Field(None, description="nothing passes between router and machines")
+    rollout: RolloutEvent | None = Field(None, description="a model's replicas become another version's")
     for_: DurationNs | None = Field(
         None,
         gt=0,
@@ -198,9 +249,11 @@ class Event(Spec):
 
     @model_validator(mode="after")
     def _one(self) -> Event:
-        kinds = [kind for kind in ("fail", "slow", "hang", "partition") if getattr(self, kind) is not None]
+        kinds = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(kinds) != 1:
-            raise ValueError(f"takes one of fail, slow, hang and partition, got {', '.join(kinds) or 'none'}")
+            raise ValueError(f"takes one of {', '.join(KINDS)}, got {', '.join(kinds) or 'none'}")
+        if self.for_ is not None and self.rollout is not None:
+            raise ValueError("for: a rollout takes as long as it takes; leave it out")
         if self.for_ is not None and (self.hang is not None or isinstance(self.fail, ReplicaTarget)):
             raise ValueError("for: a replica is back when it has started again; leave it out")
         return self

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from serve.deployment import FRONT_SHARE, Deployment
+from serve.deployment import FRONT_SHARE, Deployment, with_profiles
 from serve.errors import ForebayError, SpecError
 from serve.files import load, resolve
 from serve.profile import Profile
@@ -73,7 +73,7 @@ def _open(path: Path, changed_ns: int) -> Scenario:
     file = resolve(path.absolute(), scenario.deployment)
     deployment = load(file, Deployment)
     models = {
-        name: model.model_copy(update={"profile": str(resolve(file, model.profile))})
+        name: with_profiles(model, lambda profile: str(resolve(file, profile)))
         for name, model in deployment.models.items()
     }
     return scenario.model_copy(update={"deployment": deployment.model_copy(update={"models": models})})
@@ -95,7 +95,7 @@ def _asked(scenario: Scenario, base: Path, key: str) -> tuple[str, Knobs]:
     models = list(scenario.deployment.models)
     model = models[0] if len(models) == 1 else st.selectbox("model", models)
     spec = scenario.deployment.models[model]
-    profile = load(resolve(base / "scenario.yaml", spec.profile), Profile)
+    profile = load(resolve(base / "scenario.yaml", next(iter(spec.main.profiles.values()))), Profile)
     return model, _sliders(scenario, model, batch_max(profile, spec.replicas.threads), key)
 
 

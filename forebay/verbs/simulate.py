@@ -83,7 +83,7 @@ def _judge(scenario: Scenario, simulated: Simulated) -> tuple[list[Check], list[
 
     classes = tuple(scenario.workload.classes)
     bounds = parse_slo(scenario.slo, classes) if scenario.slo else []
-    claims = [parse_expectation(text, classes) for text in scenario.expect]
+    claims = [parse_expectation(text, (*classes, *simulated.result.versions)) for text in scenario.expect]
     checks = [check(bound, simulated.result) for bound in bounds]
     return checks, [judge(claim, {None: simulated}) for claim in claims]
 

@@ -90,7 +90,7 @@ def _weighs(deployment: Deployment) -> bool:
 def row_ns_of(model: Model, path: Path) -> int:
     """What a row is expected to take of a replica, by the largest batch that the model's profile knows; SpecError if
     it knows none at its threads."""
-    file = resolve(path, model.profile)
+    file = resolve(path, model.main.only_profile)
     cells = [
         cell
         for cell in load(file, Profile).service

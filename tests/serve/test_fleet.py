@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from serve.deployment import Deployment
+from serve.deployment import Deployment, Replicas
 from serve.errors import SpecError
 from serve.files import parse
 from serve.fleet import Place, engines_of, most, node_of, places
@@ -52,6 +52,33 @@ def test_replicas_that_fit_nowhere_are_refused_by_name() -> None:
         SpecError, match=r"models\.digits\.replicas: 8 replicas of 1 threads do not fit: 2 find no node"
     ):
         places(fleet(8, on=["small"], small=SMALL, large=LARGE), "digits")
+
+
+def needing(count: int, needs: dict[str, Any], **pools: dict[str, Any]) -> Deployment:
+    """A fleet whose replicas need more than cores."""
+    found = fleet(count, **pools)
+    model = found.models["digits"]
+    replicas = parse({"count": count, **needs}, Replicas, "d.yaml")
+    return found.model_copy(update={"models": {"digits": model.model_copy(update={"replicas": replicas})}})
+
+
+def test_a_node_has_room_for_what_all_its_replicas_need() -> None:
+    roomy = {"nodes": 3, "cores": 8, "memory": "4GiB", "accelerators": 1, "accelerator_memory": "16GiB"}
+    assert places(needing(4, {"memory": "1536MiB"}, here=roomy), "digits") == [Place(0, "here", 2), Place(1, "here", 2)]
+    assert [place.replicas for place in places(needing(3, {"accelerators": 1}, here=roomy), "digits")] == [1, 1, 1]
+    shared = places(needing(5, {"accelerator_memory": "6GiB"}, here=roomy), "digits")
+    assert [place.replicas for place in shared] == [2, 2, 1], "two fit beside each other on one accelerator"
+    with pytest.raises(SpecError, match="4 replicas of 1 threads, 1 accelerators do not fit: 1 find no node"):
+        places(needing(4, {"accelerators": 1}, here=roomy), "digits")
+    with pytest.raises(SpecError, match="2 replicas of 1 threads, 3GiB of memory do not fit"):
+        places(needing(2, {"memory": "3GiB"}, here={**roomy, "nodes": 1}), "digits")
+
+
+def test_what_is_not_known_of_a_pool_and_asked_for_is_missing() -> None:
+    with pytest.raises(
+        SpecError, match=r"pools\.small\.memory: is missing: models\.digits\.replicas\.memory asks for it"
+    ):
+        places(needing(1, {"memory": "1GiB"}, small=SMALL), "digits")
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from serve.policy.scaling.decision import Decision
 from serve.records import ARRIVAL_NS, NODE, OUTCOME, Outcome
 from serve.roster import Step
 from serve.scheduler import SchedulerSpec
-from sim.control import Control
+from sim.control import Control, ModelPlan
 from sim.dataplane import DataPlane
-from sim.fleet import Timing
-from sim.history import FLAP_NS, History, Up
+from sim.fleet import FleetPlan, Timing
+from sim.history import FLAP_NS, ModelCourse, Up
 from sim.machines import Machine, Slot
 from sim.plane import Estate, Node, Requests, Router, Service
 from sim.scenario import Scenario
@@ -68,16 +68,13 @@ def played(
     plane.feed(Requests(arrival_ns, same + 1, same, same, never, never, same, same.reshape(1, -1)))
     plane.end_feed()
     timing = Timing(start_up_ns=5 * S, probe_ns=3 * S, propagation_ns=2 * S)
+    places = [Slot(i, 0, i) if per_replica else Slot(0, i) for i in range(slots)]
     control = Control(
         plane,
         plane.advance,
-        Script(wanted),
-        timing,
-        [Slot(i, 0, i) if per_replica else Slot(0, i) for i in range(slots)],
+        [ModelPlan([FleetPlan(timing, places, per_replica=per_replica)], 1, Script(wanted))],  # type: ignore[arg-type]
         [Machine(), *[machine] * (slots - 1)],
-        1,
-        per_replica=per_replica,
-        routed=True,  # type: ignore[arg-type]
+        routed=True,
     )
     control.run((seconds + 5) * S)
     return control, plane
@@ -90,44 +87,47 @@ def test_a_replica_is_used_after_start_up_and_probe_and_not_after_its_propagatio
     assert 18.0 <= second.min() < 18.2, "wanted at 10, ready at 15, in rotation at 18"
     assert 31.7 < second.max() <= 32.01, "unwanted at 30, out of rotation at 32"
     assert (rows[:, OUTCOME] == Outcome.OK).all()
-    assert control.history.present == [(0, 1), (10 * S, 2), (34 * S, 1)], "gone when it was empty twice"
-    assert [(s.at_ns // S, s.wanted) for s in control.history.steps if s.wanted != s.counted] == [(10, 2), (30, 1)]
-    assert control.history.moves(0, 60 * S) == (1, 1)
+    assert control.history.fleets[0].present == [(0, 1), (10 * S, 2), (34 * S, 1)], "gone when it was empty twice"
+    assert [(s.at_ns // S, s.wanted) for s in control.history.models[0].steps if s.wanted != s.counted] == [
+        (10, 2),
+        (30, 1),
+    ]
+    assert control.history.models[0].moves(0, 60 * S) == (1, 1)
     assert control.history.replicas_mean(0, 60 * S) == pytest.approx((10 + 24 * 2 + 26) / 60)
 
 
 def test_changes_of_mind_and_the_time_with_too_few_replicas_are_counted() -> None:
     control, _ = played({0: 1, 10: 2, 20: 1, 30: 3}, per_replica=True)
-    history = control.history
-    assert history.moves(0, 60 * S) == (2, 1)
-    assert history.flaps(0, 60 * S) == 2, "down at 20 undoes 10, up at 30 undoes 20"
-    assert history.flaps(25 * S, 60 * S) == 1, "the one before is looked at also where it is older than the span"
+    history, course = control.history, control.history.models[0]
+    assert course.moves(0, 60 * S) == (2, 1)
+    assert course.flaps(0, 60 * S) == 2, "down at 20 undoes 10, up at 30 undoes 20"
+    assert course.flaps(25 * S, 60 * S) == 1, "the one before is looked at also where it is older than the span"
     assert history.under_target(0, 60 * S) == pytest.approx((5 + 5) / 60), "wanted at 10 and 30, ready 5 s later"
     steady, _ = played({0: 1, 10: 2}, per_replica=True)
-    assert steady.history.flaps(0, 60 * S) == 0
+    assert steady.history.models[0].flaps(0, 60 * S) == 0
 
 
 def test_a_change_of_mind_after_ten_minutes_is_none() -> None:
-    history = History(steps=[Step(0, 2, "", 1, 1), Step(FLAP_NS, 1, "", 2, 2), Step(2 * FLAP_NS - 1, 2, "", 1, 1)])
-    assert history.flaps(0, 3 * FLAP_NS) == 1
+    course = ModelCourse(steps=[Step(0, 2, "", 1, 1), Step(FLAP_NS, 1, "", 2, 2), Step(2 * FLAP_NS - 1, 2, "", 1, 1)])
+    assert course.flaps(0, 3 * FLAP_NS) == 1
 
 
 def test_replicas_that_share_a_queue_drain_one_by_one() -> None:
     control, plane = played({0: 1, 10: 3, 30: 1}, per_replica=False)
     assert (plane.rows()[:, OUTCOME] == Outcome.OK).all()
-    assert control.history.present == [(0, 1), (10 * S, 3), (32 * S, 2), (32 * S, 1)]
+    assert control.history.fleets[0].present == [(0, 1), (10 * S, 3), (32 * S, 2), (32 * S, 1)]
 
 
 def test_one_that_is_not_wanted_before_it_is_ready_never_comes() -> None:
     control, plane = played({0: 1, 10: 2, 12: 1}, per_replica=True)
-    assert control.history.present == [(0, 1), (10 * S, 2), (12 * S, 1)]
+    assert control.history.fleets[0].present == [(0, 1), (10 * S, 2), (12 * S, 1)]
     assert set(plane.rows()[:, NODE].tolist()) == {0}
 
 
 def test_no_more_replicas_than_there_is_room_for() -> None:
     control, _ = played({0: 9}, per_replica=True)
-    assert max(count for _, count in control.history.present) == 3
-    assert {step.counted for step in control.history.steps if step.at_ns > 2 * S} == {3}
+    assert max(count for _, count in control.history.fleets[0].present) == 3
+    assert {step.counted for step in control.history.models[0].steps if step.at_ns > 2 * S} == {3}
 
 
 def test_a_place_is_taken_again_by_a_new_replica() -> None:
@@ -144,11 +144,11 @@ def test_a_machine_comes_when_a_replica_needs_it_and_goes_when_it_is_empty() -> 
     rows = plane.rows()
     second = rows[rows[:, NODE] == 1][:, ARRIVAL_NS] / S
     assert 23.0 <= second.min() < 23.2, "wanted at 5, the machine there at 15, ready at 20, in rotation at 23"
-    assert control.history.present == [(0, 1), (5 * S, 2), (34 * S, 1)]
+    assert control.history.fleets[0].present == [(0, 1), (5 * S, 2), (34 * S, 1)]
     first, second_machine = control.history.leases
     assert (first.there_ns, first.ready_ns, first.gone_ns) == (0, 0, None)
     assert (second_machine.there_ns, second_machine.ready_ns, second_machine.gone_ns) == (15 * S, 20 * S, 39 * S)
-    assert control.history.ups == {0: [Up(0, 0)], 1: [Up(1, 20 * S, 34 * S)]}, "empty at 34"
+    assert control.history.fleets[0].ups == {0: [Up(0, 0)], 1: [Up(1, 20 * S, 34 * S)]}, "empty at 34"
 
 
 def test_a_machine_that_is_needed_again_stays() -> None:

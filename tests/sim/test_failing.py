@@ -11,10 +11,10 @@ from serve.policy.codes import NEVER_NS
 from serve.policy.routing import ROUTE_ROUND_ROBIN
 from serve.records import ARRIVAL_NS, DEATHS, NODE, OUTCOME, REASON, START_NS, Outcome, Reason
 from serve.scheduler import SchedulerSpec
-from sim.control import Control
+from sim.control import Control, ModelPlan
 from sim.dataplane import DataPlane
 from sim.failing import Act, Failing, instants
-from sim.fleet import Timing
+from sim.fleet import FleetPlan, Timing
 from sim.machines import Machine, slots_of
 from sim.plane import Estate, Node, Requests, Router, Service
 from sim.spot import Market, Supply
@@ -47,12 +47,8 @@ def played(
     control = Control(
         plane,
         plane.advance,
-        None,
-        TIMING,
-        slots_of(estate),
+        [ModelPlan([FleetPlan(TIMING, slots_of(estate), per_replica=True)], count or nodes)],
         machines or [Machine(provision_ns=30 * S)] * nodes,
-        count or nodes,
-        per_replica=True,
         routed=True,
         failing=failing,
         markets=markets,
@@ -85,7 +81,7 @@ def test_a_replica_that_crashes_is_back_after_its_start_up_and_a_probe() -> None
 def test_one_that_keeps_crashing_waits_ever_longer_and_begins_anew_when_it_was_steady() -> None:
     at_s = [10, 15.5, 21, 95]
     control, _ = played(Failing([Act(round(at * S), "crash", replica=0) for at in at_s]), seconds=110)
-    ready_s = [up.ready_ns / S for up in control.history.ups[0]]
+    ready_s = [up.ready_ns / S for up in control.history.fleets[0].ups[0]]
     assert ready_s == [0, 15.1, 20.7, 26.4, 100.1]
 
 
@@ -117,7 +113,7 @@ def test_a_machine_that_is_back_before_it_is_replaced_starts_its_replicas_again(
     control, plane = played(Failing([Act(10 * S, "lose", (1,), heal_ns=25 * S)]))
     start_s, end_s = served_by(plane, 1)
     assert (start_s, end_s) == (pytest.approx(10, abs=0.1), pytest.approx(33, abs=0.1)), "back, started, probed"
-    assert [count for _, count in control.history.present] == [2]
+    assert [count for _, count in control.history.fleets[0].present] == [2]
 
 
 def test_what_was_on_a_machine_that_stays_away_goes_elsewhere_if_there_is_room() -> None:
@@ -126,7 +122,7 @@ def test_what_was_on_a_machine_that_stays_away_goes_elsewhere_if_there_is_room()
     control, plane = played(failing, nodes=3, count=2, machines=machines)
     rows = plane.rows()
     assert rows[rows[:, NODE] == 2][:, ARRIVAL_NS].min() / S == pytest.approx(50, abs=0.1), "10 + 10 + 20 + 2 + 5 + 3"
-    assert control.history.present == [(0, 2), (40 * S, 1), (40 * S, 2)]
+    assert control.history.fleets[0].present == [(0, 2), (40 * S, 1), (40 * S, 2)]
 
 
 def test_a_zone_is_lost_in_one_instant_in_the_order_of_nodes() -> None:

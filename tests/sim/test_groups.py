@@ -155,7 +155,7 @@ def test_the_bill_of_two_models_is_split_between_them(tmp_path: Path) -> None:
     assert useful == pytest.approx((few * 3.2 + many * 2.6) / 2000, rel=0.1)  # both are slowed now and then
 
 
-def test_an_autoscaler_beside_another_model_is_refused_by_name(tmp_path: Path) -> None:
-    scaled = {"count": 1, "max": 2, "autoscaler": {"kind": "hpa", "cpu": 70}}
-    with pytest.raises(SpecError, match=r"models\.small\.replicas\.autoscaler.*beside other models"):
+def test_one_that_goes_by_event_is_refused_beside_another_model(tmp_path: Path) -> None:
+    scaled = {"count": 1, "min": 0, "max": 1, "autoscaler": {"kind": "idle"}}
+    with pytest.raises(SpecError, match=r"models\.small\.replicas\.autoscaler\.kind: kind idle .*beside other models"):
         simulate(two_models(tmp_path, replicas=scaled))

@@ -124,7 +124,7 @@ def test_what_there_is_not_is_refused_by_name(tmp_path: Path, parts: dict[str, A
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        ({"at": "1s"}, "takes one of fail, slow, hang and partition, got none"),
+        ({"at": "1s"}, "takes one of fail, slow, hang, partition, rollout, got none"),
         ({"at": "1s", "hang": {"replica": "m/0"}, "for": "1s"}, "a replica is back when it has started again"),
         ({"at": "1s", "fail": {"zone": "a", "node": "first/0"}}, "takes either zone or node"),
     ],

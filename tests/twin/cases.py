@@ -102,6 +102,7 @@ class Case:
     bin_ns: int
     slo_ns: Ints
     fine: tuple[int, int]
+    classes: int = 2
 
 
 def draw_case(family: int, seed: int, size: int, features: int) -> Case:
@@ -273,8 +274,11 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         for _ in range(int(rng.integers(0, 4))):
             at_ns, number = int(rng.integers(0, 2 * size)) * grid_ns, int(rng.integers(0, len(nodes)))
             acts += [(at_ns, "cut", 1, number), (at_ns + int(rng.integers(0, 30)) * grid_ns, "cut", 0, number)]
+    versioned = len(served_by) == 2 and len(served_by[0]) == 1
+    classes = 1 + len(served_by[1]) if versioned else 2
+    router = replace(router, served_by=served_by, split=split, versioned=versioned)
     return Case(
-        what=Estate(nodes, replace(router, served_by=served_by, split=split), groups, machines),
+        what=Estate(nodes, router, groups, machines),
         chunks=_chunks(rng, arrivals),
         closed=closed,
         closed_chunks=[_with_routes(rng, chunk) for chunk in closed_chunks],
@@ -282,8 +286,9 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         pool=int(rng.integers(1, 9)),
         time_bins=int(rng.integers(1, 4)),
         bin_ns=int(rng.integers(3, 40)) * grid_ns,
-        slo_ns=rng.integers(0, 30, 2) * grid_ns,
+        slo_ns=rng.integers(0, 30, classes) * grid_ns,
         fine=(int(rng.integers(0, 5)), int(rng.integers(2, 25)) * grid_ns),
+        classes=classes,
     )
 
 
@@ -374,6 +379,7 @@ class Outcome:
 
     stops: list[Stop]
     scrapes: list[Scrape]  # of all nodes, at every such instant
+    outcomes: list[list[list[int]]]  # of an estate, the same
     rows: list[Rows]  # at every instant at which control acts, and at the end
     tally: Tally
     ended: bool  # nothing was left to do
@@ -385,6 +391,7 @@ def run(plane: Plane, case: Case) -> Outcome:
     stops: list[Stop] = []
     rows: list[Rows] = []
     scrapes: list[Scrape] = []
+    outcomes: list[list[list[int]]] = []
     if case.closed is not None:
         plane.feed_closed(next(closed_chunks))
     open_ended = False
@@ -403,11 +410,12 @@ def run(plane: Plane, case: Case) -> Outcome:
             elif (closed_chunk := next(closed_chunks, None)) is not None:
                 plane.feed_closed(closed_chunk)
             else:
-                return Outcome(stops, scrapes, [*rows, plane.rows()], plane.tally(), False)
+                return Outcome(stops, scrapes, outcomes, [*rows, plane.rows()], plane.tally(), False)
         stops.append(stop)
         rows.append(plane.rows())
         scrapes += [plane.scrape(number) for number in nodes]
         if isinstance(case.what, Estate):
+            outcomes.append(plane.outcomes().tolist())
             scrapes += [plane.scrape(BUFFER - group) for group in range(case.what.group_count)]
         if act in ("ready", "kill", "drain_replica", "retire", "hang"):
             getattr(plane, act)(replica, node)
@@ -422,14 +430,14 @@ def run(plane: Plane, case: Case) -> Outcome:
             plane.rotate([number for number in of_group if replica >> number & 1], node)
         elif act == "split":
             plane.split(_split(np.random.default_rng(replica), Estate.of(case.what).group_count))
-    return Outcome(stops, scrapes, rows, plane.tally(), True)
+    return Outcome(stops, scrapes, outcomes, rows, plane.tally(), True)
 
 
 def both(case: Case) -> tuple[Outcome, Outcome]:
     """The case's outcome on the reference and on the data plane."""
     bins = {"time_bins": case.time_bins, "bin_ns": case.bin_ns, "slo_ns": case.slo_ns, "fine": case.fine}
-    slow = run(Reference(case.what, 2, case.closed, **bins), case)  # type: ignore[arg-type]
-    fast = run(DataPlane(case.what, 2, case.closed, keep="both", pool=case.pool, metered=True, **bins), case)  # type: ignore[arg-type]
+    slow = run(Reference(case.what, case.classes, case.closed, **bins), case)  # type: ignore[arg-type]
+    fast = run(DataPlane(case.what, case.classes, case.closed, keep="both", pool=case.pool, metered=True, **bins), case)  # type: ignore[arg-type]
     return slow, fast
 
 
@@ -447,6 +455,8 @@ def difference(slow: Outcome, fast: Outcome) -> str:
         return f"stops: {next((p for p in pairs if p[0] != p[1]), (len(slow.stops), len(fast.stops)))}"
     if different := [pair for pair in zip(slow.scrapes, fast.scrapes, strict=False) if pair[0] != pair[1]]:
         return f"scrapes: {different[0]}"
+    if slow.outcomes != fast.outcomes:
+        return f"outcomes: {next(p for p in zip(slow.outcomes, fast.outcomes, strict=True) if p[0] != p[1])}"
     return _tally_difference(slow.tally, fast.tally) if slow.ended else ""
 
 

@@ -42,20 +42,22 @@ class Heard(Control):
 
     last: Heard
 
-    def __init__(self, plane: Any, advance: Any, scaler: Any, *rest: Any, **more: Any) -> None:
+    def __init__(self, plane: Any, advance: Any, models: Any, *rest: Any, **more: Any) -> None:
         Heard.last = self
         self.scrapes: dict[int, Scrape] = {}
         self.went: list[tuple[int, int]] = []
+        scaler = models[0].scaler
         scrape = scaler.scrape
         scaler.scrape = lambda now_ns, found: (self.scrapes.update({now_ns: found[0]}), scrape(now_ns, found))
-        super().__init__(plane, advance, scaler, *rest, **more)
+        super().__init__(plane, advance, models, *rest, **more)
 
 
 class Replayed:
     """The engine's loop under a virtual clock, with processes that take as long as the simulator's."""
 
     def __init__(self, setup: Setup, heard: Heard) -> None:
-        replicas = setup.first.model.replicas
+        replicas, scaler = setup.first.model.replicas, setup.model_plans(0)[0].scaler
+        assert scaler is not None
         self.now_ns, self.heard = 0, heard
         self.steps: list[Step] = []
         self.draining: set[int] = set()
@@ -63,11 +65,11 @@ class Replayed:
         self.running: dict[int, int] = {}
         self.scaling = Scaling(
             "m",
-            setup.scaler(),
+            scaler,
             self,
             lambda: self.now_ns,
             count=replicas.count,
-            most=setup.replicas,
+            most=setup.first.most,
             drain_limit_ns=NEVER_NS // 2,
             log=self,  # type: ignore[arg-type]
         )
@@ -144,7 +146,7 @@ def test_the_two_loops_take_the_same_steps(tmp_path: Path, monkeypatch: pytest.M
     history = replication.run(setup, 0, "fast").history
     assert history is not None
     until_ns = SECONDS * S
-    steps = [step for step in history.steps if step.at_ns <= until_ns]
+    steps = [step for step in history.models[0].steps if step.at_ns <= until_ns]
     live = Replayed(setup, Heard.last)
     live.run(until_ns)
     assert live.steps == steps

@@ -31,6 +31,14 @@ class Size(NamedTuple):
         """Whether there is room for it in every respect."""
         return all(has >= asked for has, asked in zip(self, need, strict=True))
 
+    def count(self, need: Size) -> int:
+        """How many such there is room for."""
+        return min(has // asked for has, asked in zip(self, need, strict=True) if asked > 0)
+
+    def times(self, count: int) -> Size:
+        """What so many such need."""
+        return Size(*(count * each for each in self))
+
     def without(self, need: Size) -> Size:
         """What is left when it has moved in."""
         return Size(*(has - asked for has, asked in zip(self, need, strict=True)))
