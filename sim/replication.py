@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from serve.policy.codes import OUTCOME_OK
+from sim import invariants
 from sim.control import Control
 from sim.drawing import closed_chunks, open_chunks
 from sim.error_budget import bins_of
@@ -16,7 +17,7 @@ from sim.plane import Plane, Requests, Stop, StopCode
 from sim.planes import build_plane
 from sim.scenario import Engine
 from sim.setup import Setup
-from sim.tally import NO_FINE, SUM_ANSWER_S, SUM_FRONT_S, SUM_LATENCY_S, Floats, Ints, Tally
+from sim.tally import NO_FINE, SUM_LATENCY_S, Floats, Ints, Tally
 from sim.verdict import unbounded
 from sim.workload import Load
 
@@ -78,9 +79,12 @@ def run(setup: Setup, replication: int, engine: Engine) -> Replication:
     at_end = plane.tally() if unbounded(setup) else None
     tally = _drained(plane, feed, setup)
     in_time = (at_end or tally).outcomes[:, :, OUTCOME_OK]
-    check(tally, feed.open_fed, setup.closed is None, setup.router is None or setup.router.attempts == 1)
-    first, kept = _compact(tally)
     history = None if control is None else control.history
+    one_attempt = setup.router is None or setup.router.attempts == 1
+    invariants.check(
+        tally, estate, feed.open_fed, open_only=setup.closed is None, one_attempt=one_attempt, history=history
+    )
+    first, kept = _compact(tally)
     tau_ns = _mean_tau_ns([each.tau_ns for kinds in drawn for each in kinds], estate.rows_max)
     alone_ns = tuple(tuple(each.alone_ns for each in kinds) for kinds in drawn)
     return Replication(kept, first, in_time, feed.open_fed, tau_ns, alone_ns, drawn[0][0].level_shift, history)
@@ -172,26 +176,6 @@ def _drained(plane: Plane, feed: _Feed, setup: Setup) -> Tally:
         step_ns *= 2
         feed.run(until_ns)
     return tally
-
-
-def check(tally: Tally, open_fed: int, open_only: bool, one_attempt: bool = True) -> None:
-    """Conservation of requests and Little's law; AssertionError if the simulator broke one.
-
-    The integral of the number present is the sum of the stays; what was answered stayed as long as
-    its parts say, what was refused or dropped stayed at least not negatively. Of a request with `one_attempt` that is
-    all; others that it had were present too.
-    """
-    counted = int(tally.outcomes.sum())
-    if open_only:
-        assert counted == open_fed, f"conservation: {open_fed} arrived, {counted} left"
-    else:
-        assert counted >= open_fed, f"conservation: {open_fed} open requests arrived, {counted} left"
-    stays_s = float(tally.sums[:, :, SUM_FRONT_S : SUM_ANSWER_S + 1].sum())
-    present_s = float(tally.in_system_s.sum())
-    slack_s = 1e-6 * (1.0 + stays_s)
-    assert present_s >= stays_s - slack_s, f"Little's law: {present_s} s present, {stays_s} s stayed"
-    if one_attempt and counted == int(tally.outcomes[:, :, OUTCOME_OK].sum()):
-        assert present_s <= stays_s + slack_s, f"Little's law: {present_s} s present, {stays_s} s stayed"
 
 
 def _compact(tally: Tally) -> tuple[int, Tally]:
