@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from serve.autoscaler import Autoscaler, Manifest
 from serve.batching import POLICIES, SLOTS_UNBOUNDED, Batching
@@ -150,18 +151,19 @@ class Model(Spec):
     """One model of a deployment."""
 
     tags: dict[str, str] = Field({}, description="free words by name, such as team, for the bill")
+    versions: dict[Name, Version] | None = Field(
+        None, min_length=1, description="in place of file and profile: versions by name, which share the traffic"
+    )
     file: str | None = Field(
         None, description="model file that `serve` loads, relative to this file; not needed by an emulated model"
     )
     profile: Profiles | None = Field(
         None,
+        validate_default=True,
         description="profile that `sim` draws from, relative to this file; or {machine type: profile}",
     )
     profile_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="hash of that profile when this was planned"
-    )
-    versions: dict[Name, Version] | None = Field(
-        None, min_length=1, description="in place of file and profile: versions by name, which share the traffic"
     )
     backend: Literal["onnx", "emulated"] = Field(
         "onnx", description="emulated: holds its slot for a time drawn from the profile"
@@ -173,10 +175,15 @@ class Model(Spec):
     queue: Queue = Queue()
     replicas: Replicas = Replicas()
 
+    @field_validator("profile", mode="after")
+    @classmethod
+    def _profiled(cls, profile: Profiles | None, info: ValidationInfo) -> Profiles | None:
+        if profile is None and info.data.get("versions", cls) is None:
+            raise PydanticKnownError("missing")
+        return profile
+
     @model_validator(mode="after")
     def _file(self) -> Model:
-        if self.versions is None and self.profile is None:
-            raise ValueError("profile: is missing; or give versions, each with a profile")
         if self.versions is not None and (self.profile, self.file, self.profile_sha256) != (None, None, None):
             raise ValueError("takes either versions, or file and profile, which are those of a single one")
         lack = [name for name, version in self.all_versions.items() if version.file is None]

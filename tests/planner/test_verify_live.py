@@ -25,6 +25,11 @@ from tests.profiles import Synthetic, write_profile
 pytestmark = pytest.mark.live
 
 
+def processes() -> set[psutil.Process]:
+    """All that this one has started; other tests of its may have left a pool of workers."""
+    return set(psutil.Process().children(recursive=True))
+
+
 @pytest.fixture
 def deployed(tmp_path: Path) -> Path:
     """The file that plan writes for one emulated replica: 1.5 s of Poisson arrivals beside a closed loop."""
@@ -52,6 +57,7 @@ def deployed(tmp_path: Path) -> Path:
 
 def test_verify_starts_the_engine_replays_twice_and_leaves_nothing(deployed: Path, tmp_path: Path) -> None:
     told: list[float] = []
+    before = processes()
     report = verify(deployed, progress=lambda _, share: told.append(share), log_dir=tmp_path / "logs")
     assert [run.requests for run in report.runs] == [run.answered for run in report.runs]
     assert set(report.runs[0].classes) == {"open", "looped"}
@@ -62,7 +68,7 @@ def test_verify_starts_the_engine_replays_twice_and_leaves_nothing(deployed: Pat
     assert report.rehearsed is not None and report.rehearsed.warmup_s == report.predicted.warmup_s
     assert report.started == "launched"
     assert told == sorted(told) and told[-1] == 1.0
-    assert psutil.Process().children(recursive=True) == []
+    assert not processes() - before
 
 
 def test_the_prediction_is_written_down_before_the_engine_starts(
@@ -137,6 +143,7 @@ def test_a_fleet_is_verified_behind_its_router(tmp_path: Path) -> None:
     }
     path = tmp_path / "d.yaml"
     files.save(path, Deployment.model_validate(deployment))
+    before = processes()
     report = verify(path, repeats=1, spot_check_s=1.0, log_dir=tmp_path / "logs")
     (run,) = report.runs
     rows = read_requests(tmp_path / "logs")
@@ -146,4 +153,4 @@ def test_a_fleet_is_verified_behind_its_router(tmp_path: Path) -> None:
     busy = run.metrics["busy"]
     assert busy is not None and busy > 0
     assert report.late_us is not None and report.started == "launched"
-    assert psutil.Process().children(recursive=True) == []
+    assert not processes() - before

@@ -152,7 +152,8 @@ def test_every_fault_of_a_file_is_a_line_with_its_place(tmp_path: Path) -> None:
     assert faults_of(written(tmp_path, text)) == [
         "deployment.models.digits.replicas.slots: line 15: appears twice in one mapping; keep one",
         "workload.duration: must be a duration with its unit, such as 5ms, 2s or 10min, got 60",
-        "deployment.models.digits.profile: is missing (profile that `sim` draws from, relative to this file)",
+        "deployment.models.digits.profile: is missing (profile that `sim` draws from, relative to this file; "
+        "or {machine type: profile})",
         "deployment.models.digits.backend: must be 'onnx' or 'emulated', got 'tensor' "
         "(emulated: holds its slot for a time drawn from the profile)",
         "deployment.models.digits.batching.max_batch: must be >= 1, got 0 "

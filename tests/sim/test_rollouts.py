@@ -116,7 +116,7 @@ def test_capacity_is_the_rate_at_which_the_first_version_is_full(tmp_path: Path)
             "must add up to 100%, got 50%",
         ),
         ({"versions": {"v1": {"profile": "a"}}, "profile": "b"}, "takes either versions, or file and profile"),
-        ({}, "profile: is missing"),
+        ({}, "Field required"),
     ],
 )
 def test_versions_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
