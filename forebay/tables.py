@@ -22,6 +22,23 @@ RATES = ("arrival_rate", "throughput", "goodput", "refused", "expired", "cancell
 SLO = ("slo_met", "slo_windows", "budget_left", "burn_1h", "burn_6h", "recovery")
 NODE = ("batch_mean", "busy", "front_busy", "in_system", "cost_usd_per_h", "cost_usd_per_1k")
 
+HAPPENED = (
+    "replicas",
+    "scale_ups",
+    "scale_downs",
+    "flaps",
+    "under_target",
+    "deaths",
+    "node_losses",
+    "reclaims",
+    "rollouts",
+    "rollbacks",
+    "lost",
+    "hedged",
+    "wasted",
+)
+"""Metrics of what changes over time: those that are not 0 are shown."""
+
 CLASSES_SHOWN = 8
 """Classes that a table has; --json and files have all."""
 SHARES_SHOWN = 16
@@ -48,16 +65,17 @@ def interval(metric: str, ends: Interval | None) -> str:
 
 
 def result_table(result: Result) -> Table:
-    """Metrics of all requests, each with both intervals; the first classes below if there are several."""
+    """Metrics of all requests, each with both intervals; the first classes and versions below if there are several."""
     table = Table("metric", _right("value"), _right("95 % ci of the mean"), _right("95 % of runs"), title="Simulated")
     table.caption = _left_out(len(result.classes))
-    for metric in (*LATENCIES, *RATES, *SLO, *NODE):
+    happened = [metric for metric in HAPPENED if (one := result.total.metrics.get(metric)) is not None and one.value]
+    for metric in (*LATENCIES, *RATES, *SLO, *NODE, *happened):
         _add(table, metric, metric, result.total.metrics.get(metric))
-    if len(result.classes) > 1:
-        for name, part in islice(result.classes.items(), CLASSES_SHOWN):
-            table.add_section()
-            for metric in (*LATENCIES, "throughput", "refused"):
-                _add(table, metric, f"{name}.{metric}", part.metrics.get(metric))
+    classes = result.classes if len(result.classes) > 1 else {}
+    for name, part in islice({**classes, **result.versions}.items(), CLASSES_SHOWN):
+        table.add_section()
+        for metric in (*LATENCIES, "throughput", "refused"):
+            _add(table, metric, f"{name}.{metric}", part.metrics.get(metric))
     return table
 
 

@@ -151,7 +151,7 @@ def law_of(path: Path, measured: Measured, model: Model, rows_mean: float, besid
 
 def fronts_warning(served: Sequence[Serving]) -> list[str]:
     """What is simplified where several models share a machine."""
-    nodes = [place.node for serving in served for place in serving.places]
-    if len(set(nodes)) == len(nodes):
+    nodes = {(place.node, serving.name) for serving in served for place in serving.places}
+    if len({node for node, _ in nodes}) == len(nodes):
         return []
     return ["models that share a machine are simulated with a front each: as one engine a model, not one for all"]

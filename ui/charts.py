@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from sim.result import Result
+from ui.course import Course
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
@@ -33,6 +34,25 @@ READ_IN_S = 2.0
 def unit(most_s: float) -> tuple[str, float]:
     """What times up to this one are read in, and how many of it a second has."""
     return ("s", 1.0) if most_s >= READ_IN_S else ("ms", 1e3)
+
+
+def replicas_over_time(course: Course) -> Chart:
+    """Replicas that are there, by version, and what befell them."""
+    rows = [(second / 60, count, name) for name, steps in course.replicas.items() for second, count in steps]
+    data = pd.DataFrame(rows, columns=["minute", "replicas", "version"])
+    lines = (
+        alt.Chart(data)
+        .mark_line(interpolate="step-after")
+        .encode(
+            x=alt.X("minute:Q", title="minutes"),
+            y=alt.Y("replicas:Q", title="replicas", axis=alt.Axis(tickMinStep=1)),
+            color=alt.Color("version:N", legend=alt.Legend(title=None, orient="top")),
+        )
+    )
+    told = pd.DataFrame([(second / 60, text) for second, text in course.events], columns=["minute", "what"])
+    rules = alt.Chart(told).mark_rule(color=RED, strokeDash=[4, 3]).encode(x="minute:Q", tooltip=["what:N"])
+    chart: Chart = lines + rules if len(told) else lines
+    return chart.properties(height=220)
 
 
 def latency_against_load(points: Sequence[tuple[float, Result]], slo_ms: float, rate_rps: float) -> Chart:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from serve.deployment import Deployment
 from serve.profile import Profile
 from sim.scenario import Arrivals, Gamma, RequestClass, Scenario
+from ui.course import is_changing
 
 REQUESTS_MAX = 200_000
 """Requests simulated for one answer, replications included: what half a second allows."""
+CHANGING_REPLICATIONS = 3
+"""Of a scenario in which something happens at an instant: it is not cut, but simulated less often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +60,22 @@ def batch_max(profile: Profile, threads: int) -> int:
 
 
 def asked(scenario: Scenario, model: str, knobs: Knobs) -> Scenario:
-    """The scenario with the sliders' values, long enough for REQUESTS_MAX requests in all."""
+    """The scenario with the sliders' values, long enough for REQUESTS_MAX requests in all; whole if it changes."""
     assert isinstance(scenario.deployment, Deployment)
     stated = open_rate_rps(scenario)
     factor = knobs.rate_rps / stated if stated else 1.0
     classes = {name: _reshaped(c, factor, knobs.cv) for name, c in scenario.workload.classes.items()}
     duration = scenario.workload.duration
-    if stated:
+    replications = scenario.replications
+    if is_changing(scenario):
+        replications = min(replications, CHANGING_REPLICATIONS)
+    elif stated:
         duration = min(duration, int(REQUESTS_MAX / scenario.replications / knobs.rate_rps * 1e9))
     workload = scenario.workload.model_copy(update={"classes": classes, "duration": duration})
     deployment = _redeployed(scenario.deployment, model, knobs)
     slo = scenario.slo | {"p99": f"{knobs.p99_ms:g}ms"}
-    return scenario.model_copy(update={"workload": workload, "deployment": deployment, "slo": slo})
+    changed = {"workload": workload, "deployment": deployment, "slo": slo, "replications": replications}
+    return scenario.model_copy(update=changed)
 
 
 def _cv(arrivals: Arrivals) -> float:
@@ -91,6 +98,7 @@ def _reshaped(request_class: RequestClass, factor: float, cv: float) -> RequestC
 def _redeployed(deployment: Deployment, model: str, knobs: Knobs) -> Deployment:
     spec = deployment.models[model]
     batching = spec.batching.model_copy(update={"window": round(knobs.window_ms * 1e6), "max_batch": knobs.max_batch})
-    replicas = spec.replicas.model_copy(update={"count": knobs.replicas})
+    most = spec.replicas.max and max(spec.replicas.max, knobs.replicas)
+    replicas = spec.replicas.model_copy(update={"count": knobs.replicas, "max": most})
     changed = spec.model_copy(update={"batching": batching, "replicas": replicas})
     return deployment.model_copy(update={"models": deployment.models | {model: changed}})

@@ -11,14 +11,22 @@ from serve.errors import ForebayError, SpecError
 from serve.files import load, resolve
 from serve.profile import Profile
 from serve.units import parse_duration_ns
+from sim.paths import apply
 from sim.result import Estimate, Result
 from sim.scenario import Scenario
 from sim.simulate import simulate
 from ui import charts
+from ui.course import Course, course, is_changing
 from ui.question import Knobs, asked, batch_max, knobs_of, open_rate_rps
+
+HAPPENED = ("scale_ups", "scale_downs", "flaps", "deaths", "node_losses", "reclaims", "rollouts", "rollbacks")
+"""Metrics of what changes over time: those that are not 0 are shown."""
 
 LOADS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5)
 """Multiples of the slider's rate at which the curve is drawn."""
+
+EVENTS_SHOWN = 8
+"""Lines of what befell replicas and machines."""
 
 SHOWN = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p99.9": "p99.9"}
 
@@ -39,6 +47,7 @@ def page(folders: tuple[Path, ...]) -> None:
             return
     with controls:
         st.caption(_first_comment(path))
+        scenario = _varied(scenario, key=str(path))
         try:
             model, knobs = _asked(scenario, path.parent, key=str(path))
         except ForebayError as error:
@@ -46,6 +55,14 @@ def page(folders: tuple[Path, ...]) -> None:
             return
     with answer:
         _answer(scenario, path.parent, model, knobs)
+
+
+def _varied(scenario: Scenario, key: str) -> Scenario:
+    """The scenario as one of its variants has it; the sliders go on from there."""
+    if not scenario.variants:
+        return scenario
+    name = st.selectbox("variant", list(scenario.variants), key=f"{key} variant")
+    return apply(scenario, scenario.variants[name])
 
 
 def _pick(folders: tuple[Path, ...]) -> Path | None:
@@ -107,6 +124,7 @@ def _answer(scenario: Scenario, base: Path, model: str, knobs: Knobs) -> None:
         return
     _headline(result, knobs)
     _refusals(result, knobs)
+    _happened(result)
     left, right = st.columns(2)
     left.markdown("**batches**")
     left.altair_chart(charts.batch_histogram(result.batch_rows), width="stretch")
@@ -114,8 +132,27 @@ def _answer(scenario: Scenario, base: Path, model: str, knobs: Knobs) -> None:
     right.altair_chart(charts.breakdown(result), width="stretch")
     with right:
         _notes(result)
+    if is_changing(scenario):
+        st.markdown("**replicas over time** (one run)")
+        _course(asked(scenario, model, knobs), base)
+        return
     st.markdown("**latency against load** (95 % prediction interval of one run)")
     _curve(scenario, base, model, knobs)
+
+
+def _course(scenario: Scenario, base: Path) -> None:
+    """When replicas came and went, and what befell them."""
+    found = _run(scenario.model_dump_json(), base, scenario)
+    st.altair_chart(charts.replicas_over_time(found), width="stretch")
+    for second, text in found.events[:EVENTS_SHOWN]:
+        st.caption(f"{second / 60:.1f} min: {text}")
+    if len(found.events) > EVENTS_SHOWN:
+        st.caption(f"and {len(found.events) - EVENTS_SHOWN} more")
+
+
+@st.cache_data(show_spinner=False, max_entries=100)
+def _run(text: str, base: Path, _scenario: Scenario) -> Course:
+    return course(_scenario, base)
 
 
 def _refusals(result: Result, knobs: Knobs) -> None:
@@ -128,6 +165,18 @@ def _refusals(result: Result, knobs: Knobs) -> None:
         f" (front: waited over {budget_ms:g} ms to be read, a tenth of the SLO, unless `front.budget` says otherwise)"
     )
     st.caption(f"not answered, by reason: {reasons}{front if 'front' in result.refusals else ''}")
+
+
+def _happened(result: Result) -> None:
+    """What changed over time, on average over runs, and each version's latency."""
+    values = {name: one.value for name in HAPPENED if (one := result.total.metrics.get(name)) is not None}
+    told = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in values.items() if value]
+    if told:
+        st.caption(f"what happened: {', '.join(told)}")
+    for name, part in result.versions.items():
+        p50, p99 = (part.metrics[metric].value for metric in ("p50", "p99"))
+        shown = "no answers" if p50 is None or p99 is None else f"p50 {p50 * 1e3:.3g} ms, p99 {p99 * 1e3:.3g} ms"
+        st.caption(f"{name}: {_shown(part.metrics['throughput'], '{:,.0f}/s')}, {shown}")
 
 
 def _sliders(scenario: Scenario, model: str, batch_max: int, key: str) -> Knobs:
