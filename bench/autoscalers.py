@@ -21,9 +21,9 @@ import numpy as np
 from bench import report
 from serve.deployment import Deployment
 from sim import counts
+from sim.prepare import prepare
 from sim.replication import Replication, run
 from sim.scenario import Scenario
-from sim.setup import prepare
 from sim.simulate import completed, simulate
 from sim.tally import Floats, Ints
 

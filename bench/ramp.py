@@ -39,10 +39,10 @@ from serve.request_log import read_requests
 from serve.scaling_log import SCALING_FILE, Logged
 from serve.scaling_log import replay as decided_again
 from serve.time_scale import faster
+from sim.prepare import prepare
 from sim.replication import run
 from sim.rng import stream
 from sim.scenario import Scenario, Workload
-from sim.setup import prepare
 from sim.simulate import completed
 from sim.workload import Given
 from tests.profiles import Synthetic, write_profile

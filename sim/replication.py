@@ -13,6 +13,7 @@ from sim.control import Control
 from sim.drawing import closed_chunks, open_chunks
 from sim.error_budget import bins_of
 from sim.history import History
+from sim.model_plans import model_plans
 from sim.plane import Plane, Requests, Stop, StopCode
 from sim.planes import build_plane
 from sim.scenario import Engine
@@ -106,7 +107,7 @@ def _controlled(setup: Setup, plane: Plane, feed: _Feed, replication: int) -> Co
     control = Control(
         plane,
         feed.advance,
-        setup.model_plans(replication),
+        model_plans(setup, replication),
         setup.machines,
         routed=setup.router is not None,
         failing=setup.mishaps.failing(replication),

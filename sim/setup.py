@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from serve.autoscaler import Bounds, Idle
-from serve.deployment import Deployment, StartUp
-from serve.errors import Fault, SpecError
-from serve.files import resolve
-from serve.fleet import size_of
+from serve.autoscaler import Idle
+from serve.deployment import Deployment
 from serve.policy.routing import ROUTE_ROUND_ROBIN
 from serve.policy.scaling.rollout import thresholds
 from serve.router import ROUTES, UNBOUNDED_ROWS, ejection_of, hedge_of
-from serve.scaler import Scaler
 from sim.billing.prices import PriceBook
-from sim.checks import asked_models, check_clients, check_scaling, core_warnings
-from sim.control import ModelPlan
 from sim.drawing import closed_clients
-from sim.fleet import FleetPlan, Timing
-from sim.level import Level
 from sim.machines import Machine, Slot
-from sim.mishaps import Mishaps, mishaps
-from sim.placing import Group, Placing, placing
+from sim.mishaps import Mishaps
+from sim.placing import Placing
 from sim.plane import Closed, Estate, Ints, Node, Router
-from sim.pricing import Priced, priced
+from sim.pricing import Priced
 from sim.rng import stream
-from sim.rollouts import check_rollouts, extra_replicas, rollout_plan
-from sim.scenario import Slo, Workload
-from sim.service import Drawn, Measured, client_draw, front_vector
-from sim.serving import Kind, Serving, fronts_warning, law_of
-from sim.slo import bounds, limits_ns, objective_of_all, objectives
-from sim.workload import Given, Load, build
-from sim.world import NO_WORLD, Event, World
+from sim.scenario import Workload
+from sim.service import Drawn
+from sim.serving import Serving
+from sim.workload import Load
 
 Kinds = tuple[Drawn, ...]
 """What was drawn for one version, by the kind of its machines."""
@@ -204,62 +192,7 @@ class Setup:
         counts = [sum(each.node_count(place) for place in each.places) for each in self.served]
         return range(sum(counts[:group]), sum(counts[: group + 1]))
 
-    # -- control -----------------------------------------------------------------------------------------
-
-    def model_plans(self, replication: int) -> list[ModelPlan]:
-        """What control is to do with each model in a replication."""
-        return [self._model_plan(name, groups, replication) for name, groups in self.models.items()]
-
-    def _model_plan(self, name: str, groups: range, replication: int) -> ModelPlan:
-        model = self.served[groups.start].model
-        fleets = [
-            FleetPlan(
-                self._timing(group),
-                self.slots[group],
-                size_of(model),
-                self.served[group].per_replica,
-                group,
-                start_ups_ns(model.replicas.start_up, self._stream(replication, group, "start-up")),
-            )
-            for group in groups
-        ]
-        versions = {self.served[group].version_name: number for number, group in enumerate(groups)}
-        rollouts = [
-            rollout_plan(event.at, event.rollout, versions, self._portions_of(groups[versions[event.rollout.to]]))
-            for event in self.mishaps.events
-            if event.rollout is not None and event.rollout.model == name
-        ]
-        shares = self.shares[groups.start : groups.stop]
-        return ModelPlan(fleets, model.replicas.count, self._scaler(groups), shares, rollouts)
-
-    def _stream(self, replication: int, group: int, purpose: str) -> np.random.Generator:
-        return stream(self.seed, replication, self.served[group].label, purpose)
-
-    def _portions_of(self, group: int) -> list[int]:
-        return [number for number, portion in enumerate(self.portions) if portion.group == group]
-
-    def _scaler(self, groups: range) -> Scaler | None:
-        """What sets the number of a model's replicas; None: nothing does."""
-        replicas = self.served[groups.start].model.replicas
-        if replicas.autoscaler is None:
-            return None
-        room = max(self.served[group].most for group in groups)
-        bounds = Bounds(least=replicas.min, most=min(replicas.max or room, room))
-        starts_ns = round(self.starts.replace(tzinfo=UTC).timestamp()) * 10**9
-        return Scaler(replicas.autoscaler, bounds, replicas.threads, starts_ns)  # type: ignore[arg-type]
-
-    def _timing(self, group: int) -> Timing:
-        """How long replicas of a version take to come and to go."""
-        serving, router = self.served[group], self.deployment.router
-        replicas, startup = serving.model.replicas, serving.main.measured.profile.startup
-        start_up_ns = round((startup.spawn_s + startup.load_s + startup.warmup_s) * 1e9)
-        if isinstance(replicas.start_up, int):
-            start_up_ns = replicas.start_up
-        if router is None:
-            return Timing(start_up_ns, drain_limit_ns=replicas.drain_limit)
-        failures = self.mishaps.world.failures.node
-        noticed = (failures.detect, failures.replace)
-        return Timing(start_up_ns, router.probe, router.propagation, replicas.drain_limit, *noticed)
+    # -- what changes --------------------------------------------------------------------------------------
 
     @property
     def scaled(self) -> bool:
@@ -359,176 +292,3 @@ def hosts_of(placed: Placing) -> tuple[Host, ...]:
     """The machines that can hold replicas of any group, by node."""
     pools = {place.node: place.pool for places in placed.places for place in places}
     return tuple(Host(node, pools[node]) for node in sorted(pools))
-
-
-def start_ups_ns(law: int | StartUp | None, rng: np.random.Generator) -> Callable[[], int] | None:
-    """Draws how long start-ups take; None where they always take as long."""
-    if not isinstance(law, StartUp):
-        return None
-    if law.exponential is not None:
-        mean_ns = law.exponential.mean
-        return lambda: round(mean_ns * float(rng.standard_exponential()))
-    assert law.lognormal is not None
-    median_ns, sigma = law.lognormal.median, law.lognormal.sigma
-    return lambda: round(median_ns * float(rng.lognormal(0.0, sigma)))
-
-
-def prepare(
-    deployment: Deployment,
-    workload: Workload,
-    slo: Slo,
-    seed: int,
-    base: Path,
-    deployment_base: Path,
-    given: Mapping[str, Given] | None = None,
-    level: Level | None = None,
-    world: World = NO_WORLD,
-    events: Sequence[Event] = (),
-) -> Setup:
-    """Load and check all that a simulation needs.
-
-    `base` is the folder that traces are relative to, `deployment_base` the one of profiles and price files; `level`:
-    see `Law`; `world`: what the deployment cannot choose.
-
-    Raises
-    ------
-    SpecError, ProfileError : a file or setting that cannot be used.
-    """
-    prices = priced(deployment, deployment_base)
-    deployment = prices.deployment
-    names = asked_models(deployment, workload)
-    asked = list(dict.fromkeys(names))
-    check_scaling(deployment, asked)
-    check_clients(deployment, workload)
-    check_rollouts(events, deployment, asked)
-    groups = _groups(deployment, asked, events)
-    router, spare = deployment.router, bool(events) or world.takes_machines
-    scaled = any(deployment.models[name].replicas.autoscaler is not None for name in asked)
-    placed = placing(deployment, groups, controlled=scaled or spare, spare=spare)
-    measured = _measured(deployment, groups, placed, deployment_base)
-    first = next(iter(measured[0].values()))[1].profile
-    client_ns = client_draw(first.client, first.front.bytes_in_per_row)
-    portions = [
-        Portion(class_, group)
-        for class_, name in enumerate(names)
-        for group, each in enumerate(groups)
-        if each.model == name
-    ]
-    load = replace(
-        build(workload, [deployment.models[name] for name in names], base, client_ns, given),
-        routed=router is not None or len(groups) > 1,
-        by_key=router is not None and router.policy == "affinity",
-    )
-    firsts = [next(i for i, portion in enumerate(portions) if portion.class_ == class_) for class_ in range(len(names))]
-    sources = tuple(replace(source, index=first) for source, first in zip(load.sources, firsts, strict=True))
-    load = replace(load, sources=sources)
-    served = _served(deployment, groups, placed, measured, load, names, slo, level)
-    hosts = [(host.node, host.pool) for host in hosts_of(placed)]
-    befalls = mishaps(world, events, deployment, groups, hosts, seed, load.duration_ns, base)
-    classes = tuple(workload.classes)
-    limits = bounds(slo, classes)
-    by_class = limits_ns(limits, classes)
-    return Setup(
-        deployment=deployment,
-        workload=workload,
-        prices=prices,
-        starts=world.starts,
-        served=tuple(served),
-        portions=tuple(portions),
-        load=load,
-        placing=placed,
-        slo_ns=np.array([by_class[portion.class_] for portion in portions], np.int64),
-        objectives=(*objectives(limits, classes), objective_of_all(limits, classes)),
-        seed=seed,
-        mishaps=befalls,
-        warnings=(
-            *dict.fromkeys(text for one in served for text in one.warnings),
-            *fronts_warning(served),
-            *core_warnings(deployment),
-            *prices.warnings,
-        ),
-    )
-
-
-def _groups(deployment: Deployment, names: Sequence[str], events: Sequence[Event]) -> list[Group]:
-    """The versions that are simulated: of each model that is asked for those that have traffic, or get it by a
-    rollout."""
-    found = []
-    for name in names:
-        model, extra = deployment.models[name], extra_replicas(deployment.models[name], name, events)
-        rolls = {event.rollout.to for event in events if event.rollout is not None and event.rollout.model == name}
-        for version, share in zip(model.all_versions, model.shares, strict=True):
-            if share > 0 or version in rolls:
-                found.append(Group(name, version, extra))
-    return found
-
-
-def _measured(
-    deployment: Deployment, groups: Sequence[Group], placed: Placing, base: Path
-) -> list[dict[str, tuple[Path, Measured]]]:
-    """By group and pool that can hold it: the profile of its machines. Each file is read once."""
-    found, read, faults = [], dict[Path, Measured](), []
-    for group, places in zip(groups, placed.places, strict=True):
-        model = deployment.models[group.model]
-        own = {}
-        for pool in dict.fromkeys(place.pool for place in places):
-            name = model.all_versions[group.version].profile_on(deployment.pools[pool].type)
-            if name is None:
-                where = f"models.{group.model}.{model.path_to(group.version)}profile"
-                type_ = deployment.pools[pool].type
-                faults.append((where, f"has none for {type_ or 'machines without a type'} (pools.{pool})"))
-                continue
-            path = resolve(base / "deployment.yaml", name)
-            if path not in read:
-                read[path] = Measured.load(path)
-            own[pool] = path, read[path]
-        found.append(own)
-    if faults:
-        raise SpecError([Fault("deployment", field, what) for field, what in dict.fromkeys(faults)])
-    return found
-
-
-def _served(
-    deployment: Deployment,
-    groups: Sequence[Group],
-    placed: Placing,
-    measured: Sequence[Mapping[str, tuple[Path, Measured]]],
-    load: Load,
-    names: Sequence[str],
-    slo: Slo,
-    level: Level | None,
-) -> list[Serving]:
-    """The versions of the models that are asked for, by group; models that nobody asks for are not simulated."""
-    models = {group.model: deployment.models[group.model] for group in groups}
-    levels = max(model.queue.priority_levels for model in models.values())  # planes have the same ones everywhere
-    cores = min(model.replicas.threads for model in models.values())
-    served = []
-    for number, (group, by_pool) in enumerate(zip(groups, measured, strict=True)):
-        model = models[group.model]
-        asking = tuple(s for s, name in zip(load.sources, names, strict=True) if name == group.model)
-        rows_mean, beside = replace(load, sources=asking).rows_mean, placed.most_beside(number, cores)
-        paths = list(dict.fromkeys(path for path, _ in by_pool.values()))
-        read = dict(by_pool.values())
-        kinds = [
-            Kind(
-                path,
-                read[path],
-                law_of(path, read[path], model, rows_mean, beside, level),
-                front_vector(read[path].profile.front, read[path].profile.noise, deployment.front_budget_ns(slo)),
-            )
-            for path in paths
-        ]
-        served.append(
-            Serving(
-                name=group.model,
-                version_name=group.version,
-                model=model,
-                kinds=tuple(kinds),
-                kind_of={pool: paths.index(path) for pool, (path, _) in by_pool.items()},
-                spec=replace(model.scheduler_spec(), priority_levels=levels),
-                places=tuple(placed.places[number]),
-                count=placed.counts[number],
-                retry_after_ns=deployment.front.retry_after,
-            )
-        )
-    return served

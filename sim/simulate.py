@@ -1,6 +1,6 @@
 """The one entry of the simulator: a Scenario in, a Result out.
 
-Read `sim.setup` (what is loaded), `sim.replication` (one run), `sim.measures` (its metrics) and
+Read `sim.prepare` and `sim.setup` (what is loaded), `sim.replication` (one run), `sim.measures` (its metrics) and
 `sim.verdict` next; here they are put together.
 """
 
@@ -40,11 +40,12 @@ from sim.measures import (
     run_of_tally,
     together,
 )
+from sim.prepare import prepare
 from sim.replication import TIME_BINS, Replication, run
 from sim.result import ClassResult, Estimate, Result, Simulated
 from sim.scenario import Engine, Scenario, Slo, Workload
 from sim.service import origin, weakest
-from sim.setup import Setup, prepare
+from sim.setup import Setup
 from sim.showback import showback
 from sim.slo_capacity import computed, with_table
 from sim.tally import Ints

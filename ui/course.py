@@ -7,9 +7,9 @@ from pathlib import Path
 
 from serve.deployment import Deployment
 from sim.history import History
+from sim.prepare import prepare
 from sim.replication import run
 from sim.scenario import Scenario
-from sim.setup import prepare
 from sim.simulate import completed
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from serve.vocabulary import METRICS
 from sim.cost import PARTS, Cost, cost_of
 from sim.measures import Window
+from sim.prepare import prepare
 from sim.replication import TIME_BINS, run
 from sim.result import Result
 from sim.scenario import Engine, Scenario
-from sim.setup import prepare
 from sim.simulate import simulate
 from tests.profiles import Synthetic, write_profile
 

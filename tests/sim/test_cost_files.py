@@ -7,10 +7,10 @@ import pytest
 
 from sim.cost import Cost, cost_of
 from sim.measures import Window
+from sim.prepare import prepare
 from sim.replication import TIME_BINS, run
 from sim.result import Charge, Result
 from sim.scenario import Scenario
-from sim.setup import prepare
 from sim.simulate import simulate
 from tests.profiles import Synthetic, write_profile
 from tests.sim.test_cost import BILLED, CONSTANT, costed, scenario, value

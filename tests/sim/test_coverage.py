@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from sim.measures import Window, metrics, run_of_tally
+from sim.prepare import prepare
 from sim.replication import TIME_BINS, run
 from sim.result import Result
 from sim.scenario import Scenario
-from sim.setup import prepare
 from sim.simulate import simulate
 from tests.profiles import Synthetic, write_profile
 

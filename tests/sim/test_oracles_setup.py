@@ -21,10 +21,10 @@ from sim.control import Control, ModelPlan
 from sim.dataplane import DataPlane
 from sim.fleet import FleetPlan, Timing
 from sim.machines import Machine, slots_of
+from sim.model_plans import start_ups_ns
 from sim.plane import Estate, Floats, Node, Plane, Requests, Router
 from sim.reference import Reference
 from sim.rng import stream, uniform_bits
-from sim.setup import start_ups_ns
 from sim.tally import SUM_LATENCY_S
 from tests.sim.oracle_cases import EXPONENTIAL, SERVICE_BITS, UNIT_NS, Engine, limits, service_table
 

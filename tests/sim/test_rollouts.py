@@ -10,10 +10,11 @@ import pytest
 
 from serve.errors import SpecError
 from sim.history import History
+from sim.prepare import prepare
 from sim.replication import run
 from sim.result import Result
 from sim.scenario import Engine, Scenario
-from sim.setup import Setup, prepare
+from sim.setup import Setup
 from sim.simulate import simulate
 from tests.profiles import Synthetic, write_profile
 

@@ -18,9 +18,9 @@ from serve.files import save, to_text
 from sim import paths
 from sim.capacity import capacity_rps
 from sim.drawing import open_chunks
+from sim.prepare import prepare
 from sim.result import Result
 from sim.scenario import Scenario
-from sim.setup import prepare
 from sim.simulate import predict, simulate
 from sim.workload import Given
 from tests.profiles import Synthetic, write_profile

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from serve.deployment import Deployment
+from sim.prepare import prepare
 from sim.scenario import Workload
-from sim.setup import Setup, prepare
+from sim.setup import Setup
 from sim.verdict import arrival_cv2, growing, judge, resolved_s
 from tests.profiles import Synthetic, write_profile
 

@@ -18,8 +18,10 @@ from serve.time_scale import faster
 from sim import replication
 from sim.control import Control
 from sim.fleet import Fleet
+from sim.model_plans import model_plans
+from sim.prepare import prepare
 from sim.scenario import Workload
-from sim.setup import Setup, prepare
+from sim.setup import Setup
 from sim.workload import Given
 from tests.profiles import Synthetic, write_profile
 
@@ -56,7 +58,7 @@ class Replayed:
     """The engine's loop under a virtual clock, with processes that take as long as the simulator's."""
 
     def __init__(self, setup: Setup, heard: Heard) -> None:
-        replicas, scaler = setup.first.model.replicas, setup.model_plans(0)[0].scaler
+        replicas, scaler = setup.first.model.replicas, model_plans(setup, 0)[0].scaler
         assert scaler is not None
         self.now_ns, self.heard = 0, heard
         self.steps: list[Step] = []
