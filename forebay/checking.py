@@ -190,7 +190,7 @@ def _contrast(judged: Judgement, changes: Mapping[str, Any]) -> Judgement:
 def _read_traces(path: Path, scenario: Scenario) -> None:
     """What a simulation would read first; SpecError with the faults of all traces and files of counts."""
     faults = []
-    for arrivals in (inner for class_ in scenario.workload.classes.values() for _, inner in parts(class_.arrivals)):
+    for arrivals in (inner for _, law in scenario.workload.laws for _, inner in parts(law)):
         try:
             if arrivals.trace is not None:
                 trace = arrivals.trace

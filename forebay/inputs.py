@@ -189,18 +189,14 @@ def row_faults(path: Path, workload: Workload, deployment: Deployment) -> list[F
 
 def trace_faults(path: Path, workload: Workload) -> list[Fault]:
     """Traces and files of counts that are not there."""
-    named = [
-        field_and_file
-        for name, class_ in workload.classes.items()
-        for field_and_file in files_named(class_.arrivals, f"workload.classes.{name}.arrivals")
-    ]
+    named = [field_and_file for where, law in workload.laws for field_and_file in files_named(law, f"workload.{where}")]
     return _missing(path, named)
 
 
 def size_faults(path: Path, scenario: Scenario) -> list[Fault]:
     """A workload that would take hours to simulate, whatever it says."""
     workload = scenario.workload
-    expected = [expected_requests(class_.arrivals, workload.duration) for class_ in workload.classes.values()]
+    expected = [expected_requests(law, workload.duration) for _, law in workload.laws]
     requests = sum(expected) * scenario.replications
     if requests <= REQUESTS_MAX:
         return []

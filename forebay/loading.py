@@ -109,7 +109,7 @@ def by_status(status: npt.NDArray[np.int64]) -> dict[str, int]:
 
 
 def _check_size(workload: Workload) -> None:
-    requests = sum(expected_requests(class_.arrivals, workload.duration) for class_ in workload.classes.values())
+    requests = sum(expected_requests(law, workload.duration) for _, law in workload.laws)
     if requests > SENT_MAX:
         raise SpecError.of(
             "load", "", f"rate and duration make {requests:.2g} requests; at most {SENT_MAX:.0e} are sent"

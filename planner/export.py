@@ -11,6 +11,7 @@ from serve import files
 from serve.deployment import Deployment, Model, with_profiles
 from serve.errors import SpecError
 from sim.law_parts import moved
+from sim.mix import with_laws
 from sim.scenario import PlannedFor, Scenario, Workload
 
 
@@ -34,11 +35,7 @@ def _hashed(model: Model, sha256: str) -> Model:
 
 
 def _rebased_workload(workload: Workload, old: Path, new: Path) -> Workload:
-    classes = {
-        name: class_.model_copy(update={"arrivals": moved(class_.arrivals, lambda file: _moved(file, old, new))})
-        for name, class_ in workload.classes.items()
-    }
-    return workload.model_copy(update={"classes": classes})
+    return with_laws(workload, lambda law: moved(law, lambda file: _moved(file, old, new)))
 
 
 def _moved(name: str, old: Path, new: Path) -> str:

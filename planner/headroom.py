@@ -11,6 +11,7 @@ from collections.abc import Callable
 from planner.plan import Headroom
 from sim import law_parts
 from sim.law_moments import rate_rps
+from sim.mix import with_laws
 from sim.scenario import Workload
 
 Breaks = Callable[[float], str]
@@ -24,23 +25,19 @@ RESOLUTION = 0.01
 
 def scaled(workload: Workload, factor: float) -> Workload:
     """The workload with every open class's rate multiplied; closed loops set their own rate and stay."""
-    classes = {
-        name: class_.model_copy(update={"arrivals": law_parts.scaled(class_.arrivals, factor)})
-        for name, class_ in workload.classes.items()
-    }
-    return workload.model_copy(update={"classes": classes})
+    return with_laws(workload, lambda law: law_parts.scaled(law, factor))
 
 
 def stated_rate_rps(workload: Workload) -> float | None:
     """Requests per second of all classes; None if one states no rate."""
-    rates = [rate_rps(c.arrivals) for c in workload.classes.values()]
+    rates = [rate_rps(law) for _, law in workload.laws]
     stated = [r for r in rates if r is not None]
     return sum(stated) if len(stated) == len(rates) else None
 
 
 def find(breaks: Breaks, workload: Workload) -> Headroom | None:
     """The largest factor >= 1 that holds, given that 1 does; None if nothing can be scaled."""
-    if all(c.arrivals.closed is not None for c in workload.classes.values()):
+    if all(law.closed is not None for _, law in workload.laws):
         return None
     holds, fails, why = 1.0, 1.0, ""
     while not why and fails < FACTOR_MAX:
@@ -54,7 +51,7 @@ def find(breaks: Breaks, workload: Workload) -> Headroom | None:
 
 def find_below(breaks: Breaks, workload: Workload) -> Headroom | None:
     """The largest factor < 1 that holds, given that 1 does not; None if not even FACTOR_MIN does."""
-    if all(c.arrivals.closed is not None for c in workload.classes.values()):
+    if all(law.closed is not None for _, law in workload.laws):
         return None
     fails, why, holds = 1.0, "", 1.0
     while fails > FACTOR_MIN:

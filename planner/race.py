@@ -167,7 +167,7 @@ class Race:
         workload = self.scenario.workload
         requests = self.load.requests_per_s * workload.duration / 1e9
         least = STAGE_REQUESTS_MIN / requests if requests else 0.0
-        if any(transient(c.arrivals) for c in workload.classes.values()):
+        if any(transient(law) for _, law in workload.laws):
             least = 1.0
         return [Stage(s.replications, min(1.0, max(s.share, least))) for s in STAGES]
 

@@ -16,6 +16,7 @@ from planner.slo import LATENCIES, Bound, latency_limit_s
 from planner.space import Candidate
 from serve.profile import Profile
 from sim.law_moments import rate_rps
+from sim.mix import law_of
 from sim.scenario import RequestClass, Workload
 
 BOUND_SLACK = 0.05
@@ -36,7 +37,7 @@ class Offered:
 
 def offered(workload: Workload, bounds: list[Bound]) -> Offered:
     """The load of the classes whose rate the scenario states."""
-    rates = [(rate_rps(c.arrivals), mean_rows(c)) for c in workload.classes.values()]
+    rates = [(rate_rps(law_of(workload, name)), mean_rows(c)) for name, c in workload.classes.items()]
     losses = [b.limit for b in bounds if b.class_ is None and b.metric in ("refused", "expired", "cancelled", "failed")]
     patient = all(c.patience is None for c in workload.classes.values())
     return Offered(

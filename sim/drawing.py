@@ -106,7 +106,7 @@ def _class_chunks(source: Source, load: Load, seed: int, replication: int, chunk
     """One open class's requests before the end of the load, in order."""
     assert source.process is not None
     streams = _streams(source, load, seed, replication)
-    draws = partial(stream, seed, replication, source.name)
+    draws = partial(stream, seed, replication, source.drawn_for or source.name)
     done = 0
     for instants in source.process.instants(draws, load.duration_ns, chunk):
         within = int(np.searchsorted(instants, load.duration_ns, side="left"))

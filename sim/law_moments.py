@@ -23,6 +23,9 @@ def rate_rps(arrivals: Arrivals) -> float | None:
         case "sessions":
             begun = rate_rps(law.begin)
             return None if begun is None else begun * float(law.requests)
+        case "thinned":
+            whole = rate_rps(law.of)
+            return None if whole is None else whole * float(law.keep)
         case "sum":
             rates = [rate for member in law if (rate := rate_rps(member)) is not None]
             return math.fsum(rates) if len(rates) == len(law) else None
@@ -33,7 +36,7 @@ def dispersion(arrivals: Arrivals) -> float | None:
     """Variance over mean of the counts of long times of an open stationary law; None for the others.
 
     Of independent gaps that is their squared coefficient of variation, of sessions with N requests
-    Var N / E N + E N x that of their beginnings.
+    Var N / E N + E N x that of their beginnings; thinned, as much nearer to Poisson's 1 as fewer are kept.
     """
     name, law = kind(unscaled(arrivals))
     match name:
@@ -51,6 +54,9 @@ def dispersion(arrivals: Arrivals) -> float | None:
             begun = dispersion(law.begin)
             spread = law.requests - 1 if law.lengths == "geometric" else 0.0  # Var N / E N
             return None if begun is None else float(spread + begun * law.requests)
+        case "thinned":
+            whole = dispersion(law.of)
+            return None if whole is None else float(1 + (whole - 1) * law.keep)
         case "sum":
             return _mean_dispersion(law)
     return None
@@ -86,6 +92,8 @@ def expected_requests(arrivals: Arrivals, duration_ns: int) -> float:
             return math.fsum(expected_requests(member, duration_ns) for member in law)
         case "sessions":
             return expected_requests(law.begin, duration_ns) * float(law.requests)
+        case "thinned":
+            return expected_requests(law.of, duration_ns) * float(law.keep)
         case "diurnal" | "sinusoid" | "ramp" | "spike" | "trend":
             return curve_of(law, duration_ns).requests(duration_ns)
     return (rate_rps(arrivals) or 0.0) * duration_ns / 1e9

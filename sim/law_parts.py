@@ -44,6 +44,8 @@ def _inside(arrivals: Arrivals) -> list[tuple[str, Arrivals]]:
         return [(f"sum.{number}", inner) for number, inner in enumerate(arrivals.sum)]
     if arrivals.scaled is not None:
         return [("scaled.of", arrivals.scaled.of)]
+    if arrivals.thinned is not None:
+        return [("thinned.of", arrivals.thinned.of)]
     return [] if arrivals.sessions is None else [("sessions.begin", arrivals.sessions.begin)]
 
 
@@ -54,6 +56,9 @@ def mapped(arrivals: Arrivals, change: Callable[[Arrivals], Arrivals]) -> Arriva
     if arrivals.scaled is not None:
         of = mapped(arrivals.scaled.of, change)
         return arrivals.model_copy(update={"scaled": arrivals.scaled.model_copy(update={"of": of})})
+    if arrivals.thinned is not None:
+        of = mapped(arrivals.thinned.of, change)
+        return arrivals.model_copy(update={"thinned": arrivals.thinned.model_copy(update={"of": of})})
     if arrivals.sessions is not None:
         begin = mapped(arrivals.sessions.begin, change)
         return arrivals.model_copy(update={"sessions": arrivals.sessions.model_copy(update={"begin": begin})})

@@ -114,6 +114,13 @@ class Scaled(Spec):
     by: Factor = Field(ge=1e-6, le=1e6)
 
 
+class Thinned(Spec):
+    """A law some of whose requests come, each by chance: what a cache in front lets through."""
+
+    of: Arrivals
+    keep: float = Field(ge=1e-6, le=1, description="share that comes")
+
+
 class Arrivals(Spec):
     """How requests arrive: exactly one of these."""
 
@@ -133,8 +140,9 @@ class Arrivals(Spec):
     sessions: Sessions | None = None
     sum: Annotated[list[Arrivals], Field(min_length=2, max_length=64)] | None = None
     scaled: Scaled | None = None
+    thinned: Thinned | None = None
 
-    @field_validator("sessions", "sum", "scaled")
+    @field_validator("sessions", "sum", "scaled", "thinned")
     @classmethod
     def _open(cls, law: Any) -> Any:
         if any(inner.closed is not None for inner in _held(law)):
@@ -150,11 +158,11 @@ class Arrivals(Spec):
         return self
 
 
-def _held(law: Sessions | Scaled | list[Arrivals] | None) -> list[Arrivals]:
+def _held(law: Sessions | Scaled | Thinned | list[Arrivals] | None) -> list[Arrivals]:
     """The laws that one holds."""
     if isinstance(law, Sessions):
         return [law.begin]
-    return [law.of] if isinstance(law, Scaled) else law or []
+    return [law.of] if isinstance(law, Scaled | Thinned) else law or []
 
 
 def _check_chain(rows: list[list[float]], count: int) -> None:
@@ -174,5 +182,5 @@ def _check_chain(rows: list[list[float]], count: int) -> None:
 
 
 # They hold each other: what was not yet defined above is looked up now.
-for _kind in (Arrivals, Sessions, Scaled):
+for _kind in (Arrivals, Sessions, Scaled, Thinned):
     _kind.model_rebuild()

@@ -131,6 +131,29 @@ class Superposed:
         return sum(member.requests(duration_ns) for member in self.members)
 
 
+@dataclass(frozen=True, slots=True)
+class Thinned:
+    """The part of a process whose requests draw a number of [low, high) out of [0, 1).
+
+    Parts of one process with the same streams share its requests out: none comes in two parts that do not overlap.
+    """
+
+    of: Process
+    low: float
+    high: float
+
+    def instants(self, draws: Draws, duration_ns: int, chunk: int) -> Iterator[Ints]:
+        """The instants of the part before the end of the run; a chunk may be empty."""
+        numbers = draws("part")
+        for instants in before_end(self.of, within(draws, "of"), duration_ns, chunk):
+            drawn = numbers.random(len(instants))
+            yield instants[(drawn >= self.low) & (drawn < self.high)]
+
+    def requests(self, duration_ns: int) -> float:
+        """The share of them all."""
+        return (self.high - self.low) * self.of.requests(duration_ns)
+
+
 def merged(feeds: Sequence[Iterator[Ints]]) -> Iterator[Ints]:
     """Ascending arrays from several feeds as arrays of one, holding about a chunk of each feed.
 

@@ -11,7 +11,7 @@ from sim.law_moments import rate_rps
 from sim.law_parts import kind, unscaled
 from sim.laws import Arrivals, Sessions
 from sim.mmpp import Chain, Modulated
-from sim.point_process import Draw, Fixed, Periodic, Process, Renewal, Superposed, whole_ns
+from sim.point_process import Draw, Fixed, Periodic, Process, Renewal, Superposed, Thinned, whole_ns
 from sim.rate_laws import Counts
 from sim.sessions import Clustered
 from sim.time_change import TimeChanged
@@ -43,6 +43,8 @@ def process_of(arrivals: Arrivals, base: Path, duration_ns: int) -> Process:
             return Superposed(tuple(process_of(member, base, duration_ns) for member in law))
         case "sessions":
             return _clustered(law, base, duration_ns)
+        case "thinned":
+            return Thinned(process_of(law.of, base, duration_ns), 0.0, law.keep)
     return TimeChanged(curves.curve_of(law, duration_ns), law.cv)
 
 

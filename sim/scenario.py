@@ -46,7 +46,10 @@ class RequestClass(Spec):
     """Requests of one kind."""
 
     model: Name | None = Field(None, description="model they ask for; may be left out when there is one")
-    arrivals: Arrivals
+    arrivals: Arrivals | None = Field(None, description="of this class alone; none: a share of the workload's")
+    weight: float | None = Field(
+        None, ge=1e-6, le=1e6, description="share of the workload's arrivals, in proportion to those of others; none: 1"
+    )
     rows: RowCount | dict[RowCount, Annotated[float, Field(ge=0)]] = Field(
         1, description="rows of a request, or {rows: weight}"
     )
@@ -60,6 +63,12 @@ class RequestClass(Spec):
         None, description="keys by which a router of policy affinity keeps requests together; others do not look"
     )
     tags: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_way_to_arrive(self) -> RequestClass:
+        if self.arrivals is not None and self.weight is not None:
+            raise ValueError("takes either arrivals, which are its own, or weight, its share of workload.arrivals")
+        return self
 
     @model_validator(mode="after")
     def _one_patience(self) -> RequestClass:
@@ -81,12 +90,39 @@ class Workload(Spec):
     """What arrives, and for how long."""
 
     duration: DurationNs = Field(gt=0)
+    arrivals: Arrivals | None = Field(
+        None, description="of the classes that have none of their own: each request is of one of them, by weight"
+    )
     classes: dict[Name, RequestClass] = Field(min_length=1)
+
+    @property
+    def laws(self) -> list[tuple[str, Arrivals]]:
+        """The laws by which requests arrive, each with its path."""
+        own = [(f"classes.{name}.arrivals", class_.arrivals) for name, class_ in self.classes.items()]
+        return [(path, law) for path, law in (("arrivals", self.arrivals), *own) if law is not None]
+
+    @field_validator("arrivals")
+    @classmethod
+    def _open(cls, arrivals: Arrivals | None) -> Arrivals | None:
+        if arrivals is not None and arrivals.closed is not None:
+            raise ValueError("must not be closed: its clients are of one class; give it arrivals of its own")
+        return arrivals
+
+    @model_validator(mode="after")
+    def _of_somebody(self) -> Workload:
+        sharing = [name for name, class_ in self.classes.items() if class_.arrivals is None]
+        if self.arrivals is not None and not sharing:
+            raise ValueError("arrivals: are of no class, since each has arrivals of its own; leave them out")
+        if self.arrivals is None and sharing:
+            raise ValueError(
+                f"classes.{sharing[0]}.arrivals: is missing; or give workload.arrivals, which classes share"
+            )
+        return self
 
     @model_validator(mode="after")
     def _possible(self) -> Workload:
-        for name, class_ in self.classes.items():
-            for path, arrivals in parts(class_.arrivals, f"classes.{name}.arrivals"):
+        for whole, law in self.laws:
+            for path, arrivals in parts(law, whole):
                 if why := beyond(arrivals, self.duration):
                     raise ValueError(f"{path}.{why}")
         return self

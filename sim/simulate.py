@@ -40,6 +40,7 @@ from sim.measures import (
     run_of_tally,
     together,
 )
+from sim.mix import apart
 from sim.prepare import prepare
 from sim.replication import TIME_BINS, Replication, run
 from sim.result import ClassResult, Estimate, Result, Simulated
@@ -234,13 +235,11 @@ def completed(scenario: Scenario, base: Path, deployment_base: Path) -> Scenario
 def _asking(scenario: Scenario, name: str, names: Sequence[str]) -> Scenario:
     """The scenario with those classes only that ask for a model; `names`: the models that they ask for."""
     classes = {
-        class_: asked
-        for (class_, asked), of in zip(scenario.workload.classes.items(), names, strict=True)
-        if of == name
+        class_: asked for (class_, asked), of in zip(apart(scenario.workload).items(), names, strict=True) if of == name
     }
     others = scenario.workload.classes.keys() - classes.keys()
     slo = {bound: value for bound, value in scenario.slo.items() if bound.partition(".")[0] not in others}
-    workload = scenario.workload.model_copy(update={"classes": classes})
+    workload = scenario.workload.model_copy(update={"arrivals": None, "classes": classes})
     return scenario.model_copy(update={"workload": workload, "slo": slo})
 
 

@@ -82,7 +82,7 @@ def _check(scenario: Scenario, name: str) -> None:
     where, faults = f"models.{name}.replicas.autoscaler.capacity", []
     if not any(_judges(bound) for bound in bounds(scenario.slo, tuple(scenario.workload.classes))):
         faults.append("is missing: the rate that 1, 2, ... replicas carry; an slo on a latency would have it computed")
-    if all(class_.arrivals.closed is not None for class_ in scenario.workload.classes.values()):
+    if all(law.closed is not None for _, law in scenario.workload.laws):
         faults.append("is missing: the rate that 1, 2, ... replicas carry; closed loops have none to compute it from")
     if faults:
         raise SpecError([Fault("deployment", where, what) for what in faults])
@@ -148,12 +148,14 @@ def _at(scenario: Scenario, setup: Setup, rate_rps: float) -> Scenario:
     weights = {source.name: source.weight for source in setup.load.open}
     together = sum(weights.values())
     classes = {
-        name: class_.model_copy(update={"arrivals": Arrivals(poisson=format_rate(rate_rps * weights[name] / together))})
+        name: class_.model_copy(
+            update={"arrivals": Arrivals(poisson=format_rate(rate_rps * weights[name] / together)), "weight": None}
+        )
         for name, class_ in scenario.workload.classes.items()
         if weights.get(name, 0.0) > 0
     }
     duration_ns = max(1, round(REQUESTS / rate_rps * 1e9))
-    workload = scenario.workload.model_copy(update={"duration": duration_ns, "classes": classes})
+    workload = scenario.workload.model_copy(update={"duration": duration_ns, "arrivals": None, "classes": classes})
     slo = {text: value for text, value in scenario.slo.items() if _class_of(text, scenario) in (None, *classes)}
     return scenario.model_copy(update={"workload": workload, "slo": slo, "replications": REPLICATIONS})
 

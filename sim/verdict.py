@@ -45,12 +45,12 @@ class Judged:
 
 def stationary(setup: Setup) -> bool:
     """Whether every class arrives openly at a constant mean rate, at replicas that stay."""
-    return not setup.changing and all(_law_rate(setup.workload, name) is not None for name in setup.workload.classes)
+    return not setup.changing and all(rate_rps(law) is not None for _, law in setup.workload.laws)
 
 
 def transient(setup: Setup) -> bool:
     """Whether some class's rate changes over time, or the replicas do."""
-    return setup.changing or any(law_parts.transient(class_.arrivals) for class_ in setup.workload.classes.values())
+    return setup.changing or any(law_parts.transient(law) for _, law in setup.workload.laws)
 
 
 def unbounded(setup: Setup) -> bool:
@@ -61,7 +61,7 @@ def unbounded(setup: Setup) -> bool:
 
 def offered_rps(workload: Workload) -> float:
     """Rate of all open stationary classes together."""
-    return sum(_law_rate(workload, name) or 0.0 for name in workload.classes)
+    return sum(rate_rps(law) or 0.0 for _, law in workload.laws)
 
 
 def judge(setup: Setup, capacity_rps: float | None, in_system: Floats, window_s: float) -> Judged:
@@ -110,9 +110,9 @@ def arrival_cv2(workload: Workload) -> float:
     """Dispersion of the open classes' arrivals, averaged by rate: of independent gaps their squared coefficient of
     variation, of others what has the same variance of long counts."""
     total, weighted = 0.0, 0.0
-    for name, class_ in workload.classes.items():
-        rate = _law_rate(workload, name) or 0.0
-        total, weighted = total + rate, weighted + rate * (dispersion(class_.arrivals) or 0.0)
+    for _, law in workload.laws:
+        rate = rate_rps(law) or 0.0
+        total, weighted = total + rate, weighted + rate * (dispersion(law) or 0.0)
     return weighted / total if total else 1.0
 
 
@@ -145,7 +145,3 @@ def _recovery(setup: Setup, in_system: Floats) -> Judged:
     usual = max(float(np.median(course)), float(holds))
     shown = f"{end:.4g} in system at the end, at most {float(course.max()):.4g} in between"
     return Judged("recovered" if end <= usual else "not recovered", shown)
-
-
-def _law_rate(workload: Workload, name: str) -> float | None:
-    return rate_rps(workload.classes[name].arrivals)

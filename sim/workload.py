@@ -15,9 +15,13 @@ from serve.deployment import Model
 from sim import traces
 from sim.law_moments import rate_rps
 from sim.law_parts import unscaled
-from sim.point_process import Draw, Fixed, Ints, Process
+from sim.mix import law_of, part_of
+from sim.point_process import Draw, Fixed, Ints, Process, Thinned
 from sim.processes import process_of
 from sim.scenario import Affinity, RequestClass, Trace, Workload
+
+SHARED = "workload.arrivals"
+"""Whom the instants of classes that share arrivals are drawn for; no class has such a name."""
 
 ClientDraw = Callable[[np.random.Generator, Ints], Ints]
 """Draws for requests of these rows."""
@@ -46,6 +50,7 @@ class Source:
     silent: bool  # nodes never learn that a client gave up
     affinity: Affinity | None = None
     process: Process | None = None
+    drawn_for: str = ""  # owner of the streams of the instants; empty: the class
     given_rows: Ints | None = None
     given_draw: Ints | None = None
     clients: int = 0
@@ -122,25 +127,26 @@ def build(
     SpecError : a trace, or a file of counts, that cannot be used.
     """
     sources = tuple(
-        _source(name, index, class_, models[index], base, workload.duration, _given_of(given, name, class_))
-        for index, (name, class_) in enumerate(workload.classes.items())
+        _source(workload, name, index, models[index], base, _given_of(given, workload, name))
+        for index, name in enumerate(workload.classes)
     )
     return Load(sources, workload.duration, client_ns)
 
 
-def _given_of(given: Mapping[str, Given] | None, name: str, class_: RequestClass) -> Given | None:
-    if given is None or class_.arrivals.closed is not None:
+def _given_of(given: Mapping[str, Given] | None, workload: Workload, name: str) -> Given | None:
+    if given is None or law_of(workload, name).closed is not None:
         return None
     nothing = np.zeros(0, np.int64)
     return given.get(name, Given(nothing, nothing))
 
 
-def _source(
-    name: str, index: int, class_: RequestClass, model: Model, base: Path, duration_ns: int, given: Given | None
-) -> Source:
+def _source(workload: Workload, name: str, index: int, model: Model, base: Path, given: Given | None) -> Source:
+    class_, duration_ns = workload.classes[name], workload.duration
     shared = _shared(name, index, class_, model)
     if given is not None:
         return replace(_fixed(shared, given.arrival_ns, given.rows, duration_ns), given_draw=given.draw)
+    if class_.arrivals is None:
+        return _part(shared, workload, base)
     arrivals = unscaled(class_.arrivals)
     if arrivals.trace is not None:
         return _fixed(shared, *_trace(base, arrivals.trace), duration_ns)
@@ -151,6 +157,15 @@ def _source(
     if rate is None:
         rate = process.requests(duration_ns) / (duration_ns * 1e-9)
     return replace(shared, process=process, weight=rate)
+
+
+def _part(shared: Source, workload: Workload, base: Path) -> Source:
+    """A class that shares the workload's arrivals."""
+    part = part_of(workload, shared.name)
+    assert workload.arrivals is not None and part is not None
+    process = Thinned(process_of(workload.arrivals, base, workload.duration), *part)
+    rate = process.requests(workload.duration) / (workload.duration * 1e-9)
+    return replace(shared, process=process, drawn_for=SHARED, weight=rate)
 
 
 def _shared(name: str, index: int, class_: RequestClass, model: Model) -> Source:

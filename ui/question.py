@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from serve.deployment import Deployment
 from serve.profile import Profile
-from sim.scenario import Arrivals, Gamma, RequestClass, Scenario
+from sim.mix import with_laws
+from sim.scenario import Arrivals, Gamma, Scenario
 from ui.course import is_changing
 
 REQUESTS_MAX = 200_000
@@ -29,11 +30,11 @@ class Knobs:
 
 def open_rate_rps(scenario: Scenario) -> float:
     """Rate of all open arrivals whose rate the file states (traces and closed loops have none)."""
-    return sum(stated_rate_rps(c.arrivals) for c in scenario.workload.classes.values())
+    return sum(stated_rate_rps(law) for _, law in scenario.workload.laws)
 
 
 def stated_rate_rps(arrivals: Arrivals) -> float:
-    """Rate that the file states for one class, 0 for traces and closed loops."""
+    """Rate that the file states for one law, 0 for traces and closed loops."""
     if arrivals.gamma is not None:
         return arrivals.gamma.rate
     return arrivals.poisson or arrivals.constant or 0.0
@@ -43,7 +44,7 @@ def knobs_of(scenario: Scenario, model: str) -> Knobs:
     """Where the sliders stand when a scenario is opened."""
     assert isinstance(scenario.deployment, Deployment)
     spec = scenario.deployment.models[model]
-    cvs = [_cv(c.arrivals) for c in scenario.workload.classes.values()]
+    cvs = [_cv(law) for _, law in scenario.workload.laws]
     return Knobs(
         rate_rps=open_rate_rps(scenario),
         cv=max(cvs),
@@ -64,14 +65,14 @@ def asked(scenario: Scenario, model: str, knobs: Knobs) -> Scenario:
     assert isinstance(scenario.deployment, Deployment)
     stated = open_rate_rps(scenario)
     factor = knobs.rate_rps / stated if stated else 1.0
-    classes = {name: _reshaped(c, factor, knobs.cv) for name, c in scenario.workload.classes.items()}
     duration = scenario.workload.duration
     replications = scenario.replications
     if is_changing(scenario):
         replications = min(replications, CHANGING_REPLICATIONS)
     elif stated:
         duration = min(duration, int(REQUESTS_MAX / scenario.replications / knobs.rate_rps * 1e9))
-    workload = scenario.workload.model_copy(update={"classes": classes, "duration": duration})
+    workload = with_laws(scenario.workload, lambda law: _reshaped(law, factor, knobs.cv))
+    workload = workload.model_copy(update={"duration": duration})
     deployment = _redeployed(scenario.deployment, model, knobs)
     slo = scenario.slo | {"p99": f"{knobs.p99_ms:g}ms"}
     changed = {"workload": workload, "deployment": deployment, "slo": slo, "replications": replications}
@@ -82,17 +83,14 @@ def _cv(arrivals: Arrivals) -> float:
     return arrivals.gamma.cv if arrivals.gamma is not None else 1.0
 
 
-def _reshaped(request_class: RequestClass, factor: float, cv: float) -> RequestClass:
-    rate = stated_rate_rps(request_class.arrivals) * factor
+def _reshaped(law: Arrivals, factor: float, cv: float) -> Arrivals:
+    rate = stated_rate_rps(law) * factor
     if not rate:
-        return request_class
+        return law
+    if cv == 1.0:
+        return Arrivals.model_construct(_fields_set={"poisson"}, poisson=rate)
     gamma = Gamma.model_construct(rate=rate, cv=cv)
-    arrivals = (
-        Arrivals.model_construct(_fields_set={"poisson"}, poisson=rate)
-        if cv == 1.0
-        else Arrivals.model_construct(_fields_set={"gamma"}, gamma=gamma)
-    )
-    return request_class.model_copy(update={"arrivals": arrivals})
+    return Arrivals.model_construct(_fields_set={"gamma"}, gamma=gamma)
 
 
 def _redeployed(deployment: Deployment, model: str, knobs: Knobs) -> Deployment:

@@ -154,6 +154,7 @@ LAWS: dict[str, tuple[dict[str, Any], float]] = {
     "decline": ({"trend": {"rate": "2000/s", "growth": "x0.001", "per": "1s"}}, 60),
     "sessions": ({"sessions": {**SESSIONS, "think": "1s"}}, 8),
     "sum": ({"sum": [{"poisson": "20/s"}, {"constant": "10/s"}, TWO_STATES]}, 8),
+    "thinned": ({"thinned": {"of": {"sum": [{"poisson": "20/s"}, TWO_STATES]}, "keep": 0.5}}, 8),
     "all in one": (
         {
             "scaled": {

@@ -99,7 +99,7 @@ def test_scaling_multiplies_rates_and_nothing_else(before: dict[str, Any], after
 def test_every_law_is_one_that_scaling_knows() -> None:
     """A law that scaling passed over would make a plan's headroom endless."""
     known = {"gamma", "weibull", "trace", "diurnal", "sinusoid", "ramp", "spike", "trend", "counts"}
-    known |= {"poisson", "constant", "mmpp", "closed", "sum", "scaled", "sessions"}
+    known |= {"poisson", "constant", "mmpp", "closed", "sum", "scaled", "sessions", "thinned"}
     assert set(Arrivals.model_fields) == known
 
 

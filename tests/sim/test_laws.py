@@ -39,6 +39,7 @@ def workload(arrivals: dict[str, Any], duration: str = "10s") -> Workload:
         {"counts": {**COUNTS, "column": "n", "scale": 2}},
         {"sessions": SESSIONS},
         {"sum": [{"poisson": "1/s"}, {"scaled": {"of": {"sessions": SESSIONS}, "by": "x2"}}]},
+        {"thinned": {"of": {"sessions": SESSIONS}, "keep": 0.25}},
         {"scaled": {"of": {"sum": [{"poisson": "1/s"}, {"constant": "2/s"}]}, "by": "x0.25"}},
     ],
     ids=lambda arrivals: next(iter(arrivals)),
@@ -102,6 +103,8 @@ def test_words_of_python_are_keys_of_files() -> None:
         ({"sum": [{"poisson": "1/s"}, {"poisson": 3}]}, "sum.1.poisson", "must be a rate with its unit"),
         ({"scaled": {"of": {"poisson": "1/s"}, "by": 2}}, "scaled.by", "must be a factor with its x"),
         ({"scaled": {"of": CLOSED, "by": "x2"}}, "scaled", "must not hold closed"),
+        ({"thinned": {"of": CLOSED, "keep": 0.5}}, "thinned", "must not hold closed"),
+        ({"thinned": {"of": {"poisson": "1/s"}, "keep": 0}}, "thinned.keep", "must be >= 1e-06, got 0"),
         ({"poisson": "1/s", "ramp": {"from": "1/s", "to": "2/s", "over": "1s"}}, "", "got poisson, ramp"),
     ],
 )
