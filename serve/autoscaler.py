@@ -278,6 +278,14 @@ class SkyServe(Spec):
     interval: PositiveDurationNs = Field(20 * SECOND_NS, validate_default=False)
     no_replica_interval: PositiveDurationNs = Field(5 * SECOND_NS, validate_default=False)
     window: PositiveDurationNs = Field(60 * SECOND_NS, description="arrivals are counted over", validate_default=False)
+    report: PositiveDurationNs = Field(
+        20 * SECOND_NS, description="how often the balancer tells what has arrived", validate_default=False
+    )
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether it says how many replicas are spot, and how many on demand."""
+        return self.base_ondemand_fallback_replicas > 0 or self.dynamic_ondemand_fallback
 
     def settings(self, bounds: Bounds) -> skyserve.SkyServeSettings:
         """What the policy is built with."""

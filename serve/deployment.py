@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
-from serve.autoscaler import Autoscaler, Manifest
+from serve.autoscaler import Autoscaler, Manifest, SkyServe
 from serve.batching import POLICIES, SLOTS_UNBOUNDED, Batching
 from serve.costs import Buy, Commitment, Costs, MachineType, Region
 from serve.draws import Exponential, Lognormal
@@ -107,6 +107,19 @@ class Replicas(Spec):
         if self.autoscaler is not None and not self.min <= self.count <= most:
             raise ValueError(f"count must be from min ({self.min}) to max ({self.max}), got {self.count}")
         return self
+
+    @property
+    def most(self) -> int | None:
+        """Most that an autoscaler may set, with what SkyServe adds beyond its maximum; none: what there is room for."""
+        beyond = self.autoscaler.overprovision if isinstance(self.autoscaler, SkyServe) else 0
+        return None if self.max is None else self.max + beyond
+
+    @property
+    def on_demand(self) -> int | None:
+        """Of the first replicas those that are to be on demand, the others on spot; none: as pools come."""
+        if isinstance(self.autoscaler, SkyServe) and self.autoscaler.falls_back:
+            return min(self.autoscaler.base_ondemand_fallback_replicas, self.count)
+        return None
 
 
 Profiles = str | dict[MachineType, str]

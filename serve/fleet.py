@@ -95,7 +95,7 @@ def _places(deployment: Deployment, model: str, rooms: Sequence[Room], spare: bo
     pools = list(deployment.pools) if replicas.on is None else replicas.on
     fit = {room.node: room.left.count(size) for room in rooms if room.pool in pools}
     room_for = sum(fit.values())
-    most = replicas.count if replicas.autoscaler is None else min(replicas.max or room_for, room_for)
+    most = replicas.count if replicas.autoscaler is None else min(replicas.most or room_for, room_for)
     nodes = place_all([size] * max(most, replicas.count), pools, rooms)
     homeless = nodes.count(None)
     if homeless:

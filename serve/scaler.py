@@ -13,7 +13,18 @@ from typing import Any, NamedTuple, get_type_hints
 
 from serve import autoscaler as files
 from serve.policy.codes import NEVER_NS
-from serve.policy.scaling import hpa, hpa_replicas, idle, keda, kpa, predictive, ray_serve, scheduled, target_tracking
+from serve.policy.scaling import (
+    hpa,
+    hpa_replicas,
+    idle,
+    keda,
+    kpa,
+    predictive,
+    ray_serve,
+    scheduled,
+    skyserve,
+    target_tracking,
+)
 from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.metering import Counters, Gauges, Scrape, Scrapes
 from serve.policy.scaling.nanoseconds import SECOND_NS
@@ -23,21 +34,24 @@ Autoscaler = (
     | files.Keda
     | files.Kpa
     | files.RayServe
+    | files.SkyServe
     | files.TargetTracking
     | files.Scheduled
     | files.Predictive
     | files.Idle
 )
-"""The kinds that are driven: SkyServe's needs to know what is spot."""
+"""The kinds that are driven."""
 
 
 class ReplicaView(NamedTuple):
-    """A replica as an autoscaler sees it: `queue` is the one that feeds it, `ready_ns` None while it starts."""
+    """A replica as an autoscaler sees it: `queue` is the one that feeds it, `ready_ns` None while it starts, `spot`
+    whether its provider may take its machine back."""
 
     queue: int
     started_ns: int
     ready_ns: int | None = None
     leaving: bool = False
+    spot: bool = False
 
 
 class Reading(NamedTuple):
@@ -58,9 +72,11 @@ class Totals:
         self._readings: deque[Reading] = deque()
         self._at_ns = 0
         self.arrivals = 0
+        self.held = 0
+        """Requests that wait at the router, which no queue has counted yet."""
 
     def add(self, now_ns: int, scrapes: Mapping[int, Scrape]) -> None:
-        """The next scrape of every queue that is there."""
+        """The next scrape of every queue that is there; numbers below 0 are the router's buffers."""
         counted = [0] * len(Counters._fields)
         for queue, scrape in scrapes.items():
             before = self._last.get(queue, Counters())
@@ -68,6 +84,7 @@ class Totals:
                 before = Counters()  # another one took its place
             counted = [n + b - a for n, a, b in zip(counted, before, scrape.counters, strict=True)]
         self._last = {queue: scrape.counters for queue, scrape in scrapes.items()}
+        self.held = sum(scrape.gauges.waiting for queue, scrape in scrapes.items() if queue < 0)
         gauges = Gauges(*(sum(values) for values in zip(*(s.gauges for s in scrapes.values()), strict=True)))
         reading = Reading(now_ns, now_ns - self._at_ns, Counters(*counted), gauges)
         self._at_ns = now_ns
@@ -131,17 +148,22 @@ class Scaler:
     threads : of a replica, which are the cores that it requests.
     starts_ns : Unix time at instant 0; only a schedule looks at it.
 
-    `scrape_ns` and `tick_ns` are how often `scrape` and `decide` want to be called, the former first at one instant;
-    NEVER_NS of one that goes by event.
+    `scrape_ns` and `tick_ns` are how long until `scrape` and `decide` want to be called again, the former first at one
+    instant; NEVER_NS of one that goes by event.
     """
 
     def __init__(self, autoscaler: Autoscaler, bounds: files.Bounds, threads: int, starts_ns: int = 0) -> None:
         self._of, self._threads = autoscaler, threads
-        self.scrape_ns, self.tick_ns, keep_ns = _clock(autoscaler)
+        self.scrape_ns, self._tick_ns, keep_ns = _clock(autoscaler)
         self._totals = Totals(keep_ns)
         self._queues: dict[int, Scrapes] = {}
         self._policy = policy_of(autoscaler, bounds, starts_ns)
         self._sample = _SAMPLES.get(type(autoscaler))
+
+    @property
+    def tick_ns(self) -> int:
+        """Time to the next tick."""
+        return self._policy.interval_ns() if isinstance(self._policy, skyserve.SkyServe) else self._tick_ns
 
     def scrape(self, now_ns: int, scrapes: Mapping[int, Scrape]) -> None:
         """The counters of every queue, now."""
@@ -273,6 +295,15 @@ class Scaler:
         ongoing = sum(span * value for span, value in spans) / sum(span for span, _ in spans)
         return ray_serve.RayServeSample(tick.now_ns, tick.ready, tick.counted, ongoing)
 
+    def _sky(self, tick: _Tick) -> skyserve.SkyServeSample:
+        """What has arrived is counted in whole reports."""
+        of = self._of
+        assert isinstance(of, files.SkyServe)
+        reported = self._totals.over(tick.now_ns, of.window)
+        requests = sum(reading.counted.arrivals for reading in reported) + self._totals.held
+        ready = sum(r.spot and not r.leaving and r.ready_ns is not None for r in tick.replicas)
+        return skyserve.SkyServeSample(tick.now_ns, requests, ready)
+
     def _tracking(self, tick: _Tick) -> target_tracking.TargetTrackingSample:
         of = self._of
         assert isinstance(of, files.TargetTracking)
@@ -297,6 +328,7 @@ _POLICIES: dict[type, type] = {
     files.Keda: keda.Keda,
     files.Kpa: kpa.Kpa,
     files.RayServe: ray_serve.RayServe,
+    files.SkyServe: skyserve.SkyServe,
     files.TargetTracking: target_tracking.TargetTracking,
     files.Predictive: predictive.Predictive,
     files.Idle: idle.Idle,
@@ -307,6 +339,7 @@ _SAMPLES: dict[type, Callable[[Scaler, _Tick], Any]] = {
     files.Keda: Scaler._keda,
     files.Kpa: Scaler._kpa,
     files.RayServe: Scaler._ray,
+    files.SkyServe: Scaler._sky,
     files.TargetTracking: Scaler._tracking,
     files.Scheduled: Scaler._scheduled,
     files.Predictive: Scaler._predictive,
@@ -336,6 +369,8 @@ def _clock(of: Autoscaler) -> tuple[int, int, int]:
         return of.scrape, of.tick, of.stable_window
     if isinstance(of, files.RayServe):
         return of.push, of.loop, of.look_back + of.push
+    if isinstance(of, files.SkyServe):
+        return of.report, of.interval, of.window
     if isinstance(of, files.TargetTracking):
         return of.period, of.period, of.period
     if isinstance(of, files.Idle):

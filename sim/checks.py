@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve.autoscaler import Idle, Predictive
+from serve.autoscaler import Idle, Predictive, SkyServe
 from serve.deployment import Deployment, Model
 from serve.errors import Fault, SpecError
 from serve.policy.retries import ATTEMPTS_MAX
@@ -54,12 +54,12 @@ def _scaling_faults(deployment: Deployment, name: str) -> list[tuple[str, str]]:
     model, faults = deployment.models[name], []
     where = f"models.{name}"
     scaler = model.replicas.autoscaler
-    if scaler is not None and scaler.kind == "skyserve":
-        faults.append((f"{where}.replicas.autoscaler", f"kind {scaler.kind} is not simulated yet"))
+    if isinstance(scaler, SkyServe):
+        faults += _skyserve_faults(deployment, model, where)
     if scaler is not None and scaler.kind == "idle":
         faults += _idle_faults(model, where)
-    if scaler is not None and len(model.all_versions) > 1 and scaler.kind == "idle":
-        faults.append((f"{where}.replicas.autoscaler.kind", "idle takes a model of one version"))
+    if scaler is not None and len(model.all_versions) > 1 and scaler.kind in ("idle", "skyserve"):
+        faults.append((f"{where}.replicas.autoscaler.kind", f"{scaler.kind} takes a model of one version"))
     single = len(model.all_versions) == 1 and isinstance(model.main.profile, str)
     if isinstance(scaler, Predictive) and scaler.capacity is None and not single:
         what = "is missing: it is computed only for a model of one version with one profile"
@@ -72,6 +72,26 @@ def _scaling_faults(deployment: Deployment, name: str) -> list[tuple[str, str]]:
         faults.append((f"{where}.replicas.min", f"must be at least 1: {scaler.kind} does not scale from zero"))
     if model.queue.per == "replica" and deployment.router is None:
         faults.append(("router", "is missing: engines of their own (queue.per: replica) need one"))
+    return faults
+
+
+def _skyserve_faults(deployment: Deployment, model: Model, where: str) -> list[tuple[str, str]]:
+    """What SkyServe needs: its minimum to begin with, machines of both kinds to fall back, whole reports."""
+    replicas, scaler, faults = model.replicas, model.replicas.autoscaler, []
+    assert isinstance(scaler, SkyServe), "whoever calls has looked"
+    first = max(1, replicas.min)
+    if replicas.count != first:
+        what = f"must be {first}: kind skyserve begins with replicas.min ({replicas.min}); got {replicas.count}"
+        faults.append((f"{where}.replicas.count", what))
+    if scaler.window % scaler.report:
+        what = "must be a multiple of report, in which arrivals are counted"
+        faults.append((f"{where}.replicas.autoscaler.window", what))
+    if scaler.falls_back:
+        pools = replicas.on or list(deployment.pools)
+        for buy, use in (("spot", "its replicas"), ("on_demand", "its fallback")):
+            if all(deployment.pools[pool].buy != buy for pool in pools):
+                what = f"must name a pool of buy: {buy}, for {use} (kind skyserve); got {', '.join(pools)}"
+                faults.append((f"{where}.replicas.on", what))
     return faults
 
 

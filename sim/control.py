@@ -36,6 +36,7 @@ class ModelPlan:
     scaler : sets their number from then on; None: they stay as many.
     shares : of the traffic, by version.
     rollouts : from one version to another, at their instants.
+    on_demand : of the first replicas those that are to be on demand, the others on spot; None: as pools come.
     """
 
     fleets: Sequence[FleetPlan]
@@ -43,6 +44,7 @@ class ModelPlan:
     scaler: Scaler | None = None
     shares: Sequence[float] = (1.0,)
     rollouts: Sequence[RolloutPlan] = ()
+    on_demand: int | None = None
 
 
 class Control:
@@ -88,7 +90,7 @@ class Control:
         self.history.models.append(course)
         groups = [plan.group for plan in model.fleets]
         release = Release([self._fleets.all[group] for group in groups], model.shares, course, traffic)
-        release.begin(model.count)
+        release.begin(model.count, model.on_demand)
         if model.scaler is not None:
             scaling = Scaling(model.scaler, release, self._plane, self._agenda, routed=routed)
             self._scaling_of |= dict.fromkeys(groups, scaling)

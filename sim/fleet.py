@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -84,9 +84,15 @@ class Replica:
     lost_with: Lease | None = None
     """The machine that it was lost with, until it is given up or that is back."""
 
+    @property
+    def spot(self) -> bool:
+        """Whether its provider may take its machine back."""
+        return self.fleet.machines.all[self.slot.machine].spot
+
 
 class Fleet:
-    """The replicas of one version of a model on a plane; as many as are `wanted` come as soon as there is room.
+    """The replicas of one version of a model on a plane; as many as are `wanted` come as soon as there is room, where
+    pools have it or, if it is said how many of them `on_demand`, on spot machines and on others apart.
 
     Parameters
     ----------
@@ -104,6 +110,7 @@ class Fleet:
         history.fleets.append(self.course)
         self.replicas: dict[int, Replica] = {}
         self.wanted = 0
+        self.on_demand: int | None = None
         self._routed = routed
         self.changed: Callable[[], None] = lambda: None
         self.when_gone: Callable[[], None] = lambda: None
@@ -115,22 +122,22 @@ class Fleet:
 
     # -- replicas come -------------------------------------------------------------------------------
 
-    def begin(self, count: int) -> None:
+    def begin(self, count: int, on_demand: int | None = None) -> None:
         """So many replicas are wanted, and up at once where there is room."""
-        self.wanted = count
+        self.wanted, self.on_demand = count, on_demand
         for replica in self._placed(at_once=True):
             replica.rotated_ns = 0
             self._up(replica)
         self.rotate()
         self.note()
 
-    def resize(self, wanted: int) -> None:
+    def resize(self, wanted: int, on_demand: int | None = None) -> None:
         """So many replicas are wanted from now on: some come as far as there is room, or some go."""
-        self.wanted = wanted
+        self.wanted, self.on_demand = wanted, on_demand
         self.fill()
-        step = self._step()
-        for number in goers(step, self.replicas.values()):
-            self.stop(self.replicas[number])
+        for count, _, own in self._parts():
+            for number in goers(self._step(count, own), own):
+                self.stop(self.replicas[number])
 
     def fill(self) -> None:
         """Replicas that are wanted begin, as far as there is room."""
@@ -142,22 +149,33 @@ class Fleet:
         if begun:
             self.note()
 
-    def _step(self) -> Step:
-        return step_of(self.now_ns, Decision(self.wanted, ""), self.replicas.values())
+    def _parts(self) -> Iterator[tuple[int, Sequence[Slot], list[Replica]]]:
+        """How many replicas are wanted in which slots, and those that are there."""
+        there = list(self.replicas.values())
+        if self.on_demand is None:
+            yield self.wanted, self.plan.slots, there
+            return
+        for spot, count in ((True, self.wanted - self.on_demand), (False, self.on_demand)):
+            slots = [slot for slot in self.plan.slots if self.machines.all[slot.machine].spot == spot]
+            yield count, slots, [replica for replica in there if replica.spot == spot]
+
+    def _step(self, count: int, replicas: Iterable[Replica]) -> Step:
+        return step_of(self.now_ns, Decision(count, ""), replicas)
 
     def _placed(self, *, at_once: bool = False) -> Iterator[Replica]:
         """Replicas that are wanted and not there, each where there is room."""
-        step = self._step()
-        if step.change <= 0:
-            return
-        taken = {replica.slot for replica in self.replicas.values()}
-        free = [slot for slot in self.plan.slots if slot not in taken]
-        numbers = comers(step, self.replicas, len(self.plan.slots))
-        places = self.machines.places(free, self.plan.size, self.now_ns, at_once=at_once)
-        for number, slot in zip(numbers, places, strict=False):
-            replica = self.replicas[number] = Replica(self, number, slot, self.now_ns)
-            self.machines.take(slot.machine, self.plan.size)
-            yield replica
+        for count, slots, own in self._parts():
+            step = self._step(count, own)
+            if step.change <= 0:
+                continue
+            taken = {replica.slot for replica in own}
+            free = [slot for slot in slots if slot not in taken]
+            numbers = comers(step, self.replicas, len(self.plan.slots))
+            places = self.machines.places(free, self.plan.size, self.now_ns, at_once=at_once)
+            for number, slot in zip(numbers, places, strict=False):
+                replica = self.replicas[number] = Replica(self, number, slot, self.now_ns)
+                self.machines.take(slot.machine, self.plan.size)
+                yield replica
 
     def start_up_ns(self) -> int:
         """How long a replica that starts now takes to be ready."""

@@ -24,7 +24,8 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine that can hold replicas: always there if `fixed`, else asked for when a replica needs it."""
+    """A machine that can hold replicas: always there if `fixed`, else asked for when a replica needs it; `spot` if its
+    provider may take it back."""
 
     fixed: bool = True
     provision_ns: int = 0
@@ -32,6 +33,7 @@ class Machine:
     pool: str = ""
     size: Size | None = None
     """None: there is room for all that has a slot there."""
+    spot: bool = False
 
 
 def slots_of(estate: Estate) -> tuple[Slot, ...]:

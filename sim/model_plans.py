@@ -45,7 +45,8 @@ def _model_plan(setup: Setup, name: str, groups: range, replication: int) -> Mod
         if event.rollout is not None and event.rollout.model == name
     ]
     shares = setup.shares[groups.start : groups.stop]
-    return ModelPlan(fleets, model.replicas.count, _scaler(setup, groups), shares, rollouts)
+    replicas = model.replicas
+    return ModelPlan(fleets, replicas.count, _scaler(setup, groups), shares, rollouts, replicas.on_demand)
 
 
 def _portions_of(setup: Setup, group: int) -> list[int]:

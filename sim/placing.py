@@ -53,7 +53,7 @@ def placing(deployment: Deployment, groups: Sequence[Group], *, controlled: bool
     SpecError : replicas that fit on no node.
     """
     counts = _counts(deployment, groups)
-    if len(groups) == 1:
+    if len(groups) == 1 and deployment.models[groups[0].model].replicas.on_demand is None:
         (group,) = groups
         return Placing([places_of(deployment, [group.model], spare=spare)[group.model]], counts, {})
     fixed = _fixed(deployment, groups, counts)
@@ -84,7 +84,7 @@ def _counts(deployment: Deployment, groups: Sequence[Group]) -> list[int]:
 def _most(model: Model) -> int:
     """Replicas that it may have, if there is room."""
     replicas = model.replicas
-    return replicas.count if replicas.autoscaler is None else max(replicas.count, replicas.max or 2**31)
+    return replicas.count if replicas.autoscaler is None else max(replicas.count, replicas.most or 2**31)
 
 
 def _taken(deployment: Deployment, groups: Sequence[Group], counts: Sequence[int]) -> Size:

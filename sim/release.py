@@ -49,6 +49,7 @@ class Release:
         self.fleets, self.course = fleets, course
         self._shares, self._traffic = list(shares), traffic
         self.wanted = 0
+        self._on_demand: int | None = None
         self.under_way: Plan | None = None
         self.when_gone: Callable[[], None] = lambda: None
         for fleet in fleets:
@@ -69,17 +70,17 @@ class Release:
         """Of all versions."""
         return [replica for fleet in self.fleets for replica in fleet.replicas.values()]
 
-    def begin(self, count: int) -> None:
-        """So many replicas are wanted, and up at once where there is room."""
-        self.wanted = count
+    def begin(self, count: int, on_demand: int | None = None) -> None:
+        """So many replicas are wanted, and up at once where there is room; `on_demand` as `apply`'s."""
+        self.wanted, self._on_demand = count, on_demand
         self.route(self._shares)
         for fleet, own in zip(self.fleets, split(count, self._shares), strict=True):
-            fleet.begin(own)
+            fleet.begin(own, self._on_demand)
 
     def apply(self, decision: Decision) -> None:
-        """So many are wanted from now on."""
+        """So many are wanted from now on; where it says how many on demand, there is one version."""
         self.course.steps.append(self._step(decision))
-        self.wanted = decision.wanted
+        self.wanted, self._on_demand = decision.wanted, decision.on_demand
         if self.under_way is not None:
             self.under_way.step()
         else:
@@ -87,17 +88,17 @@ class Release:
         self._note_short()
 
     def _step(self, decision: Decision) -> Step:
-        """What a decision sets. Versions' parts are rounded up, and a rollout has more replicas for a while: with
-        several of them the count before is what was wanted."""
+        """What a decision sets. Versions' parts are rounded up, a rollout has more replicas for a while, and spot ones
+        may not be there to be had: with these the count before is what was wanted."""
         step = step_of(self.fleets[0].now_ns, decision, self.replicas)
-        if len(self.fleets) == 1:
+        if len(self.fleets) == 1 and decision.on_demand is None:
             return step
         return Step(step.at_ns, step.wanted, step.reason, self.wanted, step.ready)
 
     def spread(self) -> None:
         """Every version has the part of the replicas that its share of the traffic asks for."""
         for fleet, own in zip(self.fleets, split(self.wanted, self._shares), strict=True):
-            fleet.resize(own)
+            fleet.resize(own, self._on_demand)
 
     def route(self, shares: Sequence[float]) -> None:
         """Versions get these shares of the traffic from now on."""

@@ -62,4 +62,4 @@ class Scaling:
             self.wake()
 
     def _views(self) -> list[ReplicaView]:
-        return [ReplicaView(r.slot.node, r.started_ns, r.ready_ns, r.leaving) for r in self._release.replicas]
+        return [ReplicaView(r.slot.node, r.started_ns, r.ready_ns, r.leaving, r.spot) for r in self._release.replicas]

@@ -160,7 +160,8 @@ class Setup:
             fixed = seen[host.pool] < pool.least
             seen[host.pool] += 1
             size = self.placing.sizes.get(host.node)
-            found.append(Machine(fixed, pool.provision, pool.empty_after, host.pool, size))
+            spot = pool.buy == "spot"
+            found.append(Machine(fixed, pool.provision, pool.empty_after, host.pool, size, spot))
         return tuple(found)
 
     @property

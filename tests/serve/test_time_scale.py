@@ -61,7 +61,7 @@ def test_every_span_that_a_policy_is_built_with_is_divided(kind: str) -> None:
     one, other = (d.models["m"].replicas.autoscaler for d in (before, after))
     known = spans(one.settings(BOUNDS))  # type: ignore[union-attr]
     assert known and spans(other.settings(BOUNDS)) == {k: v // 20 for k, v in known.items()}  # type: ignore[union-attr]
-    if kind not in ("skyserve", "idle"):
+    if kind != "idle":
         slow, fast = (Scaler(a, BOUNDS, 1) for a in (one, other))  # type: ignore[arg-type]
         assert (20 * fast.scrape_ns, 20 * fast.tick_ns) == (slow.scrape_ns, slow.tick_ns)
 

@@ -147,7 +147,7 @@ def to_zero(settings: KpaSettings, status: Status) -> Step:
 
 def reconcile(settings: KpaSettings, status: Status, recommended: Decision) -> Step:
     """Bounds, then scale to zero. The first `initial_replicas` are a lower bound until they have been ready once."""
-    wanted, reason = recommended
+    wanted, reason = recommended.wanted, recommended.reason
     if wanted == UNKNOWN and status.activity is not Activity.ACTIVATING:
         return Step(UNKNOWN, False, reason)
     least = settings.min_replicas if status.reachable else 0

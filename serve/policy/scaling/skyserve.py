@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.nanoseconds import SECOND_NS
 
 
@@ -39,24 +40,13 @@ class SkyServeSettings:
 class SkyServeSample(NamedTuple):
     """What SkyServe knows at one decision.
 
-    `requests`: arrivals in the last `qps_window_ns` (both ends included), as of the load balancer's last report (each
-    20 s); `ready_spot`: spot replicas that are ready.
+    `requests`: arrivals in the last `qps_window_ns`, as of the load balancer's last report (each 20 s); `ready_spot`:
+    spot replicas that are ready.
     """
 
     now_ns: int
     requests: int
     ready_spot: int = 0
-
-
-class SkyServeDecision(NamedTuple):
-    """A Decision that also says how many of `wanted` are to be on demand; the others are spot.
-
-    Without fallback `on_demand` is 0: the kind is the pools' choice.
-    """
-
-    wanted: int
-    reason: str
-    on_demand: int
 
 
 def replicas_by_rate(settings: SkyServeSettings, requests: int) -> int:
@@ -89,17 +79,17 @@ class SkyServe:
         self.upscale_counter = 0
         self.downscale_counter = 0
 
-    def decide(self, sample: SkyServeSample) -> SkyServeDecision:
+    def decide(self, sample: SkyServeSample) -> Decision:
         """Replicas to set at this decision."""
         settings = self.settings
         desired = replicas_by_rate(settings, sample.requests)
         reason = self._move(desired, f"{sample.requests} requests in {settings.qps_window_ns / SECOND_NS:g} s")
         if settings.base_ondemand_fallback_replicas == 0 and not settings.dynamic_ondemand_fallback:
-            return SkyServeDecision(self.target + settings.overprovision, reason, 0)
+            return Decision(self.target + settings.overprovision, reason)
         spot, on_demand = fallback(settings, self.target, sample.ready_spot)
         if on_demand > settings.base_ondemand_fallback_replicas:
             reason = f"{on_demand} on demand while {sample.ready_spot} of {spot} spot are ready; {reason}"
-        return SkyServeDecision(spot + on_demand, reason, on_demand)
+        return Decision(spot + on_demand, reason, on_demand)
 
     def interval_ns(self) -> int:
         """Time to the next decision: shorter while nothing is wanted."""

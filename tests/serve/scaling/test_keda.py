@@ -128,7 +128,7 @@ def test_any_trigger_activates_and_the_hpa_takes_the_largest_proposal() -> None:
     policy = Keda(KedaSettings((KedaTrigger(1000), KedaTrigger(2000, activation_milli=50_000))))
     assert policy.decide(KedaSample(15 * SECOND_NS, 0, 0, (0, 50_001))).wanted == 1
     decision = policy.decide(KedaSample(30 * SECOND_NS, 1, 1, (3_000, 4_000)))
-    assert decision == (3, "average value of 3 for a target of 1")
+    assert decision == Decision(3, "average value of 3 for a target of 1")
 
 
 def test_the_fall_to_one_is_the_hpas_and_the_last_step_the_operators() -> None:

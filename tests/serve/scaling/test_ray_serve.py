@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.nanoseconds import SECOND_NS
 from serve.policy.scaling.ray_serve import (
     RayServe,
@@ -212,7 +213,7 @@ def test_at_zero_without_a_request_nothing_starts() -> None:
 def test_a_start_from_zero_is_bounded_last() -> None:
     policy = RayServe(RayServeSettings(min_replicas=0, max_replicas=2, upscaling_factor=10.0))
     decision = policy.decide(RayServeSample(0, 0, 0, 0.1))
-    assert decision == (2, "at its maximum")
+    assert decision == Decision(2, "at its maximum")
 
 
 def test_equality_resets_the_counter() -> None:

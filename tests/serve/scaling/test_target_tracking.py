@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from serve.policy.scaling.decision import Decision
 from serve.policy.scaling.nanoseconds import SECOND_NS
 from serve.policy.scaling.target_tracking import (
     TargetTracking,
@@ -115,7 +116,7 @@ def test_at_equal_minimum_and_maximum_nothing_moves() -> None:
 def test_zero_replicas_never_scale_out() -> None:
     policy = TargetTracking(replace(HASTY, min_replicas=0))
     decision = policy.decide(TargetTrackingSample(0, 0, 99.0))
-    assert decision == (0, "no replica to go by")
+    assert decision == Decision(0, "no replica to go by")
 
 
 @pytest.mark.parametrize(
