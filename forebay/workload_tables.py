@@ -12,7 +12,7 @@ def scales_table(fitted: Fitted) -> Table:
     """The index of dispersion and the peak by time scale, beside one run of the best law."""
     headers = ("IDC", "+-", "IDC of the best law", "peak/mean", "bins")
     table = Table("time scale", *(Column(header, justify="right") for header in headers))
-    table.caption = "IDC: variance over mean of the counts; 1 is Poisson. The law's is that of one run as long."
+    table.caption = "IDC: variance over mean of the counts; 1 is Poisson. The law's is that of one run."
     drawn = fitted.drawn_idc
     for scale in fitted.measured.scales:
         idc = drawn.get(scale.scale_s)
@@ -30,7 +30,7 @@ def scales_table(fitted: Fitted) -> Table:
 def laws_table(fitted: Fitted) -> Table:
     """The fitted laws, the best first."""
     table = Table("law", Column("parameters", justify="right"), Column("better than Poisson", justify="right"))
-    table.caption = "nats a request, on the later half of the trace, by a fit to the earlier one"
+    table.caption = f"nats per {fitted.unit}, on the later half of the file, by a fit to the earlier one"
     for fit in fitted.fits:
         table.add_row(kind(fit.law)[0], str(fit.parameters), f"{fitted.gain(fit):+.4f}")
     return table

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim import law_fits
+from sim import count_fits, law_fits
+from sim.count_fits import Counted
 from sim.curves import DAY_NS
 from sim.dispersion import (
     BINS_MAX,
@@ -27,6 +28,8 @@ from sim.likelihood import log_likelihood
 
 INSTANTS_MIN = 100
 """Fewer instants are not fitted."""
+INTERVALS_MIN = 100
+"""Fewer counts are not fitted."""
 NATS_PER_PARAMETER = 3.0
 """What a law's log-likelihood must gain for each of its parameters."""
 
@@ -83,14 +86,31 @@ def _scales(at_ns: Ints, span_ns: int) -> Iterator[Dispersion]:
                 yield dispersion(counts, scale_s)
 
 
+def of_counts(counted: Counted) -> Burstiness:
+    """Of requests counted in intervals, at 1, 3, 10, 30, ... of them; their gaps are not known.
+
+    Raises
+    ------
+    ValueError : fewer than BINS_MIN intervals, or none with a request.
+    """
+    number = len(counted.counts)
+    if number < BINS_MIN or not counted.counts.any():
+        raise ValueError(f"needs at least {BINS_MIN} intervals, not all of them empty, got {number}")
+    widths = [width for power in range(9) for width in (10**power, 3 * 10**power) if number // width >= BINS_MIN]
+    scales_s = [width * counted.interval_s for width in widths]
+    scales = tuple(dispersion(counts, scale_s) for scale_s in scales_s if (counts := counted.summed(scale_s)).any())
+    requests, span_s = int(counted.counts.sum()), number * counted.interval_s
+    return Burstiness(requests, span_s, requests / span_s, None, None, scales)
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A law fitted to instants, and how well it foretold those that it was not shown."""
+    """A law fitted to instants or counts, and how well it foretold those that it was not shown."""
 
     law: Arrivals
     parameters: int
     log_likelihood: float  # of the later half, the law fitted to the earlier one; nats
-    held_out: int  # requests in that half
+    held_out: int  # requests in that half, or intervals
 
     @property
     def score(self) -> float:
@@ -128,6 +148,26 @@ def best_fit(arrival_ns: Ints) -> tuple[Fit, ...]:
         if earlier is not None and whole is not None:
             foretold = log_likelihood(Arrivals.model_validate(earlier), times_s[half - 1 :])
             fits.append(Fit(Arrivals.model_validate(whole), parameters, foretold, len(times_s) - half))
+    return tuple(sorted(fits, key=lambda fit: -fit.score))
+
+
+def best_fit_of_counts(counted: Counted) -> tuple[Fit, ...]:
+    """Poisson, Gamma, MMPP of two states and hours of the day fitted to counts, ranked as those of `best_fit`.
+
+    Raises
+    ------
+    ValueError : fewer than INTERVALS_MIN intervals, or a half of them in which no request came.
+    """
+    earlier, later = counted.halves()
+    if len(counted.counts) < INTERVALS_MIN or not (earlier.counts.any() and later.counts.any()):
+        what = f"needs at least {INTERVALS_MIN} intervals, with requests in both halves"
+        raise ValueError(f"{what}, got {len(counted.counts)}")
+    fits = []
+    for parameters, fitter in count_fits.FITTERS:
+        shown, whole = fitter(earlier), fitter(counted)
+        if shown is not None and whole is not None:
+            foretold = count_fits.log_likelihood(Arrivals.model_validate(shown), later)
+            fits.append(Fit(Arrivals.model_validate(whole), parameters, foretold, len(later.counts)))
     return tuple(sorted(fits, key=lambda fit: -fit.score))
 
 

@@ -11,15 +11,17 @@ not apply.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from serve.units import format_duration, format_rate
 from sim.curves import curve_of
 from sim.dispersion import Floats, dispersion, gap_cv
 from sim.law_moments import weibull_cv
-from sim.laws import RATE_RPS_MAX, RATE_RPS_MIN, Arrivals
+from sim.law_text import cv_digits, digits, dwell_text, rate_text
+from sim.laws import Arrivals
 
 Law = dict[str, Any]
 
@@ -36,13 +38,13 @@ SE_MIN = 1e-6
 
 def poisson(times_s: Floats) -> Law | None:
     """By the rate."""
-    return {"poisson": _rate_text(_rate_rps(times_s))}
+    return {"poisson": rate_text(_rate_rps(times_s))}
 
 
 def gamma(times_s: Floats) -> Law | None:
     """By the rate and the gaps' coefficient of variation."""
     cv = gap_cv(np.diff(times_s))
-    return None if cv is None else {"gamma": {"rate": _rate_text(_rate_rps(times_s)), "cv": _cv(cv)}}
+    return None if cv is None else {"gamma": {"rate": rate_text(_rate_rps(times_s)), "cv": cv_digits(cv)}}
 
 
 def weibull(times_s: Floats) -> Law | None:
@@ -50,7 +52,7 @@ def weibull(times_s: Floats) -> Law | None:
     cv = gap_cv(np.diff(times_s))
     if cv is None:
         return None
-    return {"weibull": {"rate": _rate_text(_rate_rps(times_s)), "shape": _digits(weibull_shape(cv), 4)}}
+    return {"weibull": {"rate": rate_text(_rate_rps(times_s)), "shape": digits(weibull_shape(cv), 4)}}
 
 
 def weibull_shape(cv: float) -> float:
@@ -78,7 +80,7 @@ def diurnal(times_s: Floats) -> Law | None:
     # Half a request more, so that an hour in which none came is not one in which none can come.
     rates = (counts + 0.5) / exposure_s
     mean = float(rates.mean())
-    law: Law = {"mean": _rate_text(mean), "hours": [_digits(float(rate / mean), 3) for rate in rates]}
+    law: Law = {"mean": rate_text(mean), "hours": [digits(float(rate / mean), 3) for rate in rates]}
     cv = _operational_cv(law, times_s)
     return {"diurnal": law if cv is None else {**law, "cv": cv}}
 
@@ -90,7 +92,7 @@ def _operational_cv(law: Law, times_s: Floats) -> float | None:
     at_ns = times_s * 1e9
     curve = curve_of(diurnal_law, math.ceil(float(at_ns[-1])) + 1)
     cv = gap_cv(np.diff(curve.requests_until(at_ns)))
-    return None if cv is None or abs(cv - 1) < 3 / math.sqrt(len(times_s)) else _cv(cv)
+    return None if cv is None or abs(cv - 1) < 3 / math.sqrt(len(times_s)) else cv_digits(cv)
 
 
 # -- MMPP of two states --------------------------------------------------------------------------------
@@ -104,22 +106,27 @@ def mmpp(times_s: Floats) -> Law | None:
     the rate is that of two values with probabilities p and 1 - p, which gives p (Fischer and
     Meier-Hellstern 1993).
     """
-    scales_s, excess, se = _excess(times_s)
+    rate, span_s = _rate_rps(times_s), float(times_s[-1] - times_s[0])
+    return two_states(rate, _doubling(1 / rate, span_s), partial(_counts, times_s))
+
+
+def two_states(rate: float, scales_s: Floats, counts_of: Callable[[float], Floats]) -> Law | None:
+    """By the counts of whole bins at each of some time scales; see `mmpp`."""
+    scales_s, excess, se = _excess(scales_s, counts_of)
     if len(scales_s) < 3 or float((excess / se).max()) < EXCESS_Z:
         return None
     size, change_hz = _telegraph(scales_s, excess, se)
     if size <= 0:
         return None
-    rate = _rate_rps(times_s)
     variance = size * rate * change_hz / 2
     short = scales_s[scales_s <= 0.3 / change_hz]
-    skew = _rate_skew(_counts(times_s, float(short[-1] if len(short) else scales_s[0])))
+    skew = _rate_skew(counts_of(float(short[-1] if len(short) else scales_s[0])))
     high = (1 - skew / math.sqrt(4 + skew**2)) / 2
     high = min(max(high, SHARE_MIN), 1 - SHARE_MIN, 1 / (1 + variance / rate**2))
     spread = math.sqrt(variance * high * (1 - high))
     dwells_s = 1 / (high * change_hz), 1 / ((1 - high) * change_hz)
     rates = max(0.0, rate - spread / (1 - high)), rate + spread / high
-    states = [{"rate": _rate_text(r), "dwell": _dwell_text(d)} for r, d in zip(rates, dwells_s, strict=True)]
+    states = [{"rate": rate_text(r), "dwell": dwell_text(d)} for r, d in zip(rates, dwells_s, strict=True)]
     return {"mmpp": {"states": states}}
 
 
@@ -131,16 +138,20 @@ def _counts(times_s: Floats, scale_s: float) -> Floats:
     return np.bincount(number[number < bins], minlength=bins).astype(np.float64)
 
 
-def _excess(times_s: Floats) -> tuple[Floats, Floats, Floats]:
-    """Scales from the mean gap on, doubling, with the IDC less 1 and its standard error, at least 3 % of the IDC."""
-    span_s, scale_s = float(times_s[-1] - times_s[0]), 1 / _rate_rps(times_s)
+def _doubling(scale_s: float, span_s: float) -> Floats:
+    """Scales from one on, each twice the one before, as long as there are FIT_BINS bins."""
+    number = max(0, math.floor(math.log2(span_s / FIT_BINS / scale_s)) + 1)
+    return np.asarray(scale_s * 2.0 ** np.arange(number), np.float64)
+
+
+def _excess(scales_s: Floats, counts_of: Callable[[float], Floats]) -> tuple[Floats, Floats, Floats]:
+    """Scales with the IDC less 1 and its standard error, at least 3 % of the IDC."""
     found = []
-    while scale_s <= span_s / FIT_BINS:
-        counts = _counts(times_s, scale_s)
+    for scale_s in scales_s.tolist():
+        counts = counts_of(scale_s)
         if counts.any():
             at_scale = dispersion(counts, scale_s)
             found.append((scale_s, at_scale.idc - 1, max(at_scale.se, 0.03 * at_scale.idc, SE_MIN)))
-        scale_s *= 2
     scales, excess, se = np.array(found).reshape(-1, 3).T
     return scales, excess, se
 
@@ -166,26 +177,5 @@ def _rate_skew(counts: Floats) -> float:
     return float((third - 3 * second + 2 * mean) / (second - mean) ** 1.5)
 
 
-# -- as files write it -----------------------------------------------------------------------------------
-
-
 def _rate_rps(times_s: Floats) -> float:
     return (len(times_s) - 1) / float(times_s[-1] - times_s[0])
-
-
-def _digits(value: float, digits: int) -> float:
-    return float(f"{value:.{digits}g}")
-
-
-def _rate_text(rate_rps: float) -> str:
-    """Four digits, within what scenarios take; 0 stays 0."""
-    return format_rate(_digits(min(max(rate_rps, RATE_RPS_MIN), RATE_RPS_MAX), 4) if rate_rps > 0 else 0.0)
-
-
-def _cv(cv: float) -> float:
-    return _digits(min(max(cv, 0.01), 100.0), 4)
-
-
-def _dwell_text(dwell_s: float) -> str:
-    """Three digits, at least the 1ms that scenarios take."""
-    return format_duration(max(1_000_000, round(_digits(dwell_s, 3) * 1e9)))

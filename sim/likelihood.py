@@ -85,13 +85,13 @@ def _mmpp(gaps_s: Floats, chain: Chain) -> float:
     passed = -2 * root * gaps_s
     matrices = (-np.expm1(passed) / (2 * root))[:, np.newaxis, np.newaxis] * decay
     matrices[:, (0, 1), (0, 1)] = slow + np.exp(passed)[:, np.newaxis] * slow[::-1]
-    product, logs = _product(matrices * chain.rate_rps)
+    product, logs = product_of(matrices * chain.rate_rps)
     met = chain.shares * chain.rate_rps / chain.mean_rps
     last = max(float(met @ product @ np.ones(2)), TINY)
     return math.log(last) + logs + (middle + root) * float(gaps_s.sum())
 
 
-def _product(matrices: Floats) -> tuple[Floats, float]:
+def product_of(matrices: Floats) -> tuple[Floats, float]:
     """The product of (n, 2, 2) matrices without negative entries, its largest entry 1, and the log of its factor.
 
     Pairs of neighbours are multiplied until one matrix is left, so that numpy works on all of them at once.

@@ -36,7 +36,9 @@ def load(path: Path, scale: float = 1.0, from_ns: int = 0, to_ns: int | None = N
     if is_parquet(path) and "arrival_s" not in names and set(names) >= LOG_COLUMNS:
         return _cut(path, *_of_log(path, table), scale, from_ns, to_ns)
     if "arrival_s" not in names:
-        raise SpecError.of(path, "arrival_s", f"must be a column of a trace, got columns {', '.join(names) or 'none'}")
+        what = f"must be a column of a trace, got columns {', '.join(names) or 'none'}"
+        hint = "; requests counted by interval are `counts`, and for a fit need --interval" if "count" in names else ""
+        raise SpecError.of(path, "arrival_s", what + hint)
     if table.num_rows == 0:
         raise _empty(path, "arrival_s")
     place = Place.of(path)

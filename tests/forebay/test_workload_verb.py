@@ -111,3 +111,65 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     done = run(tmp_path / "none.csv")
     assert done.exit_code == 2
     assert "none.csv: cannot be read as a trace" in done.stderr
+
+
+# -- counts ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bursty trace, counted in 10 s each, in a column of its own, as rates by second."""
+    path = tmp_path_factory.mktemp("counts") / "c.csv"
+    counts = np.bincount((BURSTY // 10).astype(int))
+    path.write_text("rate_per_s\n" + "".join(f"{count / 10}\n" for count in counts[:-1]))
+    return path
+
+
+def test_counts_are_fitted_by_their_interval(counted: Path) -> None:
+    found = told(run(counted, "--interval", "10s", "--column", "rate_per_s", "--scale", 10, "--json"))
+    assert found["requests"] == pytest.approx(40_000, rel=0.01)
+    assert found["rate_rps"] == pytest.approx(25, rel=0.05)
+    assert (found["gap_cv"], found["held_out_in"]) == (None, "interval")
+    assert [scale["scale_s"] for scale in found["scales"]] == [10, 30]
+    assert found["scales"][0]["idc"] == pytest.approx(4, rel=0.5)
+    assert next(iter(found["fits"][0]["arrivals"])) == "gamma"
+    assert found["replay"]["counts"]["scale"] == 10
+    assert all(scale["idc_of_best_law"] is not None for scale in found["scales"])
+
+
+def test_the_lines_that_replay_counts_can_be_pasted(counted: Path) -> None:
+    done = run(counted, "--interval", "10s", "--column", "rate_per_s", "--scale", 10)
+    assert done.exit_code == 0, done.output
+    assert "nats per interval" in done.stdout
+    fitted, replayed = (f"arrivals:{part}" for part in done.stdout.split("arrivals:")[1:])
+    best = files.parse(files.parse_value(fitted.partition("The counts")[0]), RequestClass, "pasted").arrivals
+    again = files.parse(files.parse_value(replayed), RequestClass, "pasted").arrivals
+    assert best is not None and best.gamma is not None
+    assert again is not None and again.counts is not None
+    assert (again.counts.column, again.counts.interval, again.counts.scale) == ("rate_per_s", 10 * 10**9, 10)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--column", "n"], "--column: is of counts: give their --interval too, such as 1min"),
+        (["--interval", "0s"], "--interval: must be longer than nothing, got '0s'"),
+        (["--interval", "ten"], "--interval: must be a duration"),
+        (["--interval", "10s"], "count: must be a column of the counts, got columns rate_per_s"),
+        (["--interval", "10s", "--scale", "0"], "--scale: must be from 1e-06 to 1e+06, got 0"),
+        (
+            ["--interval", "10s", "--column", "rate_per_s", "--scale", "1e-6"],
+            "rate_per_s: needs at least 100 intervals",
+        ),
+    ],
+)
+def test_what_is_wrong_with_counts_is_told(counted: Path, flags: list[str], said: str) -> None:
+    done = run(counted, *flags)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_counts_that_are_taken_for_a_trace_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text("count\n1\n")
+    assert "requests counted by interval are `counts`, and for a fit need --interval" in run(path).stderr
