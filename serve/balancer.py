@@ -22,7 +22,8 @@ class Balancer:
     """Of nodes numbered from 0, all of them in rotation until `rotate`.
 
     A router sends an attempt by `send`, hears of it by `forget`, `hear`, `judge` and `answered`, and then may `retry`
-    it; `hedge_after_ns` after it was sent it may `hedge` it. Both are *extra*: they keep within one budget.
+    it; `hedge_after_ns` after it was sent it may `hedge` it. Both are *extra*: they keep within one budget. With
+    `credit_rows` above 0 only nodes with fewer rows outstanding are candidates (`queue.per: fleet`).
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class Balancer:
         budget_percent: int = 20,
         ejection: Ejection | None = None,
         hedge: Hedge | None = None,
+        credit_rows: int = 0,
     ) -> None:
         self.policy = policy
         self.outstanding = [0] * nodes
+        self._credit_rows, self._rows = credit_rows, [0] * nodes
         self.extra = 0  # retries and hedges under way, retries that wait for their turn included
         self._retries_max, self._budget_percent = retries_max, budget_percent
         self._told = [0] * nodes
@@ -51,12 +54,21 @@ class Balancer:
                 self._ejector.enter(node)
         self._rotation = sorted(nodes)
 
-    def candidates(self, now_ns: int) -> Sequence[int]:
-        """Nodes in rotation that are not ejected, in the order of their ids."""
-        return self._rotation if self._ejector is None else self._ejector.left(self._rotation, now_ns)
+    @property
+    def has_nodes(self) -> bool:
+        """Whether any node is in rotation."""
+        return bool(self._rotation)
 
-    def send(self, route: int, now_ns: int, besides: int = routing.NOBODY) -> int:
-        """The node of an attempt that is sent now, another one than `besides`; NOBODY if there is no candidate.
+    def candidates(self, now_ns: int) -> Sequence[int]:
+        """Nodes in rotation that are not ejected and have credit left, in the order of their ids."""
+        left = self._rotation if self._ejector is None else self._ejector.left(self._rotation, now_ns)
+        if self._credit_rows == 0:
+            return left
+        return [node for node in left if self._rows[node] < self._credit_rows]
+
+    def send(self, route: int, now_ns: int, besides: int = routing.NOBODY, rows: int = 1) -> int:
+        """The node of an attempt of so many rows that is sent now, another one than `besides`; NOBODY if there is no
+        candidate.
 
         `route` is its draw, or, for affinity, what is kept together (`serve.policy.routing.choose`).
         """
@@ -66,11 +78,13 @@ class Balancer:
         self._turn += 1
         if node != routing.NOBODY:
             self.outstanding[node] += 1
+            self._rows[node] += rows
         return int(node)
 
-    def forget(self, node: int, extra: bool) -> None:
+    def forget(self, node: int, extra: bool, rows: int = 1) -> None:
         """An attempt there is outstanding no longer: it was answered, or nobody waits for it."""
         self.outstanding[node] -= 1
+        self._rows[node] -= rows
         self.end(extra)
 
     def end(self, extra: bool) -> None:
@@ -89,11 +103,11 @@ class Balancer:
         """How long after an attempt that is sent now its hedge is due; NEVER_NS: there will be none."""
         return NEVER_NS if self._hedging is None else self._hedging.after_ns
 
-    def hedge(self, route: int, now_ns: int, besides: int) -> int:
+    def hedge(self, route: int, now_ns: int, besides: int, rows: int = 1) -> int:
         """The node of a hedge, not that of its attempt; it is then under way. NOBODY if there must be none."""
         if not self._within_budget():
             return routing.NOBODY
-        node = self.send(route, now_ns, besides)
+        node = self.send(route, now_ns, besides, rows)
         self.extra += node != routing.NOBODY
         return node
 

@@ -27,8 +27,10 @@ FRONT_SHARE = 10
 class Queue(Spec):
     """Rule 1: who may wait."""
 
-    per: Literal["node", "replica"] = Field(
-        "node", description="the replicas of a node share a queue, or each has an engine of its own"
+    per: Literal["node", "replica", "fleet"] = Field(
+        "node",
+        description="the replicas of a node share a queue, or each has an engine of its own; fleet: and requests wait "
+        "at the router until one has room",
     )
     max_queue: int | Literal["unbounded"] = Field(
         256, description="rows that may wait; 0 is a loss system; unbounded only in scenarios"
@@ -246,15 +248,27 @@ class Model(Spec):
         """The limits that the scheduler of this model is built with."""
         batching, max_queue = self.batching, self.queue.max_queue
         bounded = max_queue != "unbounded" and batching.policy != "tf_serving"
+        rows = int(max_queue) if bounded else -1
+        if bounded and self.credit_rows > 0:
+            rows = max(rows, self.credit_rows + batching.max_batch)  # what is too much is refused at the router
         return SchedulerSpec(
             max_batch=batching.max_batch,
             window_ns=batching.window,
-            max_queue=int(max_queue) if bounded else -1,
+            max_queue=rows,
             priority_levels=self.queue.priority_levels,
             slots=SLOTS_UNBOUNDED if batching.policy == "ray_serve" else self.replicas.slots,
             policy=POLICIES[batching.policy],
             settings=batching.settings,
         )
+
+    @property
+    def credit_rows(self) -> int:
+        """Rows that may be outstanding at an engine before others wait at the router; 0: any number."""
+        if self.queue.per != "fleet":
+            return 0
+        if self.batching.policy == "ray_serve":
+            return self.batching.settings[0]
+        return self.replicas.slots * self.batching.max_batch
 
     @property
     def timeout_ns(self) -> int:

@@ -63,18 +63,20 @@ class Settings:
     budget_percent: int = BUDGET_PERCENT  # of retries and hedges
     backoff_ns: int = 0
     backoff_most_ns: int = 0
-    buffer_rows: int = 0  # that may wait while there is no node
+    buffer_rows: int = 0  # that may wait while there is no candidate
     row_ns: int = 1  # what a row is expected to take of a replica; only what nodes differ by matters
     ejection: Ejection | None = None  # when a node that fails is left alone
     hedge: Hedge | None = None  # when what is not answered yet is sent to a second node as well
+    credit_rows: int = 0  # that may be outstanding at a node before others wait; 0: any number
 
 
 def settings_of(deployment: Deployment, model: str, row_ns: int = 1) -> Settings:
     """The settings of a model's router, as the deployment has them; round robin where it has none."""
     router, max_queue = deployment.router, deployment.models[model].queue.max_queue
+    credit_rows = deployment.models[model].credit_rows
     rows = UNBOUNDED_ROWS if max_queue == "unbounded" else int(max_queue)
     if router is None:
-        return Settings(routing.ROUTE_ROUND_ROBIN, buffer_rows=rows, row_ns=row_ns)
+        return Settings(routing.ROUTE_ROUND_ROBIN, buffer_rows=rows, row_ns=row_ns, credit_rows=credit_rows)
     retry = router.retry
     return Settings(
         ROUTES[router.policy],
@@ -86,6 +88,7 @@ def settings_of(deployment: Deployment, model: str, row_ns: int = 1) -> Settings
         row_ns=row_ns,
         ejection=ejection_of(router.eject),
         hedge=hedge_of(router.hedge),
+        credit_rows=credit_rows,
     )
 
 
@@ -123,7 +126,7 @@ class Routed:
 
     route: int  # draw of its last attempt but for hedges, or, for affinity, what is kept together; 62 bits
     reply: Callable[[Ended], None]
-    needs: Callable[[], Needs] = Needs  # asked only of those that must wait for a node
+    needs: Callable[[], Needs] = Needs  # asked only of those that must wait for a node, or of all if nodes have credit
     payload: Any = None
     flights: list[Attempt] = field(default_factory=list)  # attempts that were sent and have not ended
     made: int = 0  # attempts
@@ -145,6 +148,7 @@ class Attempt:
     route: int
     extra: bool  # a retry or hedge
     sent_ns: int
+    rows: int = 1  # counted only where nodes have credit
     call: Any = None  # the port's
 
 
@@ -183,7 +187,7 @@ class Router:
     """Of one model, in front of nodes numbered from 0; none is in rotation until `rotate`."""
 
     def __init__(self, settings: Settings, nodes: int, port: Port, clock: Callable[[], int]) -> None:
-        limits = (settings.retries, settings.budget_percent, settings.ejection, settings.hedge)
+        limits = (settings.retries, settings.budget_percent, settings.ejection, settings.hedge, settings.credit_rows)
         self.balancer = Balancer(settings.policy, nodes, *limits)
         self.balancer.rotate(())
         self.rotation: tuple[int, ...] = ()
@@ -203,9 +207,13 @@ class Router:
     # -- requests ----------------------------------------------------------------------------------------
 
     def arrive(self, request: Routed) -> None:
-        """A request is to be sent, for the first time or again."""
-        balancer, is_retry = self.balancer, request.retries > 0
-        node = balancer.send(request.route, self._clock())
+        """A request is to be sent, for the first time or again, after those that wait for a node already."""
+        self._empty()
+        self._try(request)
+
+    def _try(self, request: Routed) -> None:
+        balancer, is_retry, rows = self.balancer, request.retries > 0, self._rows(request)
+        node = balancer.send(request.route, self._clock(), rows=rows)
         if node == NOBODY:
             if not self._buffer(request):
                 self.refused += 1
@@ -213,13 +221,17 @@ class Router:
                 self._settle(request, Ended(OUTCOME_FULL, REASON_NO_NODE))
             return
         self.counts[node].retries += is_retry
-        attempt = self._send(request, node, request.route, is_retry)
+        attempt = self._send(request, node, request.route, is_retry, rows)
         after_ns = NEVER_NS if is_retry else balancer.hedge_after_ns
         if after_ns < NEVER_NS:
             request.hedge = self._port.later(after_ns, self._hedge, attempt)
 
-    def _send(self, request: Routed, node: int, route: int, extra: bool) -> Attempt:
-        attempt = Attempt(request, request.made, node, route, extra, self._clock())
+    def _rows(self, request: Routed) -> int:
+        """What a request takes of its node's credit."""
+        return request.needs().rows if self._settings.credit_rows else 1
+
+    def _send(self, request: Routed, node: int, route: int, extra: bool, rows: int) -> Attempt:
+        attempt = Attempt(request, request.made, node, route, extra, self._clock(), rows)
         request.made += 1
         request.flights.append(attempt)
         self.counts[node].sent += 1
@@ -231,17 +243,22 @@ class Router:
         request = attempt.request
         request.hedge = None
         route = another_draw(hedge_draw(attempt.route))
-        node = self.balancer.hedge(route, self._clock(), attempt.node)
+        node = self.balancer.hedge(route, self._clock(), attempt.node, attempt.rows)
         if node != NOBODY:
             self.counts[node].hedges += 1
-            self._send(request, node, route, True)
+            self._send(request, node, route, True, attempt.rows)
 
     def ended(self, attempt: Attempt, outcome: int, reason: int, load: Load | None = None, answer: Any = None) -> None:
-        """An attempt has ended; `load` is what its node told of itself with the answer. The first ok answer is the
-        client's; without one the last attempt's end is the request's, unless it is retried."""
+        """An attempt has ended; `load` is what its node told of itself with the answer. Its node may have room for
+        another."""
+        if not attempt.request.settled:
+            self._learn(attempt, outcome, reason, load, answer)
+            self._empty()
+
+    def _learn(self, attempt: Attempt, outcome: int, reason: int, load: Load | None, answer: Any) -> None:
+        """Somebody waited for an attempt. The first ok answer is the client's; without one the last attempt's end is
+        the request's, unless it is retried."""
         request = attempt.request
-        if request.settled:
-            return
         if request.hedge is not None and not attempt.extra:
             request.hedge.cancel()
             request.hedge = None
@@ -261,7 +278,7 @@ class Router:
         """What an attempt's end says of its node."""
         balancer, settings, node = self.balancer, self._settings, attempt.node
         self.counts[node].outcomes[outcome] += 1
-        balancer.forget(node, attempt.extra)
+        balancer.forget(node, attempt.extra, attempt.rows)
         if load is not None and outcome != OUTCOME_LOST:
             balancer.hear(
                 node,
@@ -273,7 +290,7 @@ class Router:
     def _call_back(self, request: Routed) -> None:
         """Nobody waits for its attempts any more."""
         for attempt in request.flights:
-            self.balancer.forget(attempt.node, attempt.extra)
+            self.balancer.forget(attempt.node, attempt.extra, attempt.rows)
             self._port.cancel(attempt)
         request.flights.clear()
 
@@ -305,6 +322,7 @@ class Router:
             self.balancer.end(request.retries > 0)
         self._call_back(request)
         self._close(request)
+        self._empty()
 
     def _close(self, request: Routed) -> None:
         request.settled = True
@@ -322,14 +340,18 @@ class Router:
         """From now on these are in rotation; what waited for one is sent by (priority, arrival)."""
         self.rotation = tuple(sorted(nodes))
         self.balancer.rotate(nodes)
-        while self.rotation and self.buffered:
+        self._empty()
+
+    def _empty(self) -> None:
+        """What waits for a node is sent as long as there is a candidate."""
+        while self.buffered and self.balancer.candidates(self._clock()):
             request = min(self.buffered, key=_priority)
             needs = self._unbuffer(request)
             if self._clock() - request.since_ns > needs.timeout_ns:
                 self.balancer.end(request.retries > 0)
                 self._settle(request, Ended(OUTCOME_EXPIRED, REASON_DEADLINE))
             else:
-                self.arrive(request)
+                self._try(request)
 
     def drain(self) -> None:
         """Rule 12: what waits for a node is refused, and nothing waits for one any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve.autoscaler import Idle, Predictive, SkyServe
+from serve.autoscaler import Idle, Kpa, Predictive, SkyServe
 from serve.deployment import Deployment, Model
 from serve.errors import Fault, SpecError
 from serve.policy.retries import ATTEMPTS_MAX
@@ -70,8 +70,12 @@ def _scaling_faults(deployment: Deployment, name: str) -> list[tuple[str, str]]:
         faults.append(("router", "is missing: it holds what comes while there is no replica (replicas.min: 0)"))
     if scaler is not None and model.replicas.min == 0 and scaler.kind in ("hpa", "target_tracking"):
         faults.append((f"{where}.replicas.min", f"must be at least 1: {scaler.kind} does not scale from zero"))
-    if model.queue.per == "replica" and deployment.router is None:
-        faults.append(("router", "is missing: engines of their own (queue.per: replica) need one"))
+    by_arrivals = isinstance(scaler, Predictive) or (isinstance(scaler, Kpa) and scaler.metric == "rps")
+    if scaler is not None and by_arrivals and model.queue.per == "fleet":
+        what = f"kind {scaler.kind} goes by what arrives at replicas, which wait for it with queue.per: fleet"
+        faults.append((f"{where}.replicas.autoscaler", f"{what}; queue.per: replica, or another kind"))
+    if model.queue.per != "node" and deployment.router is None:
+        faults.append(("router", f"is missing: engines of their own (queue.per: {model.queue.per}) need one"))
     return faults
 
 
@@ -102,7 +106,7 @@ def _idle_faults(model: Model, where: str) -> list[tuple[str, str]]:
         faults.append((f"{where}.replicas.min", f"must be 0, or kind idle never acts; got {replicas.min}"))
     if replicas.max != 1:
         faults.append((f"{where}.replicas.max", f"must be 1: kind idle has one come and go; got {replicas.max}"))
-    if model.queue.per == "replica":
+    if model.queue.per != "node":
         faults.append((f"{where}.queue.per", "must be node: kind idle drains a replica, not an engine"))
     return faults
 

@@ -351,6 +351,8 @@ class DataPlane:
         s[ly.BACKOFF_NS], s[ly.BACKOFF_MOST_NS] = router.backoff_ns, router.backoff_most_ns
         groups[:, ly.TRUE_STATE], groups[:, ly.CHANGE_NS] = router.true_state, NEVER_NS
         groups[:, ly.CANDIDATES] = groups[:, ly.ROTATION] = groups[:, ly.NODE_COUNT]
+        groups[:, ly.CREDIT] = router.credits or 0
+        groups[groups[:, ly.CREDIT] > 0, ly.CHANGE_NS] = 0
         if router.ejection is not None:
             groups[:, [ly.EJECT_FAILURES, ly.EJECT_BASE_NS, ly.EJECT_PERCENT]] = router.ejection
         s[ly.HEDGE_AFTER_NS] = NEVER_NS

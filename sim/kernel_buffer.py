@@ -23,7 +23,7 @@ def buffer_push(g, h, pool, q, slot):
     if h[ly.BUFFERED_ROWS] + pool[at + ly.ROWS] > h[ly.BUFFER_MAX]:
         return 0
     pass_buffered(g, h)
-    if h[ly.BUFFERED] == 0:
+    if h[ly.BUFFERED] == 0 and h[ly.ROTATION] == 0:
         g[ly.WOKEN_ID], g[ly.WOKEN_GROUP] = pool[at + ly.ID], h[ly.GROUP]
     level = pool[at + ly.PRIORITY]
     block = ly.LEVEL + ly.LEVEL_WIDTH * level

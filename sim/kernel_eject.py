@@ -25,6 +25,20 @@ def find_candidates(g, h, known):
         for i in range(h[ly.ROTATION]):
             known[ly.K_NODES, first + i] = known[ly.K_ROTATION, first + i]
         h[ly.CANDIDATES] = h[ly.ROTATION]
+    if h[ly.CREDIT] != 0:
+        leave_out_full(h, known)
+
+
+@inlined
+def leave_out_full(h, known):
+    """Candidates have credit left, which may be others the next time."""
+    first, count = h[ly.FIRST_NODE], 0
+    for i in range(h[ly.CANDIDATES]):
+        node = known[ly.K_NODES, first + i]
+        if known[ly.K_ROWS, node] < h[ly.CREDIT]:
+            known[ly.K_NODES, first + count] = node
+            count += 1
+    h[ly.CANDIDATES], h[ly.CHANGE_NS] = count, 0
 
 
 @helper

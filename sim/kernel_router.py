@@ -43,7 +43,7 @@ from sim.kernel_queue import (
     take_slot,
     top_slot,
 )
-from sim.kernel_send import carry, end_extra, forget, group_at, is_told, pick
+from sim.kernel_send import candidates, carry, end_extra, forget, group_at, is_told, pick
 from sim.kernel_tally import keep_attempt, tally_attempt, tally_drop, tally_request
 
 retryable = inlined(retries.retryable)
@@ -116,6 +116,15 @@ def begin(g, rows, pool, q, t, x, known, recent, asks, slot):
         give_up_push(g, pool, q, slot)
         silent = asks[pool[at + ly.CLASS], ly.A_SILENT]
         pool[at + ly.CANCEL_NS] = NEVER_NS if silent != 0 else pool[at + ly.CANCEL_NS] + g[ly.NETWORK_NS]
+    send_in_turn(g, rows, pool, q, t, x, known, recent, slot)
+
+
+@helper
+def send_in_turn(g, rows, pool, q, t, x, known, recent, slot):
+    """An attempt is sent after those that wait already until a node has room for them."""
+    h = rows[group_at(g, rows, pool, slot)]
+    if h[ly.CREDIT] != 0:
+        empty_buffer(g, h, rows, pool, q, t, x, known, recent)
     send(g, rows, pool, q, t, x, known, recent, slot)
 
 
@@ -138,8 +147,8 @@ def send(g, rows, pool, q, t, x, known, recent, slot):
 
 @helper
 def empty_buffer(g, h, rows, pool, q, t, x, known, recent):
-    """There are nodes again: what waited for one is sent, in its order."""
-    while h[ly.CANDIDATES] > 0:
+    """What waited for a node is sent, in its order, as long as there is a candidate."""
+    while candidates(g, h, known) > 0:
         slot = buffer_pop(g, h, pool, q)
         if slot == ly.NOWHERE:
             break
@@ -164,36 +173,48 @@ def collect(g, s, pool, q):
 
 @helper
 def hear(g, rows, pool, q, t, x, out, order, known, recent):
-    """The next answer reaches the router; one that nobody waits for any more only frees its place."""
+    """The next answer reaches the router, and its node may have room for another."""
+    group = hear_of(g, rows, pool, q, t, x, out, order, known, recent)
+    if group != ly.NOWHERE and rows[group, ly.CREDIT] != 0:
+        empty_buffer(g, rows[group], rows, pool, q, t, x, known, recent)
+
+
+@helper
+def hear_of(g, rows, pool, q, t, x, out, order, known, recent):
+    """The row of the group of the next answer; NOWHERE of one that nobody waits for any more: it only frees its
+    place."""
     top = g[heap_field(ly.ANSWERS, ly.HEAP_BASE)]
     at_ns, id_, slot = q[top], q[top + 1], q[top + 2]
     heap_pop(g, q, ly.ANSWERS)
     at = row_of(slot)
     if pool[at + ly.ID] != id_ or expected_ns(g, pool, slot) != at_ns:
-        return  # its node was lost before this answer had left
+        return ly.NOWHERE  # its node was lost before this answer had left
     if pool[at + ly.PLACE] == ly.LEFT and rows[pool[at + ly.SENT_TO], ly.CUT] != 0:
         drop(g, pool, q, slot, pool[at + ly.ARRIVAL_NS] - g[ly.NETWORK_NS])
-        return
+        return ly.NOWHERE
     pool[at + ly.PLACE] = ly.WITH_ROUTER
     keep_attempt(rows[pool[at + ly.SENT_TO]], pool, x, out, slot)
     tally_attempt(g, pool, t, slot)
+    group = ly.NOWHERE
     if pool[at + ly.SETTLED] == 0:
         outcome, reason = pool[at + ly.LEFT_BY] >> 4, pool[at + ly.LEFT_BY] & 15
-        h = rows[group_at(g, rows, pool, slot)]
+        group = group_at(g, rows, pool, slot)
+        h = rows[group]
         learn(g, h, pool, known, recent, slot, outcome)
         if outcome != OUTCOME_OK:
             home = leave_pair(g, pool, q, slot)
             if home == ly.NOWHERE:
-                return
+                return group
             if may_retry(h, pool, home, outcome) != 0:
                 if home != slot:
                     pool[row_of(home) + ly.HEDGE] = ly.NOWHERE
                     free_slot(g, q, slot)
                 wait(g, h, pool, q, home)
-                return
+                return group
         settle_request(g, pool, q, t, x, slot, outcome, reason)
         part(g, rows, pool, q, order, known, slot)
     free_slot(g, q, slot)
+    return group
 
 
 @inlined
@@ -287,7 +308,7 @@ def retry(g, rows, pool, q, t, x, known, recent):
         free_slot(g, q, slot)
         return
     draw_again(g, pool, q, slot, slot)
-    send(g, rows, pool, q, t, x, known, recent, slot)
+    send_in_turn(g, rows, pool, q, t, x, known, recent, slot)
 
 
 @inlined
@@ -310,13 +331,16 @@ def give_up(g, rows, pool, q, t, x, known, recent, asks):
     (rule 7)."""
     slot = top_slot(g, q, ly.GIVE_UPS)
     heap_pop(g, q, ly.GIVE_UPS)
-    ended = abandon(g, rows[group_at(g, rows, pool, slot)], pool, known, slot)
+    h = rows[group_at(g, rows, pool, slot)]
+    ended = abandon(g, h, pool, known, slot)
     if tries_of(pool, slot) < asks[pool[row_of(slot) + ly.CLASS], ly.A_TRIES]:
         begin(g, rows, pool, q, t, x, known, recent, asks, ask_again(g, pool, q, slot))
     else:
         settle_request(g, pool, q, t, x, slot, OUTCOME_CANCELLED, REASON_CLIENT)
     if ended != 0:
         free_slot(g, q, slot)
+    if h[ly.CREDIT] != 0:
+        empty_buffer(g, h, rows, pool, q, t, x, known, recent)
 
 
 @inlined

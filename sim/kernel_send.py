@@ -4,7 +4,7 @@
 """
 
 from serve.policy import routing
-from serve.policy.codes import CAUSE_HEDGE, CAUSE_ROUTER_RETRY
+from serve.policy.codes import CAUSE_HEDGE, CAUSE_ROUTER_RETRY, NEVER_NS
 from serve.policy.routing import ROUTE_LEAST_OUTSTANDING, ROUTE_LEAST_WORK, ROUTE_P2C, ROUTE_SHORTEST_QUEUE
 from sim import layout as ly
 from sim.compiled import helper, inlined
@@ -22,14 +22,21 @@ def group_at(g, rows, pool, slot):
 
 
 @inlined
+def candidates(g, h, known):
+    """How many nodes may be sent to now."""
+    if h[ly.CHANGE_NS] <= g[ly.NOW_NS]:
+        find_candidates(g, h, known)
+    return h[ly.CANDIDATES]
+
+
+@inlined
 def pick(g, h, rows, known, bits):
     """The node of an attempt that is sent now; NOBODY if there is no candidate."""
     if h[ly.TRUE_STATE] != 0:
         look(h, rows, known)
-    if h[ly.CHANGE_NS] <= g[ly.NOW_NS]:
-        find_candidates(g, h, known)
+    count = candidates(g, h, known)
     nodes = known[ly.K_NODES, h[ly.FIRST_NODE] :]
-    node = choose(h[ly.ROUTING], nodes, h[ly.CANDIDATES], known[ly.K_SCORE], h[ly.TURN], bits, bits)
+    node = choose(h[ly.ROUTING], nodes, count, known[ly.K_SCORE], h[ly.TURN], bits, bits)
     h[ly.TURN] += 1
     return node
 
@@ -37,9 +44,8 @@ def pick(g, h, rows, known, bits):
 @helper
 def pick_besides(g, h, rows, known, bits, besides):
     """The same among the other nodes: that one leaves the candidates meanwhile."""
-    if h[ly.CHANGE_NS] <= g[ly.NOW_NS]:
-        find_candidates(g, h, known)
-    at, end = h[ly.FIRST_NODE], h[ly.FIRST_NODE] + h[ly.CANDIDATES]
+    at = h[ly.FIRST_NODE]
+    end = at + candidates(g, h, known)
     while at < end and known[ly.K_NODES, at] != besides:
         at += 1
     if at == end:
@@ -47,7 +53,9 @@ def pick_besides(g, h, rows, known, bits, besides):
     for i in range(at, end - 1):
         known[ly.K_NODES, i] = known[ly.K_NODES, i + 1]
     h[ly.CANDIDATES] -= 1
+    change_ns, h[ly.CHANGE_NS] = h[ly.CHANGE_NS], NEVER_NS
     node = pick(g, h, rows, known, bits)
+    h[ly.CHANGE_NS] = change_ns
     for i in range(end - 1, at, -1):
         known[ly.K_NODES, i] = known[ly.K_NODES, i - 1]
     known[ly.K_NODES, at] = besides
@@ -61,6 +69,8 @@ def carry(g, h, pool, q, known, slot, node):
     at = row_of(slot)
     pool[at + ly.SENT_TO] = node
     h[ly.OUTSTANDING] += 1
+    if h[ly.CREDIT] != 0:
+        known[ly.K_ROWS, node] += pool[at + ly.ROWS]
     if counts_outstanding(h) != 0:
         known[ly.K_SCORE, node] += 1
     heap_push(g, q, ly.DELIVERIES, g[ly.NOW_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
@@ -71,6 +81,8 @@ def forget(h, pool, known, slot):
     """An attempt is outstanding no longer."""
     h[ly.OUTSTANDING] -= 1
     end_extra(h, pool, slot)
+    if h[ly.CREDIT] != 0:
+        known[ly.K_ROWS, pool[row_of(slot) + ly.SENT_TO]] -= pool[row_of(slot) + ly.ROWS]
     if counts_outstanding(h) != 0:
         known[ly.K_SCORE, pool[row_of(slot) + ly.SENT_TO]] -= 1
 

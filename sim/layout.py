@@ -224,7 +224,9 @@ FINE = 226  # the bin of the last look-up, and where it starts
 FINE_LOW_NS = 227
 T_FINE = 228  # offset in t
 
-LEVEL = 229  # LEVEL_WIDTH numbers a level
+CREDIT = 229  # of a group: rows that may be outstanding at a node before others wait at the router; 0: any number
+
+LEVEL = 230  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64
@@ -306,7 +308,7 @@ INDEX_MASK = 2**48 - 1  # a masked index is not negative: the compiler need not 
 JOB_PARSE, JOB_FINISH, JOB_REFUSE, JOB_REST = range(4)
 
 # What the router knows of nodes: lines of an array. Candidates and rotation are ids, the others are by id.
-K_NODES, K_ROTATION, K_SCORE, K_FAILURES, K_EJECTIONS, K_UNTIL_NS, K_LINES = range(7)
+K_NODES, K_ROTATION, K_SCORE, K_ROWS, K_FAILURES, K_EJECTIONS, K_UNTIL_NS, K_LINES = range(8)
 
 # What the router knows of classes: columns of an array. How often their clients ask again, whether nodes never learn
 # that one gave up, the first of the groups that serve them, and how many these are.

@@ -52,7 +52,8 @@ class Network:
         self._stations, self._settled = stations, settled
         self._cut: set[int] = set()
         self._groups = range(estate.group_count)
-        self.balancers = [self._balancer(estate.nodes_of(group)) for group in self._groups]
+        credits = router.credits or (0,) * estate.group_count
+        self.balancers = [self._balancer(estate.nodes_of(group), credits[group]) for group in self._groups]
         self._buffers = [Buffer(router.buffer_rows) for _ in self._groups]
         self.split = router.split or (0,) * estate.group_count
         """By group: up to where, of SPLIT_WHOLE, a model's draws go to it and those before it."""
@@ -63,10 +64,10 @@ class Network:
         self.emptied = False
         """The last of them just has, and control has yet to be told."""
 
-    def _balancer(self, nodes: Sequence[int]) -> Balancer:
+    def _balancer(self, nodes: Sequence[int], credit_rows: int) -> Balancer:
         """Of the nodes of one group."""
         router = self._router
-        limits = (router.retries, router.budget_percent, router.ejection, router.hedge)
+        limits = (router.retries, router.budget_percent, router.ejection, router.hedge, credit_rows)
         balancer = Balancer(router.policy, len(self._stations), *limits)
         balancer.rotate(nodes)
         return balancer
@@ -90,6 +91,11 @@ class Network:
         if trip.asks_ns < NEVER_NS:
             trip.give_up_ns = self._clock.now_ns + trip.asks_ns
             self._clock.at(trip.give_up_ns, EVENT_GIVEN_UP, attempt.id, self._give_up, attempt)
+        self._send_in_turn(attempt)
+
+    def _send_in_turn(self, attempt: Request) -> None:
+        """An attempt is sent after those that wait for a node already."""
+        self._empty(attempt.payload.group)
         self._send(attempt)
 
     def _send(self, attempt: Request) -> None:
@@ -98,7 +104,7 @@ class Network:
         balancer = self.balancers[trip.group]
         self._look(balancer)
         trip.state.latest = attempt
-        trip.node = balancer.send(trip.route, self._clock.now_ns)
+        trip.node = balancer.send(trip.route, self._clock.now_ns, rows=attempt.rows)
         if trip.node != NOBODY:
             self._carry(attempt)
             self._plan_hedge(attempt)
@@ -124,7 +130,7 @@ class Network:
         was_empty = not len(self._buffers[group])
         if not self._buffers[group].push(attempt, self._clock.now_ns):
             return False
-        if was_empty:
+        if was_empty and not self.balancers[group].has_nodes:
             self.woken = attempt.id, group
         return True
 
@@ -144,7 +150,7 @@ class Network:
             return
         beside = hedge_of(attempt, state.made)
         self._look(balancer)
-        node = balancer.hedge(beside.payload.route, self._clock.now_ns, trip.node)
+        node = balancer.hedge(beside.payload.route, self._clock.now_ns, trip.node, attempt.rows)
         if node != NOBODY:
             state.made += 1
             beside.payload.node = node
@@ -154,7 +160,7 @@ class Network:
         """Nobody waits for an attempt any more, of which its node learns when the network has carried it,
         unless it is cut off."""
         trip: Trip = attempt.payload
-        self.balancers[trip.group].forget(trip.node, trip.extra)
+        self.balancers[trip.group].forget(trip.node, trip.extra, attempt.rows)
         if trip.node in self._cut:
             return
         at_ns = self._clock.now_ns + self._router.network_ns
@@ -170,9 +176,13 @@ class Network:
     def rotate(self, nodes: Sequence[int], group: int) -> None:
         """From now on these are candidates of a group; what waited for one is sent by (priority, arrival)."""
         self.balancers[group].rotate(nodes)
-        buffer = self._buffers[group]
-        while nodes and len(buffer):
-            self._send(buffer.pop(self._clock.now_ns))
+        self._empty(group)
+
+    def _empty(self, group: int) -> None:
+        """What waits for a node is sent as long as there is a candidate."""
+        buffer, balancer, now_ns = self._buffers[group], self.balancers[group], self._clock.now_ns
+        while len(buffer) and balancer.candidates(now_ns):
+            self._send(buffer.pop(now_ns))
 
     def scrape(self, group: int) -> Scrape:
         """What is counted of a group's buffer, now."""
@@ -219,15 +229,21 @@ class Network:
             self._end(attempt, answer, left_ns)
 
     def _end(self, attempt: Request, answer: Answer, left_ns: int) -> None:
-        """The router knows what became of an attempt. The first ok answer is the client's; without one the last
-        attempt's end is the request's, unless it is retried."""
+        """The router knows what became of an attempt, and that its node may have room for another."""
+        trip: Trip = attempt.payload
+        wanted = not trip.state.settled
+        self._ledger.row(attempt, trip.node, answer.outcome, answer.reason, left_ns, wanted=wanted)
+        if wanted:
+            self._learn(attempt, answer, left_ns)
+            self._empty(trip.group)
+
+    def _learn(self, attempt: Request, answer: Answer, left_ns: int) -> None:
+        """Somebody waited for an attempt. The first ok answer is the client's; without one the last attempt's end is
+        the request's, unless it is retried."""
         trip: Trip = attempt.payload
         state, now_ns, balancer = trip.state, self._clock.now_ns, self.balancers[trip.group]
-        self._ledger.row(attempt, trip.node, answer.outcome, answer.reason, left_ns, wanted=not state.settled)
-        if state.settled:
-            return
         state.flights.remove(attempt)
-        balancer.forget(trip.node, trip.extra)
+        balancer.forget(trip.node, trip.extra, attempt.rows)
         if answer.outcome != OUTCOME_LOST:
             balancer.hear(trip.node, answer.told)
         balancer.judge(trip.node, answer.outcome, now_ns)
@@ -252,7 +268,7 @@ class Network:
 
     def _retry(self, attempt: Request) -> None:
         if not attempt.payload.state.settled:
-            self._send(attempt)
+            self._send_in_turn(attempt)
 
     def _give_up(self, first: Request) -> None:
         """A client's patience ends; the nodes that have its request learn of it by themselves (rule 7)."""
@@ -264,7 +280,7 @@ class Network:
         trip: Trip = latest.payload
         balancer = self.balancers[trip.group]
         for attempt in state.flights:
-            balancer.forget(attempt.payload.node, attempt.payload.extra)
+            balancer.forget(attempt.payload.node, attempt.payload.extra, attempt.rows)
         if state.buffered:
             self._buffers[trip.group].remove(latest, self._clock.now_ns)
         if not state.flights:
@@ -274,6 +290,7 @@ class Network:
             self._begin(try_after(latest))
         else:
             self._settle(first, OUTCOME_CANCELLED, REASON_CLIENT)
+        self._empty(trip.group)
 
     def _is_silent(self, class_: int) -> bool:
         """Whether nodes never learn that clients of this class gave up."""

@@ -99,7 +99,7 @@ class Router:
     policy: int  # ROUTE_* of `serve.policy.routing`
     network_ns: int = 0  # from the router to a node, and back
     true_state: bool = False  # queues and work are known as they are, not as the nodes' last answers told them
-    buffer_rows: int = 0  # that may wait at the router while there is no node (rule 16)
+    buffer_rows: int = 0  # that may wait at the router while there is no candidate (rule 16)
     retries: int = 0  # of a request whose attempt was lost or refused, at most
     budget_percent: int = 20  # retries at a time, of what is outstanding; a few are always allowed
     backoff_ns: int = 0  # the first retry waits less than this, each further one up to twice as long
@@ -110,6 +110,7 @@ class Router:
     silent: tuple[bool, ...] = ()  # by class: whether nodes never learn that a client gave up, and work on
     ejection: Ejection | None = None  # when a node that fails is left alone
     hedge: Hedge | None = None  # when what is not answered yet is sent to another node as well
+    credits: tuple[int, ...] = ()  # by group: rows that may be outstanding at a node before others wait; 0, (): any
     served_by: tuple[range, ...] = ()  # by class: the groups that serve it, versions of one model; (): group 0
     versioned: bool = False  # requests that the i-th version of a model serves count as i classes further on
     split: tuple[int, ...] = ()  # by group: up to where, of SPLIT_WHOLE, a model's draws go to it and those before it

@@ -79,7 +79,7 @@ class Serving:
     @property
     def per_replica(self) -> bool:
         """Whether each replica has an engine of its own."""
-        return self.model.queue.per == "replica"
+        return self.model.queue.per != "node"
 
     def node(self, kind: Kind, drawn: Drawn, replicas: int) -> Node:
         """A node with so many replicas."""

@@ -233,6 +233,7 @@ class Setup:
             silent=tuple(client is not None and not client.cancels for client in clients),
             ejection=ejection_of(router.eject),
             hedge=hedge_of(router.hedge),
+            credits=tuple(serving.model.credit_rows for serving in self.served),
             served_by=served_by if several else (),
             versioned=True,
             split=self._split if several else (),

@@ -211,6 +211,41 @@ def test_a_files_router_is_what_it_goes_by() -> None:
     assert made == Settings(ROUTE_SHORTEST_QUEUE, 0, 20, 0, 0, 4, 1, Ejection(2, 1_000_000_000, 50))
 
 
+CREDITED = Settings(ROUTE_ROUND_ROBIN, buffer_rows=9, credit_rows=2)
+
+
+def test_with_credit_requests_wait_until_an_answer_has_made_room_by_priority() -> None:
+    it = world(CREDITED)
+    it.ask("a", rows=3)
+    it.ask("b")
+    it.ask("c")
+    it.ask("d", priority=1)
+    it.ask("e")
+    assert it.sent == [("a", 0), ("b", 1), ("c", 1)], "the first goes beyond what its node has credit for"
+    it.ends("b")
+    assert it.sent[3:] == [("e", 1)]
+    it.router.give_up(it.requests["a"])
+    assert it.sent[4:] == [("d", 0)] and it.cancelled == [("a", 0)]
+    for name in "cde":
+        it.ends(name)
+    assert it.router.present == 0 and it.router.balancer.candidates(0) == [0, 1]
+
+
+def test_a_fleets_queue_gives_each_replica_what_its_slots_hold() -> None:
+    model = {
+        "backend": "emulated",
+        "profile": "p.yaml",
+        "batching": {"max_batch": 4},
+        "queue": {"per": "fleet", "max_queue": 5},
+        "replicas": {"slots": 2},
+    }
+    data = {"models": {"m": model}, "pools": {"here": {"cores": 1, "price": "1 USD/h"}}, "router": {"policy": "p2c"}}
+    deployment = parse(data, Deployment, "d.yaml")
+    made = settings_of(deployment, "m")
+    assert (made.credit_rows, made.buffer_rows) == (8, 5)
+    assert deployment.models["m"].scheduler_spec().max_queue == 12, "what is too much is refused at the router"
+
+
 HEDGED = Settings(ROUTE_ROUND_ROBIN, retries=1, hedge=Hedge(1000))
 
 

@@ -174,7 +174,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def scaled(folder: Path, kind: str, per: str, **replicas: Any) -> Scenario:
     """A spike of three replicas' load on one that is scaled."""
     write_profile(folder, Synthetic())
-    pools = {"nodes": 3, "cores": 1} if per == "replica" else {"nodes": 1, "cores": 3}
+    pools = {"nodes": 3, "cores": 1} if per != "node" else {"nodes": 1, "cores": 3}
     spike = {"base": "30/s", "peak": "700/s", "at": "20s", "for": "40s", "up": "10s", "down": "10s"}
     return files.parse(
         {
@@ -211,8 +211,10 @@ def alike(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@pytest.mark.parametrize("per", ["replica", "node"])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "idle"])
+@pytest.mark.parametrize(
+    ("kind", "per"),
+    [*((kind, per) for kind in KINDS if kind != "idle" for per in ("replica", "node")), ("keda", "fleet")],
+)
 def test_both_planes_are_scaled_alike(tmp_path: Path, kind: str, per: str) -> None:
     question = scaled(tmp_path, kind, per, max=3)
     fast, slow = (simulate(question, base=tmp_path, engine=engine) for engine in ("fast", "reference"))
@@ -280,3 +282,8 @@ def test_what_cannot_be_scaled_is_refused_by_name(
         monkeypatch.setitem(KINDS, kind, {})
     with pytest.raises(SpecError, match=said):
         simulate(scaled(tmp_path, kind, "replica", **replicas), base=tmp_path)
+
+
+def test_who_goes_by_arrivals_at_replicas_is_refused_where_they_wait_at_the_router(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"autoscaler: kind predictive goes by what arrives at replicas"):
+        simulate(scaled(tmp_path, "predictive", "fleet", max=3), base=tmp_path)

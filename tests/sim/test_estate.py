@@ -149,6 +149,34 @@ def test_what_comes_while_there_is_no_node_waits_for_one(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_queue_at_the_router_gives_to_whoever_is_free_and_no_more_than_fits(engine: str) -> None:
+    """Two nodes of credit 1, 1 ms away, on turn; up to two rows wait, and the last one is refused."""
+    plane = plane_of(engine, nodes_of(2), Router(ROUTE_ROUND_ROBIN, 1 * MS, buffer_rows=2, credits=(1,)))
+    plane.advance(0)
+    plane.slow(0, 3000)
+    feed(plane, [0, 0, 1, 2, 3, 40])
+    assert to_end(plane) == [
+        "0.0 n0 ok full 31",
+        "1.0 n1 ok full 11",
+        "2.0 n1 ok full 23",
+        "3.0 n1 ok full 35",
+        "5.0 n1 ok full 51",
+    ]
+    assert plane.tally().drop_reasons[0, 0, Reason.NO_NODE] == 1
+    assert latency_ms(plane.tally()) == pytest.approx(32 + 12 + 23 + 34 + 12)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_who_gives_up_at_the_router_leaves_its_place_there_and_at_its_node_its_credit(engine: str) -> None:
+    """The first works on after its client has gone at 5 and holds its replica; the third comes as soon as the router
+    knows, the second has gone at 6."""
+    plane = plane_of(engine, nodes_of(1), Router(ROUTE_ROUND_ROBIN, buffer_rows=9, credits=(1,)))
+    feed(plane, [0, 1, 4], patience_ms=5)
+    assert to_end(plane)[0].startswith("0.0 n0 cancelled client")
+    assert plane.tally().outcomes[0, 0, Outcome.CANCELLED] == 3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_without_a_node_in_rotation_requests_are_refused(engine: str) -> None:
     plane = plane_of(engine, nodes_of(2), Router(ROUTE_ROUND_ROBIN))
     plane.rotate([])

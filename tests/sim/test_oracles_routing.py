@@ -21,12 +21,15 @@ from sim.reference import Reference
 from sim.rng import stream, uniform_bits
 from sim.tally import SUM_LATENCY_S
 from tests.sim.oracle_cases import EXPONENTIAL, SERVICE_BITS, UNIT_NS, Engine, limits, service_table
+from tests.sim.oracles import MMc
 
 Z_MAX = 4.0
 HALF_WIDTH_MAX = {"fast": 0.02, "reference": 0.05}
 
 CENTRAL = -1
 """One queue before all servers, in place of a policy."""
+AT_ROUTER = -2
+"""One queue at the router before nodes of one server each."""
 
 
 def mm1(engine: Engine, replicas: int = 1) -> Node:
@@ -42,7 +45,9 @@ def responses(engine: Engine, policy: int, nodes: int, load: float, count: int, 
 @cache
 def _response(engine: Engine, policy: int, nodes: int, load: float, count: int, replication: int) -> float:
     what: Node | Estate = mm1(engine, nodes)
-    if policy != CENTRAL:
+    if policy == AT_ROUTER:
+        what = Estate((mm1(engine),) * nodes, Router(ROUTE_RANDOM, buffer_rows=count, credits=(1,)))
+    elif policy != CENTRAL:
         what = Estate((mm1(engine),) * nodes, Router(policy, true_state=True))
     draw = [stream(3, replication, f"{nodes} at {load}", purpose) for purpose in ("gaps", "service", "route")]
     arrival_ns = np.cumsum(draw[0].exponential(UNIT_NS / (load * nodes), count)).astype(np.int64)
@@ -67,6 +72,8 @@ def _response(engine: Engine, policy: int, nodes: int, load: float, count: int, 
     [
         pytest.param(ROUTE_RANDOM, 4, 0.8, 5.0, id="random is M/M/1"),
         pytest.param(CENTRAL, 2, 0.8, 2.777778, id="one queue is M/M/2"),
+        pytest.param(AT_ROUTER, 2, 0.8, 2.777778, id="one queue at the router is M/M/2"),
+        pytest.param(AT_ROUTER, 8, 0.8, MMc(8, 6.4).sojourn_mean, id="one queue at the router is M/M/8"),
         pytest.param(ROUTE_SHORTEST_QUEUE, 2, 0.8, 2.955737, id="JSQ of two"),
         pytest.param(ROUTE_LEAST_OUTSTANDING, 2, 0.8, 2.955737, id="JSQ by what is outstanding"),
         pytest.param(ROUTE_LEAST_WORK, 2, 0.9, 5.474913, id="JSQ by expected work"),
@@ -93,7 +100,7 @@ def test_two_choices_among_a_hundred_are_close_to_the_limit_of_infinitely_many(l
 
 
 def test_the_more_a_router_knows_the_shorter_requests_take() -> None:
-    order = (CENTRAL, ROUTE_SHORTEST_QUEUE, ROUTE_P2C, ROUTE_RANDOM)
+    order = (AT_ROUTER, ROUTE_SHORTEST_QUEUE, ROUTE_P2C, ROUTE_RANDOM)
     means = [responses("fast", policy, 10, 0.8, 200_000).mean() for policy in order]
     assert means == sorted(means)
     assert means[-1] > 2 * means[0]

@@ -274,9 +274,10 @@ def draw_estate(family: int, seed: int, size: int, features: int) -> Case:
         for _ in range(int(rng.integers(0, 4))):
             at_ns, number = int(rng.integers(0, 2 * size)) * grid_ns, int(rng.integers(0, len(nodes)))
             acts += [(at_ns, "cut", 1, number), (at_ns + int(rng.integers(0, 30)) * grid_ns, "cut", 0, number)]
+    credits = tuple(rng.choice([0, 1, 2, 5], max(groups, default=0) + 1).tolist()) if rng.random() < 0.5 else ()
     versioned = len(served_by) == 2 and len(served_by[0]) == 1
     classes = 1 + len(served_by[1]) if versioned else 2
-    router = replace(router, served_by=served_by, split=split, versioned=versioned)
+    router = replace(router, served_by=served_by, split=split, versioned=versioned, credits=credits)
     return Case(
         what=Estate(nodes, router, groups, machines),
         chunks=_chunks(rng, arrivals),

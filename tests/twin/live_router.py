@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
@@ -89,6 +89,7 @@ class World:
     def __init__(self, estate: plane.Estate) -> None:
         router = estate.router
         assert router is not None
+        credits = router.credits or (0,) * estate.group_count
         settings = Settings(
             router.policy,
             router.retries,
@@ -101,7 +102,10 @@ class World:
         )
         self.now_ns = 0
         groups = range(estate.group_count)
-        self.routers = [Router(settings, len(estate.nodes), self, lambda: self.now_ns) for _ in groups]
+        self.routers = [
+            Router(replace(settings, credit_rows=credits[group]), len(estate.nodes), self, lambda: self.now_ns)
+            for group in groups
+        ]
         for group, own in enumerate(self.routers):
             own.rotate(estate.nodes_of(group))
         self.of: dict[int, Router] = {}

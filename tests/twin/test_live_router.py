@@ -35,7 +35,7 @@ def test_the_live_router_takes_every_decision_of_the_reference(family: int) -> N
         case = live_case(family, seed)
         assert isinstance(case.what, Estate) and case.what.router is not None
         with recorded() as simulated:
-            run(Reference(case.what, 2, case.closed), case)
+            run(Reference(case.what, case.classes, case.closed), case)
         live = World(case.what).replay(simulated.events)
         assert live.sent == simulated.sent, f"{family=} {seed=}"
         # The live router has nobody to tell that a client went.

@@ -97,6 +97,13 @@ MUTANTS = {
         "if known[ly.K_UNTIL_NS, node] > g[ly.NOW_NS]:\n            h",
         "if known[ly.K_UNTIL_NS, node] >= g[ly.NOW_NS]:\n            h",
     ),
+    "rule 16: a node's credit is not looked at": ("if known[ly.K_ROWS, node] < h[ly.CREDIT]:", "if True:"),
+    "rule 16: what is answered gives no credit back": ("known[ly.K_ROWS, pool[row_of(slot) + ly.SENT_TO]] -=", "_ ="),
+    "rule 16: what comes later goes first": (
+        "if h[ly.CREDIT] != 0:\n        empty_buffer(g, h, rows, pool, q, t, x, known, recent)\n    send(",
+        "send(",
+    ),
+    "rule 16: an answer makes no room": ("rows[group, ly.CREDIT] != 0:", "False:"),
     "rule 11: replicas of other nodes on the machine do not count": (
         "s[ly.RUNNING] if s[ly.SHARED] == 0 else q[s[ly.MACHINE_AT]]",
         "s[ly.RUNNING]",
