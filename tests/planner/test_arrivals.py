@@ -96,3 +96,16 @@ def test_a_primer_is_the_beginning_of_the_arrivals() -> None:
     assert whole.open is not None and start.open is not None and start.closed is not None
     assert np.array_equal(start.open.at_ns, whole.open.at_ns[whole.open.at_ns < 500_000_000])
     assert start.closed.until_ns == 500_000_000
+
+
+def test_classes_that_share_arrivals_are_sent_as_they_are_simulated() -> None:
+    mix = {"fast": {"weight": 3, "timeout": "50ms"}, "slow": {"rows": 3}, "other": {"arrivals": {"poisson": "50/s"}}}
+    asked = scenario(arrivals={"gamma": {"rate": "300/s", "cv": 3}}, classes=mix, duration="2s")
+    assert isinstance(asked.deployment, Deployment)
+    arrivals = draw(asked.workload, asked.deployment.models["m"], Path(), 1)
+    plan, given = arrivals.plan("m", ()), arrivals.given()
+    assert plan.open is not None
+    assert set(given) == set(mix)
+    merged = np.concatenate([given[name].arrival_ns for name in mix])
+    assert np.array_equal(np.sort(merged, kind="stable"), plan.open.at_ns)
+    assert set(given["slow"].rows.tolist()) == {3}
