@@ -20,7 +20,7 @@ from sim.kernel_fault import never_arrive
 from sim.kernel_front import settle
 from sim.kernel_loss import lose, lose_attempt, renew
 from sim.kernel_next import node_event, refresh, root_event, root_node
-from sim.kernel_queue import heap_pop, meter, row_of, top_slot
+from sim.kernel_queue import line_pop, meter, row_of, top_slot
 from sim.kernel_router import collect, empty_buffer, give_up, hear, retry, route, router_event
 
 
@@ -53,7 +53,7 @@ def tell_stop(g, s, node):
 def deliver(g, s, pool, q):
     """The next attempt reaches its node."""
     slot = top_slot(g, q, ly.DELIVERIES)
-    heap_pop(g, q, ly.DELIVERIES)
+    line_pop(g, q, ly.DELIVERIES)
     s[ly.PRESENT] += 1
     pool[row_of(slot) + ly.PLACE] = ly.AT_NODE
     if s[ly.LOST] == 0:

@@ -6,7 +6,7 @@ from sim import layout as ly
 from sim.compiled import helper, inlined
 from sim.kernel_batch import batch_of, end_batch, find_next_end, kill, replica_at
 from sim.kernel_leave import ride
-from sim.kernel_queue import heap_pop, heap_push, row_of, top_slot
+from sim.kernel_queue import line_pop, line_push, row_of, top_slot
 
 # -- slow nodes, replicas that hang ----------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ def heal_node(s):
 def never_arrive(g, pool, q):
     """The next attempt to reach a node is dropped on its way there."""
     slot = top_slot(g, q, ly.DELIVERIES)
-    heap_pop(g, q, ly.DELIVERIES)
+    line_pop(g, q, ly.DELIVERIES)
     at, now_ns = row_of(slot), g[ly.NOW_NS]
     pool[at + ly.ARRIVAL_NS], pool[at + ly.LEFT_NS], pool[at + ly.ENQUEUE_NS] = now_ns, now_ns, -1
     pool[at + ly.DEATHS] = 0
@@ -87,4 +87,4 @@ def drop(g, pool, q, slot, sent_ns):
     pool[at + ly.PLACE], pool[at + ly.LEFT_BY] = ly.DROPPED, OUTCOME_LOST * 16 + REASON_PARTITION
     heard_ns = max(g[ly.NOW_NS], min(sent_ns + g[ly.ANSWER_TIMEOUT_NS], NEVER_NS))
     pool[at + ly.HEARD_NS] = heard_ns
-    heap_push(g, q, ly.ANSWERS, heard_ns, pool[at + ly.ID], slot)
+    line_push(g, q, ly.ANSWERS, heard_ns, pool[at + ly.ID], slot)

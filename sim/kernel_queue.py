@@ -35,6 +35,8 @@ from sim.layout import (
     LEVEL_TAIL,
     LEVEL_WIDTH,
     LEVELS,
+    LINE_BASE,
+    LINE_END,
     METERED_NS,
     NOW_NS,
     NOWHERE,
@@ -58,6 +60,7 @@ from sim.layout import (
     RUNNING,
     TIMER_DUE_NS,
     UNKNOWN,
+    UNSORTED,
     WAITING,
     WAITING_AREA_NS,
     WAITING_ROWS,
@@ -90,10 +93,22 @@ def heap_push(s, q, heap, at_ns, id_, slot):
     """Add an entry; what validates it later is the heap's user's own affair."""
     base, hole = s[heap_field(heap, HEAP_BASE)], s[heap_field(heap, HEAP_SIZE)]
     s[heap_field(heap, HEAP_SIZE)] = hole + 1
+    sift_up(q, base, hole, at_ns, id_, slot)
+
+
+@inlined
+def is_before(q, base, index, at_ns, id_):
+    """Whether a heap's entry is not after (instant, id)."""
+    entry = base + HEAP_ENTRY * index
+    return 1 if q[entry] < at_ns or (q[entry] == at_ns and q[entry + 1] <= id_) else 0
+
+
+@inlined
+def sift_up(q, base, hole, at_ns, id_, slot):
+    """Put an entry at `hole` or as far above as the heap's order asks."""
     while hole > 0:
         above = (hole - 1) >> 1
-        entry = base + HEAP_ENTRY * above
-        if q[entry] < at_ns or (q[entry] == at_ns and q[entry + 1] <= id_):
+        if is_before(q, base, above, at_ns, id_) != 0:
             break
         heap_move(q, base, above, hole)
         hole = above
@@ -107,6 +122,56 @@ def heap_pop(s, q, heap):
     s[heap_field(heap, HEAP_SIZE)] = size
     last = base + HEAP_ENTRY * size
     sift_down(q, base, size, 0, q[last], q[last + 1], q[last + 2])
+
+
+# -- lines: heaps whose entries come almost in order ---------------------------------------------------------
+
+
+LINE_WALK = 64
+"""So many entries may a new one pass until its line becomes a heap that is not sorted."""
+
+
+@helper
+def line_push(s, q, heap, at_ns, id_, slot):
+    """Add an entry, as a rule the last one: while a heap is sorted, its top goes without anything being moved."""
+    base, size = s[heap_field(heap, HEAP_BASE)], s[heap_field(heap, HEAP_SIZE)]
+    if base + HEAP_ENTRY * (size + 1) > s[heap_field(heap, LINE_END)]:
+        base = line_rewind(s, q, heap)
+    s[heap_field(heap, HEAP_SIZE)] = size + 1
+    hole = size
+    if s[heap_field(heap, UNSORTED)] == 0:
+        while hole > 0 and is_before(q, base, hole - 1, at_ns, id_) == 0:
+            if size - hole == LINE_WALK:
+                s[heap_field(heap, UNSORTED)] = 1
+                break
+            heap_move(q, base, hole - 1, hole)
+            hole -= 1
+    if s[heap_field(heap, UNSORTED)] == 0:
+        heap_write(q, base, hole, at_ns, id_, slot)
+    else:
+        sift_up(q, base, hole, at_ns, id_, slot)
+
+
+@helper
+def line_rewind(s, q, heap):
+    """A line has come to the end of its region: it begins again at the start, which is returned."""
+    base, first = s[heap_field(heap, HEAP_BASE)], s[heap_field(heap, LINE_BASE)]
+    for i in range(HEAP_ENTRY * s[heap_field(heap, HEAP_SIZE)]):
+        q[first + i] = q[base + i]
+    s[heap_field(heap, HEAP_BASE)] = first
+    return first
+
+
+@helper
+def line_pop(s, q, heap):
+    """Remove the top entry."""
+    if s[heap_field(heap, UNSORTED)] != 0:
+        heap_pop(s, q, heap)
+    else:
+        s[heap_field(heap, HEAP_BASE)] += HEAP_ENTRY
+        s[heap_field(heap, HEAP_SIZE)] -= 1
+    if s[heap_field(heap, HEAP_SIZE)] == 0:
+        s[heap_field(heap, HEAP_BASE)], s[heap_field(heap, UNSORTED)] = s[heap_field(heap, LINE_BASE)], 0
 
 
 @helper

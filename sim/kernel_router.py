@@ -39,6 +39,8 @@ from sim.kernel_queue import (
     heap_push,
     heap_top_ns,
     heapify,
+    line_pop,
+    line_push,
     row_of,
     take_slot,
     top_slot,
@@ -167,7 +169,7 @@ def collect(g, s, pool, q):
     for i in range(s[ly.OUTBOX]):
         slot = q[s[ly.AT_OUTBOX] + i]
         at = row_of(slot)
-        heap_push(g, q, ly.ANSWERS, pool[at + ly.LEFT_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
+        line_push(g, q, ly.ANSWERS, pool[at + ly.LEFT_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
     s[ly.OUTBOX] = 0
 
 
@@ -185,7 +187,7 @@ def hear_of(g, rows, pool, q, t, x, out, order, known, recent):
     place."""
     top = g[heap_field(ly.ANSWERS, ly.HEAP_BASE)]
     at_ns, id_, slot = q[top], q[top + 1], q[top + 2]
-    heap_pop(g, q, ly.ANSWERS)
+    line_pop(g, q, ly.ANSWERS)
     at = row_of(slot)
     if pool[at + ly.ID] != id_ or expected_ns(g, pool, slot) != at_ns:
         return ly.NOWHERE  # its node was lost before this answer had left

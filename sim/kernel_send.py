@@ -10,7 +10,7 @@ from sim import layout as ly
 from sim.compiled import helper, inlined
 from sim.kernel_eject import find_candidates
 from sim.kernel_leave import report_of
-from sim.kernel_queue import heap_push, row_of
+from sim.kernel_queue import line_push, row_of
 
 choose = inlined(routing.choose)
 
@@ -73,7 +73,7 @@ def carry(g, h, pool, q, known, slot, node):
         known[ly.K_ROWS, node] += pool[at + ly.ROWS]
     if counts_outstanding(h) != 0:
         known[ly.K_SCORE, node] += 1
-    heap_push(g, q, ly.DELIVERIES, g[ly.NOW_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
+    line_push(g, q, ly.DELIVERIES, g[ly.NOW_NS] + g[ly.NETWORK_NS], pool[at + ly.ID], slot)
 
 
 @inlined

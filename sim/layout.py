@@ -10,223 +10,218 @@ Where one node is simulated, and no router, its row is also the one that holds w
 arrivals, clients, free slots of the pool.
 """
 
-# s: the clock and what control set.
+# s: what events of a node touch comes first, in about the order in which they do, so that few lines of a cache are
+# read. Every event:
 NOW_NS = 0
-DRAINING = 1
-REPLICAS = 2
-SLOTS = 3
-LEVELS = 4
-MAX_BATCH = 5
-WINDOW_NS = 6  # of our batching; WAKES: another policy says when it is to be asked again
-MAX_QUEUE = 7
-MAX_DEATHS = 8
-RETRY_AFTER_NS = 9
-TABLE_BITS = 10
-TABLE_ROWS_MAX = 11
-PRESSURE_MAX = 12
-LEVEL_BIN_NS = 13
-LEVEL_COUNT = 14
+NEXT_END_NS = 1
+FRONT_END_NS = 2  # when the job in progress ends; NEVER_NS: idle
+METERED = 3  # whether its counters (rule 13) are kept
+PRESENT = 4  # requests that arrived at this node and have not left, for which there is ROOM; the router's: unsettled
+ROOM = 5  # requests that may be present at once
+CUT = 6  # 1: nothing passes between router and node
+LOST = 7  # 1: a node is gone until one of its replicas is ready again
+DRAINING = 8
+AVAILABLE = 9  # replicas that are up and not draining
+JOBS_HEAD = 10
+JOBS_TAIL = 11
+JOBS_MASK = 12
+AT_JOBS = 13
+JOB_KIND = 14
+JOB_OF = 15  # slot or batch
+DRAINED_COUNT = 16  # stops that control has yet to be told
+DIED_COUNT = 17  # of replicas that hung, of which control has yet to be told
+FAILED_ID = 18
+HOMELESS_ID = 19
+OUTBOX = 20  # how many left in the event that is handled
+WAITING = 21
+WINDOW_NS = 22  # of our batching; WAKES: another policy says when it is to be asked again
+OLDEST = 23  # slot of the oldest waiting request; UNKNOWN: look for it
+WAKE_NS = 24  # when another engine's policy asked to be asked again
+WINDOW_FIRED_NS = 25
+KEEP_TALLY = 26
+TIME_BINS = 27
+BIN = 28  # the time bin of the last look-up, and where it starts
+BIN_LOW_NS = 29
+BIN_NS = 30
+X_FRONT = 31
+FRONT = 32  # vector of the front's costs, FRONT_PARAM_COUNT long
 
-# s: replicas together.
-NEXT_END_NS = 15
-NEXT_END_REPLICA = 16
-RUNNING = 17
-FREE_SLOTS = 18  # of replicas that are up and not draining
-AVAILABLE = 19  # replicas that are up and not draining
+# s: the queue and rule 3.
+HANDING_OVER_NS = 45  # how long the batches that left in this run of rule 3 hold the front
+POLICY = 46
+NEWCOMER = 47
+MAX_QUEUE = 48
+MAX_BATCH = 49
+NUMBERS = 50
+RING_MASK = 51
+RING_SHIFT = 52
+AT_RING = 53
+ONGOING = 54  # requests enqueued whose batch is not finished, and their rows
+ONGOING_ROWS = 55
+WAITING_ROWS = 56
+FREE_SLOTS = 57  # of replicas that are up and not draining
+REPLICAS = 58
+LEVELS = 59
+SLOTS = 60
+RUNNING = 61
+NEXT_END_REPLICA = 62
 
-# s: the front station.
-FRONT_END_NS = 20  # when the job in progress ends; NEVER_NS: idle
-JOB_KIND = 21
-JOB_OF = 22  # slot or batch
-JOBS_HEAD = 23
-JOBS_TAIL = 24
+# s: batches, and what a node tells.
+BATCHES_FREE = 63
+AT_BATCHES_FREE = 64
+AT_BATCHES = 65
+BATCH_IDS = 66
+DRAWS = 67  # draws kept of each request
+AT_DRAWS = 68
+SHARED = 69  # 1: this node is not alone on its machine
+FAULTS = 70  # of a node: 1 if it is slow, and one more for each replica that hangs
+HANDOVER_NS = 71  # of the replicas together: what a batch saves that waited in a second slot
+LEVELS_AT = 72  # where its levels and service times begin
+LEVEL_COUNT = 73
+LEVEL_BIN_NS = 74
+TABLE_AT = 75
+TABLE_BITS = 76
+TABLE_ROWS_MAX = 77
+PRESSURE_MAX = 78
+BATCH_COLUMNS = 79  # of the tally's batch sizes
+T_BATCH_ROWS = 80
+T_BATCH_REASONS = 81
+X_BUSY = 82  # offsets in x
+X_IN_SYSTEM = 83
+KEEP_ROWS = 84
+ROUTED = 85  # 1: a router sends the requests, and is told of what leaves
+ROUTING = 86  # kind of policy
+AT_OUTBOX = 87  # offset in q: slots of those that left
+ROW_NS = 88  # what a row is expected to take of a replica
 
-# s: the queue.
-WAITING_ROWS = 25
-WAITING = 26
-OLDEST = 27  # slot of the oldest waiting request; UNKNOWN: look for it
-NUMBERS = 28
-BATCH_IDS = 29
-NEWCOMER = 30
-WINDOW_FIRED_NS = 31
-
-# s: free lists, rings and heaps.
-FREE = 32  # number of free slots
-BATCHES_FREE = 33
-RING_MASK = 34
-RING_SHIFT = 35
-JOBS_MASK = 36
-
-HANDOVER_NS = 37  # of the replicas together: what a batch saves that waited in a second slot
-HANDING_OVER_NS = 38  # how long the batches that left in this run of rule 3 hold the front
-ROUTED = 39  # 1: a router sends the requests, and is told of what leaves
-OUTBOX = 40  # how many left in the event that is handled
-AT_OUTBOX = 41  # offset in q: their slots
-PRESENT = 42  # requests that arrived at this node and have not left, for which there is ROOM; the router's: unsettled
-AT_FREE = 43  # offsets in q
-AT_BATCHES_FREE = 44
-AT_BATCHES = 45
-AT_JOBS = 46
-AT_RING = 47
-AT_DRAWS = 48
-AT_THINK = 49
-DRAWS = 50  # draws kept of each request
-
-# s: arrivals.
-OPEN_AT = 51
-OPEN_COUNT = 52
-OPEN_FIRST_ID = 53
-OPEN_ENDED = 54
-CLOSED_FIRST_ID = 55
-CLOSED_FIRST_INDEX = 56  # index of the first closed-loop request that is still held
-CLOSED_COUNT = 57
-CLIENT_COUNT = 58
-AT_TURNS = 59  # offset in q: index of each client's next request
-
-# s: stops that control has yet to be told.
-DRAINED_COUNT = 60
-FAILED_ID = 61
-HOMELESS_ID = 62
-
-# s: what is kept.
-KEEP_ROWS = 63
-KEEP_TALLY = 64
-ROWS_OUT_MAX = 65  # rows that `out` has room for; its first one holds how many there are
-EMPTIED = 66  # of the router: 1: control has yet to be told that no request is unsettled; -1: it does not want to know
-TIME_BINS = 67
-BIN_NS = 68
-BIN = 69  # the time bin of the last look-up, and where it starts
-BIN_LOW_NS = 70
-T_GOOD = 71  # offsets in t
-T_OUTCOMES = 72
-T_DROPS = 73
-T_BATCH_ROWS = 74
-T_BATCH_REASONS = 75
-T_SLO = 76
-X_BUSY = 77  # offsets in x
-X_FRONT = 78
-X_IN_SYSTEM = 79
-WHICH = 80  # out: the request or replica of a stop
-
-POOL_SIZE = 81
-
-FRONT = 82  # vector of the front's costs, FRONT_PARAM_COUNT long
-
-COLD = 95  # curve of what idle replicas take longer, COLD_KNOTS long
-
-# s: of a node that a router knows.
-ROOM = 105  # requests that may be present at once
-ONGOING = 106  # requests enqueued whose batch is not finished, and their rows
-ONGOING_ROWS = 107
-ROW_NS = 108  # what a row is expected to take of a replica
-TABLE_AT = 109  # where its service times and levels begin
-LEVELS_AT = 110
-NODE = 111
-
-# s: of the router.
-ROUTING = 112  # kind of policy
-NETWORK_NS = 113
-TRUE_STATE = 114  # 1: it knows what nodes hold without being told
-TURN = 115
-CANDIDATES = 116
-LEAVES = 117  # of the tournament of nodes, a power of two
-WHERE = 118  # out: the node of a stop, or whose arrays are full
-
-BATCH_COLUMNS = 119  # of the tally's batch sizes
-
-# s: of the router, retries.
-RETRIES_MAX = 120
-BUDGET_PERCENT = 121
-BACKOFF_NS = 122
-BACKOFF_MOST_NS = 123
-EXTRA = 124  # retries and hedges under way, retries that wait for their turn included
-OUTSTANDING = 125
-
-LOST = 126  # 1: a node is gone until one of its replicas is ready again
-
-# Heaps of (instant, request id, slot or client). Those of timers have a buffer of (id, slot) in front,
-# because most timers are forgotten before anybody asks for them; DUE is a lower bound over both. A node has
-# the first two, a plane the others, all but the clients' only if it has a router.
 # s: counters of a node (rule 13), if they are kept, and until when its integrals are up to date.
-METERED = 141
-METERED_NS = 127
-BUSY_AREA_NS = 128
-ONGOING_AREA_NS = 129
-WAITING_AREA_NS = 130
-ARRIVALS = 131
-ROWS_IN = 132
-ANSWERS_OUT = 133
-WAITED_NS = 134
+METERED_NS = 89
+BUSY_AREA_NS = 90
+ONGOING_AREA_NS = 91
+WAITING_AREA_NS = 92
+ARRIVALS = 93
+ROWS_IN = 94
+ANSWERS_OUT = 95
+WAITED_NS = 96
 
-# s: of the router, what waits while there is no node: rings by priority as at a node, and their integral.
-BUFFER_MAX = 135  # rows; 0: nothing may wait
-BUFFERED = 136
-BUFFERED_ROWS = 137
-BUFFERED_AREA_NS = 138
-BUFFERED_NS = 139
-WOKEN_ID = 140  # request that entered an empty buffer, of which control has yet to be told
+COLD = 97  # curve of what idle replicas take longer, COLD_KNOTS long
 
-# s: of the router, nodes that fail.
-ROTATION = 142  # nodes in rotation; CANDIDATES of them are not ejected
-EJECT_FAILURES = 143  # in a row; 0: nothing is ejected
-EJECT_BASE_NS = 144
-EJECT_PERCENT = 145
-CHANGE_NS = 146  # when the candidates must be found anew, because one returns or was ejected
-
-# s: failures (rule 14).
-FAULTS = 147  # of a node: 1 if it is slow, and one more for each replica that hangs
-SLOW_PER_MILLE = 148  # what service takes there, in thousandths of what it should; 0: as it should
-BATCH_DEADLINE_NS = 149  # after its start the replica of a batch that hangs is killed
-DIED_COUNT = 150  # of replicas that hung, of which control has yet to be told
-CUT = 151  # 1: nothing passes between router and node
-ANSWER_TIMEOUT_NS = 152  # of the router: an attempt of which nothing came back so long after it was sent is lost
-
-# s: groups of nodes, each of which serves one version of one model. A group has a row as well, after those of the
-# nodes; that of the last one is the router's own.
-GROUPS = 153
-GROUP = 154  # a node's, or the number of this one
-FIRST_NODE = 155  # of a group, whose nodes have successive numbers
-NODE_COUNT = 156
-SHARE_UPTO = 157  # where a version's part of the draws ends
-WOKEN_GROUP = 158
-
-# s: machines that several nodes are on.
-SHARED = 159  # 1: this node is not alone on its machine
-MACHINE_AT = 160  # in q: replicas that run on it
-AT_MACHINES = 161
-
-# s: of the router, hedges.
-HEDGE_AFTER_NS = 162  # NEVER_NS: none; negative: after the p95 of the last answers
-HEDGE_ANSWERS = 163  # how many of them
-
-T_WASTED = 164  # offsets in t
-T_HEDGES = 165
-
-HEAPS = 166  # HEAP_WIDTH numbers a heap
+# s: heaps of (instant, request id, slot or client). Those of timers have a buffer of (id, slot) in front, because most
+# timers are forgotten before anybody asks for them; DUE is a lower bound over both. A node has the first two, a plane
+# the others, all but the clients' only if it has a router. ANSWERS and DELIVERIES are lines: they begin anywhere from
+# LINE_BASE to LINE_END.
+HEAPS = 107  # HEAP_WIDTH numbers a heap
 DEADLINES, CANCELS, CLIENTS, ANSWERS, DELIVERIES, GIVE_UPS, RETRIES, HEAP_COUNT = range(8)
-HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, HEAP_WIDTH = range(6)
+HEAP_BASE, HEAP_SIZE, BUFFER_BASE, BUFFER_SIZE, TIMER_DUE_NS, LINE_BASE, LINE_END, UNSORTED, HEAP_WIDTH = range(9)
 HEAP_ENTRY = 3
 BUFFER_ENTRY = 2
 
+# s: what is seldom looked at: limits.
+MAX_DEATHS = 170
+RETRY_AFTER_NS = 171
+
+# s: free slots of the pool.
+FREE = 172  # number of free slots
+AT_FREE = 173  # offset in q
+AT_THINK = 174  # offset in q: the clients' pauses
+
+# s: arrivals.
+OPEN_AT = 175
+OPEN_COUNT = 176
+OPEN_FIRST_ID = 177
+OPEN_ENDED = 178
+CLOSED_FIRST_ID = 179
+CLOSED_FIRST_INDEX = 180  # index of the first closed-loop request that is still held
+CLOSED_COUNT = 181
+CLIENT_COUNT = 182
+AT_TURNS = 183  # offset in q: index of each client's next request
+
+# s: what is kept.
+ROWS_OUT_MAX = 184  # rows that `out` has room for; its first one holds how many there are
+EMPTIED = 185  # of the router: 1: control has yet to be told that no request is unsettled; -1: it does not want to know
+T_GOOD = 186  # offsets in t
+T_OUTCOMES = 187
+T_DROPS = 188
+T_SLO = 189
+WHICH = 190  # out: the request or replica of a stop
+POOL_SIZE = 191
+
+# s: of a node that a router knows.
+NODE = 192
+
+# s: of the router.
+NETWORK_NS = 193
+TRUE_STATE = 194  # 1: it knows what nodes hold without being told
+TURN = 195
+CANDIDATES = 196
+LEAVES = 197  # of the tournament of nodes, a power of two
+WHERE = 198  # out: the node of a stop, or whose arrays are full
+
+# s: of the router, retries.
+RETRIES_MAX = 199
+BUDGET_PERCENT = 200
+BACKOFF_NS = 201
+BACKOFF_MOST_NS = 202
+EXTRA = 203  # retries and hedges under way, retries that wait for their turn included
+OUTSTANDING = 204
+
+# s: of the router, what waits while there is no node: rings by priority as at a node, and their integral.
+BUFFER_MAX = 205  # rows; 0: nothing may wait
+BUFFERED = 206
+BUFFERED_ROWS = 207
+BUFFERED_AREA_NS = 208
+BUFFERED_NS = 209
+WOKEN_ID = 210  # request that entered an empty buffer, of which control has yet to be told
+
+# s: of the router, nodes that fail.
+ROTATION = 211  # nodes in rotation; CANDIDATES of them are not ejected
+EJECT_FAILURES = 212  # in a row; 0: nothing is ejected
+EJECT_BASE_NS = 213
+EJECT_PERCENT = 214
+CHANGE_NS = 215  # when the candidates must be found anew, because one returns or was ejected
+
+# s: failures (rule 14).
+SLOW_PER_MILLE = 216  # what service takes there, in thousandths of what it should; 0: as it should
+BATCH_DEADLINE_NS = 217  # after its start the replica of a batch that hangs is killed
+ANSWER_TIMEOUT_NS = 218  # of the router: an attempt of which nothing came back so long after it was sent is lost
+
+# s: groups of nodes, each of which serves one version of one model. A group has a row as well, after those of the
+# nodes; that of the last one is the router's own.
+GROUPS = 219
+GROUP = 220  # a node's, or the number of this one
+FIRST_NODE = 221  # of a group, whose nodes have successive numbers
+NODE_COUNT = 222
+SHARE_UPTO = 223  # where a version's part of the draws ends
+WOKEN_GROUP = 224
+
+# s: machines that several nodes are on.
+MACHINE_AT = 225  # in q: replicas that run on it
+AT_MACHINES = 226
+
+# s: of the router, hedges.
+HEDGE_AFTER_NS = 227  # NEVER_NS: none; negative: after the p95 of the last answers
+HEDGE_ANSWERS = 228  # how many of them
+
+T_WASTED = 229  # offsets in t
+T_HEDGES = 230
+
 # s: another engine's batching policy.
-POLICY = 208
-WAKE_NS = 209  # when it asked to be asked again
-TURNS = 210
-BATCHING_STATE = 211
-BATCHING = 212  # its parameters, BATCHING_WIDTH at most
+TURNS = 231
+BATCHING_STATE = 232
+BATCHING = 233  # its parameters, BATCHING_WIDTH at most
 BATCHING_WIDTH = 12
 WAKES = -1
 
 # s: of the error budget's bins, which are finer and count only requests; none: FINE_BINS is 0.
-FINE_BINS = 224
-FINE_NS = 225
-FINE = 226  # the bin of the last look-up, and where it starts
-FINE_LOW_NS = 227
-T_FINE = 228  # offset in t
+FINE_BINS = 245
+FINE_NS = 246
+FINE = 247  # the bin of the last look-up, and where it starts
+FINE_LOW_NS = 248
+T_FINE = 249  # offset in t
 
-CREDIT = 229  # of a group: rows that may be outstanding at a node before others wait at the router; 0: any number
+CREDIT = 250  # of a group: rows that may be outstanding at a node before others wait at the router; 0: any number
 
-LEVEL = 230  # LEVEL_WIDTH numbers a level
+LEVEL = 251  # LEVEL_WIDTH numbers a level
 LEVEL_HEAD, LEVEL_TAIL, LEVEL_ROWS = range(3)
 LEVEL_WIDTH = 4
 LEVELS_MAX = 64

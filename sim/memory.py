@@ -142,13 +142,17 @@ class Memory:
                 ly.AT_THINK: self.clients,
                 ly.AT_TURNS: self.clients,
                 bases[ly.CLIENTS]: ly.HEAP_ENTRY * (self.clients + 1),
-                bases[ly.ANSWERS]: ly.HEAP_ENTRY * (2 * attempts + 1),
-                bases[ly.DELIVERIES]: ly.HEAP_ENTRY * (attempts + 1),
+                bases[ly.ANSWERS]: ly.HEAP_ENTRY * 2 * (2 * attempts + 1),
+                bases[ly.DELIVERIES]: ly.HEAP_ENTRY * 2 * (attempts + 1),
                 ly.AT_MACHINES: self.machines,
                 bases[ly.RETRIES]: ly.HEAP_ENTRY * (4 * attempts + 66),
                 bases[ly.GIVE_UPS]: ly.HEAP_ENTRY * (3 * attempts + 66),
             },
         )
+        for heap, entries in ((ly.ANSWERS, 2 * attempts + 1), (ly.DELIVERIES, attempts + 1)):
+            block = ly.HEAPS + ly.HEAP_WIDTH * heap
+            row[block + ly.LINE_BASE] = row[block + ly.HEAP_BASE]
+            row[block + ly.LINE_END] = row[block + ly.HEAP_BASE] + 2 * ly.HEAP_ENTRY * entries
         for group in self.groups:
             self._claim(group, {ly.AT_RING: self.levels * ring})
             group[[ly.RING_MASK, ly.RING_SHIFT]] = ring - 1, ring.bit_length() - 1
