@@ -300,13 +300,13 @@ class DataPlane:
             raise ValueError("this plane keeps no tally: build it with keep='tally' or 'both'")
         s, classes, bins = self._s, self._classes, self._bins[0]
         nodes = self._memory.rows[: len(self.estate.nodes)]
-        tally = empty_tally(classes, *self._bins, self.estate.rows_max, len(nodes), self._fine)
+        tally = empty_tally(classes, *self._bins, self.estate.rows_max, self.estate.group_of, self._fine)
         for array, at in (
             (tally.latency, 0),
             (tally.good, s[ly.T_GOOD]),
             (tally.outcomes, s[ly.T_OUTCOMES]),
             (tally.drop_reasons, s[ly.T_DROPS]),
-            (tally.batch_rows, s[ly.T_BATCH_ROWS]),
+            (tally.group_batch_rows, s[ly.T_BATCH_ROWS]),
             (tally.batch_reasons, s[ly.T_BATCH_REASONS]),
             (tally.wasted_rows, s[ly.T_WASTED]),
             (tally.hedges, s[ly.T_HEDGES]),
@@ -365,7 +365,7 @@ class DataPlane:
             groups[:, ly.SHARE_UPTO] = router.split
 
     def _prepare_tally(self, keep: Keep, slo_ns: Ints | None) -> None:
-        """Offsets and zeroes of the tally's arrays; each node has spans of its own."""
+        """Offsets and zeroes of the tally's arrays; each node has spans of its own, each group its batches."""
         rows, (bins, bin_ns) = self._memory.rows, self._bins
         rows[:, ly.KEEP_ROWS], rows[:, ly.KEEP_TALLY] = keep in ("rows", "both"), keep in ("tally", "both")
         rows[:, ly.TIME_BINS], rows[:, ly.BIN_NS] = bins, bin_ns
@@ -377,7 +377,7 @@ class DataPlane:
             (ly.T_GOOD, cells),
             (ly.T_OUTCOMES, cells * OUTCOME_COUNT),
             (ly.T_DROPS, cells * REASON_COUNT),
-            (ly.T_BATCH_ROWS, bins * columns),
+            (ly.T_BATCH_ROWS, self.estate.group_count * bins * columns),
             (ly.T_BATCH_REASONS, bins * REASON_COUNT),
             (ly.T_WASTED, cells),
             (ly.T_HEDGES, cells),
@@ -385,6 +385,7 @@ class DataPlane:
             (ly.T_SLO, self._classes),
         ):
             rows[:, field], at = at, at + size
+        rows[: len(self.estate.nodes), ly.T_BATCH_ROWS] += np.array(self.estate.group_of) * (bins * columns)
         self._t = np.zeros(at if self._s[ly.KEEP_TALLY] else 0, np.int64)
         first = cells * SUM_COUNT + 3 * bins * np.arange(len(rows))
         for number, field in enumerate((ly.X_BUSY, ly.X_FRONT, ly.X_IN_SYSTEM)):

@@ -5,6 +5,8 @@ It decides nothing. Conservation of requests and Little's law are asserted from 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from serve.policy.codes import OUTCOME_COUNT
@@ -105,7 +107,7 @@ class Ledger:
         bin_ns: int,
         rows_max: int,
         slo_ns: Ints | None,
-        nodes: int,
+        groups: Sequence[int],
         fine: tuple[int, int],
     ) -> Tally:
         """Histograms and sums so far, computed from the rows."""
@@ -120,7 +122,7 @@ class Ledger:
             batches=self.batches(),
             front_ns=np.array(self._front_ns, np.int64).reshape(-1, 2),
             routed=self._as_settled() if self._routed else None,
-            nodes=nodes,
+            groups=groups,
             fine=fine,
         )
 

@@ -144,6 +144,11 @@ class Estate:
         """How many groups there are."""
         return self.groups[-1] + 1 if self.groups else 1
 
+    @property
+    def group_of(self) -> tuple[int, ...]:
+        """By node, the group that it is of."""
+        return self.groups or (0,) * len(self.nodes)
+
     def nodes_of(self, group: int) -> range:
         """The nodes of a group."""
         if not self.groups:

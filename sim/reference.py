@@ -239,5 +239,5 @@ class Reference:
 
     def tally(self) -> Tally:
         """Histograms and sums so far, computed from the rows."""
-        nodes = len(self.estate.nodes)
-        return self._ledger.tally(self._classes, *self._bins, self.estate.rows_max, self._slo_ns, nodes, self._fine)
+        bins, groups = self._bins, self.estate.group_of
+        return self._ledger.tally(self._classes, *bins, self.estate.rows_max, self._slo_ns, groups, self._fine)

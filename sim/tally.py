@@ -6,6 +6,7 @@ reference (or of the live engine), which is how the two are compared.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,13 +76,19 @@ class Tally:
     drop_reasons: Ints  # (classes, time bins, REASON_COUNT), of what was not ok
     wasted_rows: Ints  # (classes, time bins): rows of batches, of requests for which nobody waited in the end
     hedges: Ints  # (classes, time bins): attempts beside another, as far as they were heard of
-    batch_rows: Ints  # (time bins, rows_max + 1)
+    group_batch_rows: Ints  # (groups of nodes, time bins, rows_max + 1)
     batch_reasons: Ints  # (time bins, REASON_COUNT)
     node_busy_s: Floats  # (nodes, time bins), summed over the replicas of each
     front_busy_s: Floats  # (time bins,)
     in_system_s: Floats  # (time bins,), integral of the number of requests present (arrival to answer)
     fine_ns: int  # width of a bin of the error budget
     fine: Ints  # (classes, fine bins, 2): requests good, and all; the last bin takes all that is later
+
+    @property
+    def batch_rows(self) -> Ints:
+        """(time bins, rows_max + 1), of all groups of nodes."""
+        counts: Ints = self.group_batch_rows.sum(axis=0)
+        return counts
 
     @property
     def busy_s(self) -> Floats:
@@ -92,12 +99,19 @@ class Tally:
 
 NO_FINE = (0, 1)
 """Number and width in ns of the error budget's bins where nobody asks for them."""
+ONE_NODE = (0,)
+"""By node, the group that it is of, where there is one."""
 
 
 def empty_tally(
-    classes: int, time_bins: int, bin_ns: int, rows_max: int, nodes: int = 1, fine: tuple[int, int] = NO_FINE
+    classes: int,
+    time_bins: int,
+    bin_ns: int,
+    rows_max: int,
+    groups: Sequence[int] = ONE_NODE,
+    fine: tuple[int, int] = NO_FINE,
 ) -> Tally:
-    """A tally of nothing."""
+    """A tally of nothing; `groups`: by node, in order, the group that it is of."""
     return Tally(
         bin_ns=bin_ns,
         latency=np.zeros((classes, time_bins, HISTOGRAM_BINS), np.int64),
@@ -107,9 +121,9 @@ def empty_tally(
         drop_reasons=np.zeros((classes, time_bins, REASON_COUNT), np.int64),
         wasted_rows=np.zeros((classes, time_bins), np.int64),
         hedges=np.zeros((classes, time_bins), np.int64),
-        batch_rows=np.zeros((time_bins, rows_max + 1), np.int64),
+        group_batch_rows=np.zeros((groups[-1] + 1, time_bins, rows_max + 1), np.int64),
         batch_reasons=np.zeros((time_bins, REASON_COUNT), np.int64),
-        node_busy_s=np.zeros((nodes, time_bins)),
+        node_busy_s=np.zeros((len(groups), time_bins)),
         front_busy_s=np.zeros(time_bins),
         in_system_s=np.zeros(time_bins),
         fine_ns=fine[1],
@@ -184,7 +198,7 @@ def tally_from_rows(
     batches: Ints | None = None,
     front_ns: Ints | None = None,
     routed: Routed | None = None,
-    nodes: int = 1,
+    groups: Sequence[int] = ONE_NODE,
     fine: tuple[int, int] = NO_FINE,
 ) -> Tally:
     """The tally of finished rows.
@@ -198,13 +212,13 @@ def tally_from_rows(
     batches : batch log (m, BATCH_WIDTH); default: `batches_of(rows)`, which lacks what a death ended.
     front_ns : (k, 2) spans in which the front worked; default: none known.
     routed : what the router knows, if rows are attempts that it sent; outcomes and latencies are then requests'.
-    nodes : that batches can be of.
+    groups : by node that batches can be of, in order, its group.
     fine : number and width in ns of the error budget's bins.
     """
     batches = batches_of(rows) if batches is None else batches
     if rows_max is None:
         rows_max = int(batches[:, BATCH_ROWS].max(initial=1))
-    tally = empty_tally(classes, time_bins, bin_ns, rows_max, nodes, fine)
+    tally = empty_tally(classes, time_bins, bin_ns, rows_max, groups, fine)
     first_ns = rows[:, ARRIVAL_NS] if routed is None else routed.first_ns
     bin_ = np.minimum(first_ns // bin_ns, time_bins - 1)
     _tally_parts(tally, rows, bin_)
@@ -215,7 +229,7 @@ def tally_from_rows(
         _tally_requests(tally, np.column_stack([rows[:, columns], client_ns, stay_ns, rows[:, ROWS_COLUMN]]), slo_ns)
     else:
         _tally_requests(tally, routed.requests, slo_ns)
-    _tally_node(tally, rows, batches, front_ns)
+    _tally_node(tally, rows, batches, front_ns, np.array(groups))
     return tally
 
 
@@ -261,11 +275,11 @@ def _tally_requests(tally: Tally, requests: Ints, slo_ns: Ints | None) -> None:
         np.add.at(tally.sums, (class_, bin_, column), values)
 
 
-def _tally_node(tally: Tally, rows: Rows, batches: Ints, front_ns: Ints | None) -> None:
+def _tally_node(tally: Tally, rows: Rows, batches: Ints, front_ns: Ints | None, group_of: Ints) -> None:
     """Batches, and the spans of replicas, front and requests."""
     time_bins, bin_ns = len(tally.in_system_s), tally.bin_ns
     bin_ = np.minimum(batches[:, BATCH_START_NS] // bin_ns, time_bins - 1)
-    np.add.at(tally.batch_rows, (bin_, batches[:, BATCH_ROWS]), 1)
+    np.add.at(tally.group_batch_rows, (group_of[batches[:, BATCH_NODE]], bin_, batches[:, BATCH_ROWS]), 1)
     np.add.at(tally.batch_reasons, (bin_, batches[:, BATCH_REASON]), 1)
     ended = batches[batches[:, BATCH_END_NS] >= 0]
     for node in np.unique(ended[:, BATCH_NODE]):

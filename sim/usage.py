@@ -151,7 +151,7 @@ def _within(replicas: Iterable[ReplicaUsage], span_ns: tuple[int, int]) -> Itera
 def _work(
     setup: Setup, tally: Tally, window: Window, held: Sequence[_Held], nodes: Sequence[NodeUsage]
 ) -> Iterator[Work]:
-    """Core-ns by machine, time bin and class; a row costs what rows of its model cost on average."""
+    """Core-ns by machine, time bin and class; a row costs what rows of its version cost on average."""
     leases, owners = _by_machine(held), _owners(setup)
     for group in range(len(setup.served)):
         core_ns = _core_ns(setup, tally, window, group)
@@ -187,17 +187,17 @@ def _shares(nodes: Sequence[NodeUsage], numbers: Sequence[int], bin_: int, windo
 
 
 def used_and_wasted(setup: Setup, tally: Tally, window: Window, group: int = 0) -> tuple[Floats, Floats]:
-    """By class, the shares of a model's work whose answers were used, and were not; together 1. Which share of the rows
-    was used is that of all models.
+    """By class, the shares of a version's work whose answers were used, and were not; together 1.
 
-    Of all rows that were computed, those of requests answered ok were used, over the whole replication: what
+    Of all rows that its nodes computed, those of requests answered ok were used, over the whole replication: what
     arrives in one bin may be computed in another. Waste goes to classes by the rows that were computed for
     nobody, where there are none (a replica died, a node was lost) by all rows.
     """
-    computed = float((tally.batch_rows.sum(axis=0) * np.arange(tally.batch_rows.shape[1])).sum())
-    used = min(1.0, float(tally.sums[:, :, SUM_ROWS].sum()) / computed) if computed else 1.0
-    cut = slice(window.first, window.last)
+    batches = tally.group_batch_rows[group].sum(axis=0)
+    computed = float((batches * np.arange(len(batches))).sum())
     of_model = np.array([float(of == group) for of in setup.group_of])
+    used = min(1.0, float(tally.sums[:, :, SUM_ROWS].sum(axis=1) @ of_model) / computed) if computed else 1.0
+    cut = slice(window.first, window.last)
     ok_rows = tally.sums[:, cut, SUM_ROWS].sum(axis=1) * of_model
     wasted_rows = tally.wasted_rows[:, cut].sum(axis=1) * of_model
     useful = _normed(ok_rows, of_model)

@@ -65,7 +65,7 @@ def scenario(
 def costed(question: Scenario, folder: Path, engine: Engine = "fast") -> Cost:
     """The cost of the first replication, all of it."""
     asked = question.deployment, question.workload, {}, question.seed, folder, folder
-    setup = prepare(*asked, world=question.world)  # type: ignore[arg-type]
+    setup = prepare(*asked, world=question.world, events=question.events)  # type: ignore[arg-type]
     done = run(setup, 0, engine)
     return cost_of(setup, done, Window(0, TIME_BINS, done.tally.bin_ns))
 
@@ -132,6 +132,19 @@ def test_what_a_client_left_behind_is_wasted(folder: Path) -> None:
     )
 
 
+def test_what_one_models_clients_leave_behind_is_no_other_models_waste(folder: Path) -> None:
+    served = {"profile": "toy.yaml", "backend": "emulated", "batching": {"max_batch": 1}}
+    classes = {
+        "a": {"model": "m", "arrivals": {"poisson": "300/s"}, "patience": "4ms"},
+        "b": {"model": "n", "arrivals": {"poisson": "100/s"}},
+    }
+    asked = scenario(classes, pools={"here": POOL}, router={}).model_dump(mode="json")
+    asked["deployment"]["models"] = {"m": served, "n": served}
+    by_model = costed(Scenario.model_validate(asked), folder).attribution.by_model()
+    assert by_model["m"].wasted_usd > 0.02 * by_model["m"].usd
+    assert by_model["n"].wasted_usd == 0 < by_model["n"].useful_usd
+
+
 def test_a_machine_is_cold_until_its_first_replica_is_ready(folder: Path) -> None:
     """HPA asks for a second machine; it is paid from its hand-over on, and cold for the replica's start-up."""
     replicas = {
@@ -194,3 +207,77 @@ def test_both_simulators_bill_alike(folder: Path, question: Scenario) -> None:
     assert fast.usage.up == slow.usage.up
     assert fast.attribution.total.useful_usd == pytest.approx(slow.attribution.total.useful_usd, rel=1e-9)
     assert fast.attribution.total.wasted_usd == pytest.approx(slow.attribution.total.wasted_usd, rel=1e-6, abs=1e-12)
+
+
+@st.composite
+def estates(draw: st.DrawFn) -> Scenario:
+    """Two models on machines of two types, each fixed or scaled, one of two versions that may be rolled out."""
+    kinds = {"c7i.large": "toy.yaml", "c7i.xlarge": "quick.yaml"}
+    pools = {
+        name: {
+            "type": type_,
+            "nodes": draw(st.sampled_from((2, {"min": 1, "max": 3}))),
+            "provision": "2s",
+            "zone": zone,
+        }
+        for name, type_, zone in (("here", "c7i.large", "a"), ("there", "c7i.xlarge", "b"))
+    }
+    traffic = draw(st.sampled_from(({"v1": {}, "v2": {}}, {"v1": {"traffic": "70%"}, "v2": {"traffic": "30%"}})))
+    models = {
+        "m": {"versions": {name: {"profile": kinds, **part} for name, part in traffic.items()}},
+        "n": {"profile": kinds},
+    }
+    classes = {}
+    for name, model in models.items():
+        replicas: dict[str, Any] = {"count": 2, "start_up": "3s"}
+        if draw(st.booleans()):
+            scaler = {"kind": "kpa", "target": draw(st.sampled_from((1, 4))), "stable_window": "10s"}
+            replicas |= {"min": 1, "max": 3, "autoscaler": scaler}
+        model |= {
+            "backend": "emulated",
+            "batching": {"max_batch": draw(st.sampled_from((1, 4)))},
+            "queue": {"per": "replica", "max_queue": 40},
+            "replicas": replicas,
+        }
+        classes[name] = {
+            "model": name,
+            "arrivals": {"poisson": f"{draw(st.sampled_from((5, 150, 600)))}/s"},
+            "tags": {"team": name},
+            **draw(st.sampled_from(({}, {"patience": "10ms"}))),
+        }
+    kind = draw(st.sampled_from(("", "rolling", "blue_green", "canary"))) if "traffic" not in traffic["v1"] else ""
+    steps = {"steps": [{"traffic": "30%", "for": "4s"}]} if kind == "canary" else {}
+    events: list[dict[str, Any]] = (
+        [{"at": "5s", "rollout": {"model": "m", "to": "v2", "kind": kind, **steps}}] if kind else []
+    )
+    if draw(st.booleans()):
+        events.append({"at": "9s", "fail": {"zone": "a"}, "for": "4s"})
+    question = {
+        "seed": draw(st.integers(0, 99)),
+        "replications": 2,
+        "workload": {"duration": "20s", "classes": classes},
+        "deployment": {"models": models, "pools": pools, "router": {"network": "1ms", "probe": "1s"}},
+        "events": events,
+    }
+    return Scenario.model_validate(question)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(question=estates())
+def test_an_estates_parts_are_its_bill_model_by_model(folder: Path, question: Scenario) -> None:
+    """Versions, rollouts, autoscalers, failures and machines of two types: what is split is all there is to split."""
+    write_profile(folder, Synthetic(base_ms=1.0), name="quick")
+    result = simulate(question, base=folder)
+    assert sum(value(result, part) for part in PARTS) == pytest.approx(1.0, rel=1e-9)
+    assert 0 <= value(result, "cost_bound_usd_per_h") <= value(result, "cost_usd_per_h") * (1 + 1e-9)
+    cost = costed(question, folder)
+    models = cost.attribution.by_model()
+    assert set(models) <= {"", "m", "n"}, "a version's cost is its model's"
+    for model in ("m", "n"):
+        worked = [work for work in cost.usage.work if work.owner.model == model]
+        assert {work.owner.class_ for work in worked} <= {model}
+        assert cost.attribution.by_tag("team")[model].useful_usd == pytest.approx(models[model].useful_usd, rel=1e-9)
+    assert result.showback is not None
+    charged = sum(charge.effective_usd for charge in result.showback.charges) / result.showback.hours
+    assert charged == pytest.approx(value(result, "cost_usd_per_h"), rel=1e-9)
+    assert sum(parts.usd for parts in models.values()) == pytest.approx(cost.bill.total.usd, rel=1e-9)

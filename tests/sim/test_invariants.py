@@ -57,7 +57,7 @@ BROKEN: dict[str, list[Callable[[Tally], object]]] = {
     "I1": [lambda t: t.outcomes.__setitem__((0, 0, OUTCOME_OK), 0)],
     "I2": [lambda t: t.in_system_s.__setitem__(1, 0.0), lambda t: t.sums.__setitem__((0, 1, SUM_QUEUE_S), -1.0)],
     "I3": [lambda t: t.latency.__setitem__((0, 2, 9), 1), lambda t: t.good.__setitem__((0, 0), 99)],
-    "I4": [lambda t: t.batch_rows.__setitem__((0, 0), 1), lambda t: t.sums.__setitem__((0, 0, SUM_ROWS), 1e3)],
+    "I4": [lambda t: t.group_batch_rows.__setitem__((0, 0, 0), 1), lambda t: t.sums.__setitem__((0, 0, SUM_ROWS), 1e3)],
     "I5": [lambda t: t.node_busy_s.__setitem__((0, 2), 0.051), lambda t: t.node_busy_s.__setitem__((0, 2), -1.0)],
 }
 
