@@ -61,7 +61,9 @@ def placing(deployment: Deployment, groups: Sequence[Group], *, controlled: bool
         return Placing(fixed, counts, {})
     rooms = rooms_of(deployment, list(dict.fromkeys(group.model for group in groups)))
     if len(rooms) == 1 and not rooms[0].left.holds(_taken(deployment, groups, counts)):
-        return Placing(fixed, counts, {})  # more than it has room for: a single node takes all of them
+        # More than it has room for: a single node takes all of them, and as many as come.
+        crowded = [[Place(0, rooms[0].pool, _crowd(deployment.models[g.model]) + g.extra)] for g in groups]
+        return Placing(crowded, counts, {})
     places = []
     for group in groups:
         model = deployment.models[group.model]
@@ -85,6 +87,12 @@ def _most(model: Model) -> int:
     """Replicas that it may have, if there is room."""
     replicas = model.replicas
     return replicas.count if replicas.autoscaler is None else max(replicas.count, replicas.most or 2**31)
+
+
+def _crowd(model: Model) -> int:
+    """Replicas that it may have where there is no room even for the first ones."""
+    replicas = model.replicas
+    return replicas.count if replicas.autoscaler is None else max(replicas.count, replicas.most or 0)
 
 
 def _taken(deployment: Deployment, groups: Sequence[Group], counts: Sequence[int]) -> Size:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from serve.errors import SpecError
 from serve.policy.codes import OUTCOME_OK
 from sim import invariants
 from sim.control import Control
@@ -27,6 +28,8 @@ TIME_BINS = 40
 
 _DRAIN_NS = 10**9
 _FOREVER_NS = 2**60
+_STUCK_NS = 3600 * 10**9
+"""If for longer than this, and than the load, none of those that are left has left, none will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +175,12 @@ def _drained(plane: Plane, feed: _Feed, setup: Setup) -> Tally:
         return plane.tally()
     opened = [number for number, portion in enumerate(setup.portions) if not setup.load.sources[portion.class_].clients]
     until_ns, step_ns = setup.load.duration_ns, max(_DRAIN_NS, setup.load.duration_ns // TIME_BINS)
-    while int((tally := plane.tally()).outcomes[opened].sum()) < feed.open_fed:
-        until_ns += step_ns
-        step_ns *= 2
+    before = -1
+    while (left := feed.open_fed - int((tally := plane.tally()).outcomes[opened].sum())) > 0:
+        if left == before and step_ns > max(setup.load.duration_ns, _STUCK_NS):
+            what = f"{left} requests wait for a replica after the load has ended, and none comes"
+            raise SpecError.of("deployment", "models", f"{what}; give them a timeout, or keep one (replicas.min: 1)")
+        until_ns, step_ns, before = until_ns + step_ns, 2 * step_ns, left
         feed.run(until_ns)
     return tally
 

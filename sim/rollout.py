@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from serve.policy.codes import OUTCOME_OK
+from serve.policy.scaling.nanoseconds import SECOND_NS
 from serve.policy.scaling.rollout import Count, RollingSettings, given_up, rolled, rolling, split
 from sim.agenda import Agenda, Order
 from sim.fleet import Fleet
 from sim.history import History, Rolled
+from sim.plane import BUFFER
 from sim.release import Release
 
 
@@ -119,6 +121,13 @@ class Rollout:
         available = sum(rotated_ns <= since_ns for rotated_ns in staying)
         return Count(available, max(0, fleet.wanted - available))
 
+    def is_waited_for(self, fleet: Fleet) -> bool:
+        """Whether requests wait at the router for a replica of a version: its last one must not go."""
+        waits = self._release.plane.scrape(BUFFER - fleet.plan.group).gauges.waiting > 0
+        if waits:
+            self._look_at(self._now_ns + SECOND_NS)
+        return waits
+
     def note_progress(self) -> None:
         """Replicas that have come to count since are progress; of those that will, when is known."""
         available = self.count(self._new).available
@@ -185,10 +194,12 @@ class Rolling(Rollout):
             self.wait()
 
     def _shrink(self, count: int) -> None:
-        """So many replicas of other versions go, of the last version first."""
+        """So many replicas of other versions go, of the last version first; of each one stays until a new one counts
+        and nobody waits for it."""
         for fleet in reversed(self._old):
-            less = min(count, fleet.wanted)
-            if less:
+            stays = self.is_waited_for(fleet) or self.count(self._new).available == 0
+            less = min(count, fleet.wanted - stays)
+            if less > 0:
                 fleet.resize(fleet.wanted - less)
                 count -= less
 
@@ -232,6 +243,9 @@ class Staged(Rollout):
     def _next(self) -> None:
         """A stage has lasted for its time."""
         if self._over:
+            return
+        if self._stage + 1 == len(self._plan.stages) and any(self.is_waited_for(fleet) for fleet in self._old):
+            self._agenda.at(self._now_ns + SECOND_NS, Order.ROLLOUT, self._next)
             return
         self._stage, self._holds = self._stage + 1, False
         self._progressed_ns = self._now_ns

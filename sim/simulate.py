@@ -24,7 +24,7 @@ from serve.manifests import with_manifests
 from serve.vocabulary import METRICS
 from sim import paths, workers
 from sim.capacity import capacity_rps
-from sim.checks import asked_models
+from sim.checks import asked_models, check_scaling
 from sim.cost import Cost, cost_metrics, cost_of
 from sim.intervals import Shifts, ci, pi
 from sim.level import Level
@@ -224,6 +224,7 @@ def completed(scenario: Scenario, base: Path, deployment_base: Path) -> Scenario
         return prepare(question.deployment, question.workload, question.slo, question.seed, base, deployment_base)
 
     names = asked_models(deployment, scenario.workload)
+    check_scaling(deployment, list(dict.fromkeys(names)))
     for name in dict.fromkeys(names):
         filled = with_table(_asking(whole, name, names), name, deployment_base, prepared, evaluate).deployment
         assert isinstance(filled, Deployment) and isinstance(whole.deployment, Deployment)

@@ -170,6 +170,35 @@ def test_a_rollout_whose_replicas_never_count_is_taken_back(tmp_path: Path) -> N
     assert metric(result, "failed") == 0
 
 
+def test_a_single_node_takes_a_new_version_too_without_the_cores(tmp_path: Path) -> None:
+    asked = document(tmp_path, {"v1": {}, "v2": {}}, events=rollout())
+    asked["deployment"]["models"]["m"]["queue"] = {"per": "node", "max_queue": 8}
+    asked["deployment"]["pools"]["here"] = {"nodes": 1, "cores": 2, "price": "0.1 USD/h"}
+    result, history, _ = played(asked)
+    assert metric(result, "rollouts") == 1 and most(history, 1) == 4
+
+
+def test_the_last_old_replica_stays_until_a_new_one_counts(tmp_path: Path) -> None:
+    events = rollout(surge="100%", unavailable="100%")
+    result, history, _ = played(document(tmp_path, {"v1": {}, "v2": {}}, events=events))
+    assert metric(result, "rollouts") == 1 and metric(result, "refused") < 0.1
+    left = [at for at, count in history.fleets[0].present if count == 0]
+    assert left and left[0] > 36 * S, "the new ones are in rotation at 36"
+
+
+def test_requests_that_nobody_will_ever_serve_are_told(tmp_path: Path) -> None:
+    scaler = {"kind": "keda", "triggers": [{"target": 1, "activation": 100}], "polling": "5s", "cooldown": "10s"}
+    asked = document(
+        tmp_path,
+        {"v1": {}},
+        rate="1/min",
+        seconds=300,
+        replicas={"min": 0, "max": 1, "count": 0 + 1, "autoscaler": scaler},
+    )
+    with pytest.raises(SpecError, match="requests wait for a replica after the load has ended, and none comes"):
+        played(asked)
+
+
 def test_what_fits_nowhere_waits_until_an_old_replica_has_gone(tmp_path: Path) -> None:
     asked = document(tmp_path, {"v1": {}, "v2": {}}, events=rollout(surge=1, unavailable=1))
     asked["deployment"]["pools"]["here"]["nodes"] = 4
