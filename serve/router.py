@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from serve.balancer import Balancer
-from serve.deployment import Deployment, Eject
-from serve.deployment import Hedge as HedgeSpec
+from serve.deployment import Deployment
 from serve.ejection import Ejection
 from serve.hedging import P95, Hedge
 from serve.policy import routing
@@ -33,6 +32,8 @@ from serve.policy.codes import (
 from serve.policy.retries import backoff_ns, hedge_draw
 from serve.policy.routing import DRAW_MASK, NOBODY, another_draw, reported
 from serve.protocol.orca import Load
+from serve.routing import Eject
+from serve.routing import Hedge as HedgeSpec
 
 ROUTES = {
     "round_robin": routing.ROUTE_ROUND_ROBIN,

@@ -16,7 +16,6 @@ from functools import partial
 from hashlib import blake2b
 
 from serve.deployment import Deployment, Model
-from serve.deployment import Router as RouterSpec
 from serve.errors import EngineError
 from serve.policy.codes import (
     NEVER_NS,
@@ -36,6 +35,7 @@ from serve.proxy.forwarded import Forwarded
 from serve.proxy.upstream import Call, Reply, Upstream, request
 from serve.proxy.watch import Watch
 from serve.router import A, Attempt, Needs, Routed, Router, Settings, settings_of
+from serve.routing import Router as RouterSpec
 
 log = logging.getLogger(__name__)
 
