@@ -58,6 +58,15 @@ def size_of(model: Model) -> Size:
     return Size(replicas.threads, replicas.memory or 0, replicas.accelerators, replicas.accelerator_memory or 0)
 
 
+def held_cores(model: Model, pool: Pool) -> int:
+    """Cores of a node that a replica is taken to hold: its threads, or its part of the node by accelerators, which
+    nobody else uses meanwhile."""
+    replicas = model.replicas
+    if not replicas.accelerators or not pool.accelerators:
+        return replicas.threads
+    return max(replicas.threads, -(-(pool.cores or 1) * replicas.accelerators // pool.accelerators))
+
+
 def rooms_of(deployment: Deployment, models: Sequence[str]) -> list[Room]:
     """All nodes that there can be, empty.
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 
+from serve.fleet import held_cores
 from sim.billing.attribution import Attribution, attribute, check
 from sim.billing.bill import Bill, bill
 from sim.billing.bound import Choice, cheapest_usd_per_h, perfect_usd
@@ -110,7 +111,6 @@ def _bound_usd(setup: Setup, replication: Replication, window: Window) -> float:
     rows_of, choices, book = {}, {}, setup.book
     for group, serving in enumerate(setup.served):
         rows_of[serving.label] = float(ok_rows[[of == group for of in setup.group_of]].sum())
-        threads = serving.model.replicas.threads
         service_ns = [
             {rows: float(alone_ns[rows]) for rows in range(1, serving.spec.max_batch + 1)}
             for alone_ns in replication.alone_ns[group]
@@ -119,10 +119,10 @@ def _bound_usd(setup: Setup, replication: Replication, window: Window) -> float:
             Choice(
                 cheapest_usd_per_h(setup.prices.types[name], book, 0, span_ns),
                 pool.cores or 1,
-                threads,
+                held_cores(serving.model, pool),
                 service_ns[serving.kind_of.get(name, 0)],
             )
             for name, pool in setup.deployment.pools.items()
-            if name in serving.kind_of or len(serving.kinds) == 1
+            if name in serving.kind_of or isinstance(serving.version.profile, str)
         ]
     return perfect_usd(rows_of, choices)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serve.fleet import places
+from serve.fleet import held_cores, places
 from sim.billing.usage import CrossZone, FleetUsage, NodeUsage, Owner, ReplicaUsage, Work, up_of_replicas
 from sim.history import History, Lease, Up
 from sim.measures import Window
@@ -95,7 +95,8 @@ def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> 
         number_of = {host.node: number for number, host in enumerate(setup.hosts)}
         for serving in setup.served:
             for place in serving.places:
-                there = ReplicaUsage(number_of[place.node], serving.name, serving.model.replicas.threads, 0, forever_ns)
+                cores = held_cores(serving.model, setup.deployment.pools[place.pool])
+                there = ReplicaUsage(number_of[place.node], serving.name, cores, 0, forever_ns)
                 yield from [there] * place.replicas
     else:
         leases = _by_machine(held)
@@ -105,7 +106,8 @@ def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> 
             if its is None:
                 continue  # its machine came after the window
             ends = [ns for ns in (up.down_ns, held[its].lease.gone_ns, forever_ns) if ns is not None]
-            yield ReplicaUsage(its, serving.name, serving.model.replicas.threads, up.ready_ns, min(ends))
+            cores = held_cores(serving.model, setup.deployment.pools[held[its].pool])
+            yield ReplicaUsage(its, serving.name, cores, up.ready_ns, min(ends))
     # Nodes beyond those of the model asked for are numbered by pool: they are alike, and always there.
     rest: dict[str, list[int]] = defaultdict(list)
     for number, each in enumerate(held):
@@ -118,7 +120,8 @@ def _replicas(setup: Setup, replication: Replication, held: Sequence[_Held]) -> 
                 numbers, at = rest[place.pool], seen[place.pool]
                 seen[place.pool] += 1
                 if at < len(numbers):
-                    idle = ReplicaUsage(numbers[at], other, model.replicas.threads, 0, forever_ns)
+                    cores = held_cores(model, setup.deployment.pools[place.pool])
+                    idle = ReplicaUsage(numbers[at], other, cores, 0, forever_ns)
                     yield from [idle] * place.replicas
 
 
@@ -168,9 +171,11 @@ def _core_ns(setup: Setup, tally: Tally, window: Window, group: int) -> Floats:
     """(machines, time bins of the window): what a model's replicas worked there."""
     machine_of = {slot.node: slot.machine for slot in setup.slots[group]}
     core_ns = np.zeros((len(setup.hosts), window.last - window.first))
-    threads = setup.served[group].model.replicas.threads
+    model, pools = setup.served[group].model, setup.deployment.pools
     for node in setup.nodes_of(group):
-        core_ns[machine_of[node]] += tally.node_busy_s[node, window.first : window.last] * 1e9 * threads
+        machine = machine_of[node]
+        cores = held_cores(model, pools[setup.hosts[machine].pool])
+        core_ns[machine] += tally.node_busy_s[node, window.first : window.last] * 1e9 * cores
     return core_ns
 
 

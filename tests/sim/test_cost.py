@@ -92,6 +92,14 @@ def test_work_costs_the_cores_that_it_holds(folder: Path) -> None:
     assert value(result, "idle_hours") * 3600 == pytest.approx(2 * 0.95 * (1 - value(result, "cost_useful")), rel=0.06)
 
 
+def test_an_accelerator_that_nobody_else_can_use_is_paid_with_its_part_of_the_node(folder: Path) -> None:
+    """One of two accelerators: half of the node while it computes, though on one of four cores."""
+    pools = {"here": POOL | {"accelerators": 2}}
+    result = simulate(scenario(pools=pools, model={"replicas": {"accelerators": 1}}), base=folder)
+    assert value(result, "cost_useful") == pytest.approx(0.025 / 2, rel=0.06)
+    assert value(result, "cost_bound_usd_per_h") == pytest.approx(value(result, "cost_useful"), rel=0.01)
+
+
 def test_a_node_that_holds_no_replica_is_idle(folder: Path) -> None:
     pools = {"here": POOL, "spare": POOL | {"nodes": 2}}
     cost = costed(scenario(pools=pools, router={}, model={"replicas": {"on": ["here"]}}), folder)
