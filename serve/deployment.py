@@ -228,6 +228,10 @@ class Model(Spec):
             return [share or 0.0 for share in given]
         return [1.0, *[0.0] * (len(given) - 1)]
 
+    def share_of(self, version: str) -> float:
+        """Of the traffic, one version's."""
+        return dict(zip(self.all_versions, self.shares, strict=True))[version]
+
     @property
     def main(self) -> Version:
         """The version with most of the traffic, the first of equals."""

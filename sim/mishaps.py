@@ -14,7 +14,7 @@ from serve.deployment import Deployment
 from serve.errors import Fault, SpecError
 from serve.files import resolve
 from sim.failing import Act, Failing, Kind, instants
-from sim.placing import Group
+from sim.placing import Group, Host
 from sim.rng import stream
 from sim.spot import Market, Supply
 from sim.spot_traces import SpotTrace, read_spot_trace
@@ -124,12 +124,12 @@ def mishaps(
     events: Sequence[Event],
     deployment: Deployment,
     groups: Sequence[Group],
-    hosts: Sequence[tuple[int, str]],
+    hosts: Sequence[Host],
     seed: int,
     duration_ns: int,
     base: Path,
 ) -> Mishaps:
-    """What befalls the machines that hold replicas of some groups: `hosts`, by node and pool. `base` is the folder that
+    """What befalls the machines that hold replicas of some groups, `hosts`. `base` is the folder that
     traces are relative to.
 
     Raises
@@ -148,7 +148,7 @@ def mishaps(
     return Mishaps(world, tuple(events), acts, traces, deployment, groups, seed, duration_ns)
 
 
-def _act(event: Event, deployment: Deployment, groups: Sequence[Group], hosts: Sequence[tuple[int, str]]) -> Act:
+def _act(event: Event, deployment: Deployment, groups: Sequence[Group], hosts: Sequence[Host]) -> Act:
     heal_ns = None if event.for_ is None else event.at + event.for_
     if event.hang is not None:
         return _of_replica(event.at, "hang", event.hang, deployment, groups)
@@ -170,10 +170,10 @@ def _of_replica(at_ns: int, kind: Kind, target: ReplicaTarget, deployment: Deplo
     return Act(at_ns, kind, group=group, replica=int(number))
 
 
-def _machines(target: NodeTarget, deployment: Deployment, hosts: Sequence[tuple[int, str]]) -> tuple[int, ...]:
+def _machines(target: NodeTarget, deployment: Deployment, hosts: Sequence[Host]) -> tuple[int, ...]:
     """Of the machines that can hold replicas those that are meant, in the order of nodes."""
     if target.zone is not None:
-        return tuple(i for i, (_, pool) in enumerate(hosts) if deployment.pools[pool].zone == target.zone)
+        return tuple(i for i, host in enumerate(hosts) if deployment.pools[host.pool].zone == target.zone)
     assert target.node is not None
     name, number = target.node.split("/")
     first = 0
@@ -181,7 +181,7 @@ def _machines(target: NodeTarget, deployment: Deployment, hosts: Sequence[tuple[
         if pool == name:
             break
         first += each.most
-    return tuple(i for i, (node, _) in enumerate(hosts) if node == first + int(number))
+    return tuple(i for i, host in enumerate(hosts) if host.node == first + int(number))
 
 
 def _event_faults(

@@ -12,6 +12,17 @@ from serve.fleet import Place, places_of, rooms_of, size_of
 from serve.policy.scaling.placement import Size
 from serve.policy.scaling.rollout import split
 
+ENDLESS = 2**31
+"""More replicas than there is room for anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine that can hold replicas, by its number among all nodes of the deployment."""
+
+    node: int
+    pool: str
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -30,6 +41,12 @@ class Placing:
     places: Sequence[Sequence[Place]]
     counts: Sequence[int]
     sizes: Mapping[int, Size]
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The machines that can hold replicas of any group, by node."""
+        pools = {place.node: place.pool for places in self.places for place in places}
+        return tuple(Host(node, pools[node]) for node in sorted(pools))
 
     def most_beside(self, group: int, cores: int) -> int:
         """Replicas that can be on one machine of a group, where each has at least so many cores."""
@@ -62,12 +79,16 @@ def placing(deployment: Deployment, groups: Sequence[Group], *, controlled: bool
     rooms = rooms_of(deployment, list(dict.fromkeys(group.model for group in groups)))
     if len(rooms) == 1 and not rooms[0].left.holds(_taken(deployment, groups, counts)):
         # More than it has room for: a single node takes all of them, and as many as come.
-        crowded = [[Place(0, rooms[0].pool, _crowd(deployment.models[g.model]) + g.extra)] for g in groups]
+        crowded = [[Place(0, rooms[0].pool, _most(deployment.models[g.model], 0) + g.extra)] for g in groups]
         return Placing(crowded, counts, {})
     places = []
     for group in groups:
         model = deployment.models[group.model]
-        pools, size, most = model.replicas.on or list(deployment.pools), size_of(model), _most(model) + group.extra
+        pools, size, most = (
+            model.replicas.on or list(deployment.pools),
+            size_of(model),
+            _most(model, ENDLESS) + group.extra,
+        )
         fit = {room: min(most, room.left.count(size)) for room in rooms if room.pool in pools}
         places.append([Place(room.node, room.pool, count) for room, count in fit.items() if count > 0])
     return Placing(places, counts, {room.node: room.left for room in rooms})
@@ -75,24 +96,17 @@ def placing(deployment: Deployment, groups: Sequence[Group], *, controlled: bool
 
 def _counts(deployment: Deployment, groups: Sequence[Group]) -> list[int]:
     """Replicas of each group that are there at first."""
-    found = []
-    for group in groups:
-        model = deployment.models[group.model]
-        at = list(model.all_versions).index(group.version)
-        found.append(split(model.replicas.count, model.shares)[at])
-    return found
+    models = [deployment.models[group.model] for group in groups]
+    return [
+        split(model.replicas.count, [model.share_of(group.version)])[0]
+        for group, model in zip(groups, models, strict=True)
+    ]
 
 
-def _most(model: Model) -> int:
-    """Replicas that it may have, if there is room."""
+def _most(model: Model, unbounded: int) -> int:
+    """Replicas that it may have: `unbounded`, or those that it begins with, where nothing says how many."""
     replicas = model.replicas
-    return replicas.count if replicas.autoscaler is None else max(replicas.count, replicas.most or 2**31)
-
-
-def _crowd(model: Model) -> int:
-    """Replicas that it may have where there is no room even for the first ones."""
-    replicas = model.replicas
-    return replicas.count if replicas.autoscaler is None else max(replicas.count, replicas.most or 0)
+    return replicas.count if replicas.autoscaler is None else max(replicas.count, replicas.most or unbounded)
 
 
 def _taken(deployment: Deployment, groups: Sequence[Group], counts: Sequence[int]) -> Size:

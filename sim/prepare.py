@@ -20,7 +20,7 @@ from sim.rollouts import check_rollouts, extra_replicas
 from sim.scenario import Slo, Workload
 from sim.service import Measured, client_draw, front_vector
 from sim.serving import Kind, Serving, fronts_warning, law_of
-from sim.setup import Portion, Setup, hosts_of
+from sim.setup import Portion, Setup, first_of_class
 from sim.slo import bounds, limits_ns, objective_of_all, objectives
 from sim.workload import Given, Load, build
 from sim.world import NO_WORLD, Event, World
@@ -72,12 +72,11 @@ def prepare(
         routed=router is not None or len(groups) > 1,
         by_key=router is not None and router.policy == "affinity",
     )
-    firsts = [next(i for i, portion in enumerate(portions) if portion.class_ == class_) for class_ in range(len(names))]
-    sources = tuple(replace(source, index=first) for source, first in zip(load.sources, firsts, strict=True))
+    numbers = zip(load.sources, first_of_class(portions), strict=True)
+    sources = tuple(replace(source, index=first) for source, first in numbers)
     load = replace(load, sources=sources)
     served = _served(deployment, groups, placed, measured, load, names, slo, level)
-    hosts = [(host.node, host.pool) for host in hosts_of(placed)]
-    befalls = mishaps(world, events, deployment, groups, hosts, seed, load.duration_ns, base)
+    befalls = mishaps(world, events, deployment, groups, placed.hosts, seed, load.duration_ns, base)
     classes = tuple(workload.classes)
     limits = bounds(slo, classes)
     by_class = limits_ns(limits, classes)

@@ -22,6 +22,9 @@ class Plan(Protocol):
     def look_again(self) -> None:
         """Something has changed."""
 
+    def end(self, given_up: str = "") -> None:
+        """It is over."""
+
 
 class Traffic:
     """By which parts a plane gives requests to the versions of every model."""

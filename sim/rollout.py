@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -49,7 +50,7 @@ class RolloutPlan:
     check_ns: int = 10 * 10**9
 
 
-class Rollout:
+class Rollout(ABC):
     """One that is under way; see `Rolling` and `Staged`."""
 
     def __init__(self, plan: RolloutPlan, release: Release, agenda: Agenda, history: History, why: str = "") -> None:
@@ -65,7 +66,7 @@ class Rollout:
     @staticmethod
     def begin(plan: RolloutPlan, release: Release, agenda: Agenda, history: History, why: str = "") -> None:
         """From now on it is under way; one that still was is left where it is."""
-        if isinstance(release.under_way, Rollout):
+        if release.under_way is not None:
             release.under_way.end("another one began")
         kind = Staged if plan.rolling is None else Rolling
         begun = release.under_way = kind(plan, release, agenda, history, why)
@@ -77,13 +78,13 @@ class Rollout:
     def _now_ns(self) -> int:
         return self._new.now_ns
 
+    @abstractmethod
     def step(self) -> None:
         """Do what there is to be done now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def roll_back(self, why: str) -> None:
-        """What was begun is taken back."""
-        raise NotImplementedError
+        """What was begun is taken back, for a reason."""
 
     # -- when to look -------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from sim.billing.prices import PriceBook
 from sim.drawing import closed_clients
 from sim.machines import Machine, Slot
 from sim.mishaps import Mishaps
-from sim.placing import Placing
+from sim.placing import Host, Placing
 from sim.plane import Closed, Estate, Ints, Node, Router
 from sim.pricing import Priced
 from sim.rng import stream
@@ -38,6 +38,11 @@ class Portion:
 
     class_: int
     group: int
+
+
+def first_of_class(portions: Sequence[Portion]) -> list[int]:
+    """By class: the number of its first portion, as which its requests arrive."""
+    return [i for i, each in enumerate(portions) if i == 0 or each.class_ != portions[i - 1].class_]
 
 
 @dataclass(frozen=True)
@@ -85,21 +90,17 @@ class Setup:
     @property
     def shares(self) -> tuple[float, ...]:
         """By group: the share of its model's traffic that it has at first."""
-        return tuple(
-            serving.model.shares[list(serving.model.all_versions).index(serving.version_name)]
-            for serving in self.served
-        )
+        return tuple(serving.model.share_of(serving.version_name) for serving in self.served)
 
     def by_class(self, portions: Ints) -> Ints:
         """What is counted by portion (its first axis), by class."""
-        firsts = [i for i, each in enumerate(self.portions) if i == 0 or each.class_ != self.portions[i - 1].class_]
-        summed: Ints = np.add.reduceat(portions, firsts, axis=0)
+        summed: Ints = np.add.reduceat(portions, first_of_class(self.portions), axis=0)
         return summed
 
     @cached_property
     def hosts(self) -> tuple[Host, ...]:
         """The machines that can hold replicas, by their number among all nodes of the deployment."""
-        return hosts_of(self.placing)
+        return self.placing.hosts
 
     @property
     def closed(self) -> Closed | None:
@@ -280,17 +281,3 @@ class Setup:
             self.load,
             client_ns=lambda rng, rows: np.rint(client_ns(rng, rows) * drawn.front_level).astype(np.int64),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """A machine that can hold replicas."""
-
-    node: int
-    pool: str
-
-
-def hosts_of(placed: Placing) -> tuple[Host, ...]:
-    """The machines that can hold replicas of any group, by node."""
-    pools = {place.node: place.pool for places in placed.places for place in places}
-    return tuple(Host(node, pools[node]) for node in sorted(pools))
